@@ -1,0 +1,35 @@
+# The reproducibility pipeline of the MCLR paper: one DAG for every tier.
+#
+#   snakemake --cores 2 all                                     the digits tier
+#   snakemake --cores 2 --configfile config/<tier>.yaml all     any other tier
+#
+# A tier is a configuration file; the rules below never ask which tier they run.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/base.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
+
+
+localrules:
+    all,
+
+
+# Other targets: table1, figures, report, track, and any file.
+rule all:
+    default_target: True
+    input:
+        rules.table1.output,
+        rules.figures.output,
+        rules.report.output,
+        rules.track.output,
+        expand(rules.best.output, experiment=FINE_TUNED),

@@ -1,0 +1,1 @@
+"""MCLR: guidance-free conditional generation by inter-class likelihood-ratio maximization."""

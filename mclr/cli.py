@@ -1,0 +1,398 @@
+"""The command line: one subcommand per job of the workflow, and commands for people.
+
+Heavy imports happen inside the commands, so that ``mclr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mclr.errors import UserError
+from mclr.events import set_up_logging
+
+
+class _Spec(click.ParamType):
+    """A job's specification: JSON text."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(f"not valid JSON: {error}", param, ctx)
+
+
+class _Named(click.ParamType):
+    """NAME=PATH."""
+
+    name = "name=path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Path]:
+        name, separator, path = str(value).partition("=")
+        if not separator:
+            self.fail(f"expected NAME=PATH, got {value!r}", param, ctx)
+        return name, Path(path)
+
+
+PATH = click.Path(path_type=Path)
+
+
+def _path(name: str, help: str, required: bool = True) -> Callable[..., Any]:
+    return click.option(f"--{name}", type=PATH, required=required, help=help)
+
+
+spec_option = click.option(
+    "--spec", type=_Spec(), required=True, help="Specification of the job (JSON, see mclr.plan)."
+)
+data_option = _path("data", "Folder of prepared data (with manifest.json).")
+tokenizer_option = _path("tokenizer", "Weights of the tokenizer (VAR).", required=False)
+state_option = _path("state", "Private folder for resumable state.")
+config_option = click.option(
+    "--config",
+    type=PATH,
+    default="config/digits.yaml",
+    show_default=True,
+    help="Configuration of the tier.",
+)
+nets_option = click.option(
+    "--features",
+    "nets",
+    type=_Named(),
+    multiple=True,
+    required=True,
+    help="NAME=FOLDER of a feature net; may be repeated.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--log", type=PATH, help="Also write messages to this file.")
+@click.pass_context
+def cli(context: click.Context, debug: bool, threads: int, log: Path | None) -> None:
+    """Reproduce the MCLR paper: the jobs of the workflow, one by one.
+
+    The workflow calls these commands; people run `snakemake`, and here mostly `mclr track`.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
+    context.obj = threads
+    set_up_logging(log)
+
+
+def _deterministic(threads: int) -> None:
+    """Same machine, same bits."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+@cli.command()
+@click.option("--source", required=True, help="Name in data/versions.csv.")
+@_path("output", "Raw file to write.")
+def fetch(source: str, output: Path) -> None:
+    """Get a raw data file and check its sha256."""
+    from mclr.data.sources import fetch as run
+
+    run(source, output)
+
+
+@cli.command()
+@spec_option
+@_path("raw", "Raw data file.")
+@_path("output", "Folder to write.")
+def prepare(spec: dict[str, Any], raw: Path, output: Path) -> None:
+    """Check raw data, split it, write Parquet and its manifest."""
+    from mclr.config import Data
+    from mclr.data.prepare import prepare as run
+
+    run(Data.model_validate(spec), raw, output)
+
+
+@cli.command()
+@spec_option
+@data_option
+@_path("output", "Folder to write.")
+@state_option
+@click.pass_obj
+def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+    """Train a feature net on the training split."""
+    from mclr.jobs.training import Data, train_feature_net
+
+    _deterministic(threads)
+    train_feature_net(spec, Data(data), output, state)
+
+
+@cli.command()
+@spec_option
+@data_option
+@_path("output", "Weights to write.")
+@state_option
+@click.pass_obj
+def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+    """Train the multi-scale VQ-VAE of an autoregressive model."""
+    from mclr.jobs.training import Data, train_tokenizer
+
+    _deterministic(threads)
+    train_tokenizer(spec, Data(data), output, state)
+
+
+@cli.command()
+@spec_option
+@data_option
+@tokenizer_option
+@_path("run", "Folder of the run to write.")
+@state_option
+@click.pass_obj
+def base(
+    threads: int, spec: dict[str, Any], data: Path, tokenizer: Path | None, run: Path, state: Path
+) -> None:
+    """Train a base model from scratch."""
+    from mclr.jobs.training import Data, train_base
+
+    _deterministic(threads)
+    train_base(spec, Data(data), tokenizer, run, state)
+
+
+@cli.command()
+@spec_option
+@_path("manifest", "Manifest of the prepared data.")
+@_path("weights", "Checkpoint of the base model.")
+@tokenizer_option
+@_path("output", "File to write.")
+@click.pass_obj
+def negatives(
+    threads: int,
+    spec: dict[str, Any],
+    manifest: Path,
+    weights: Path,
+    tokenizer: Path | None,
+    output: Path,
+) -> None:
+    """Sample the frozen base model, for DDO."""
+    from mclr.jobs.sampling import sample_negatives
+
+    _deterministic(threads)
+    sample_negatives(spec, manifest, weights, tokenizer, output)
+
+
+@cli.command()
+@spec_option
+@data_option
+@_path("base", "Checkpoint of the base model.")
+@tokenizer_option
+@_path("negatives", "Samples of the base model (DDO).", required=False)
+@_path("run", "Folder of the run to write.")
+@state_option
+@click.pass_obj
+def finetune(threads: int, spec: dict[str, Any], data: Path, **paths: Path | None) -> None:
+    """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
+    from mclr.jobs.training import Data
+    from mclr.jobs.training import finetune as run_job
+
+    _deterministic(threads)
+    run_job(spec, Data(data), **paths)  # type: ignore[arg-type]
+
+
+@cli.command()
+@spec_option
+@click.option("--shard", type=int, default=0, show_default=True)
+@_path("manifest", "Manifest of the prepared data.")
+@_path("weights", "Checkpoint to sample.")
+@tokenizer_option
+@nets_option
+@_path("output", "Feature file to write.")
+@_path("grid", "Image grid to write.")
+@click.pass_obj
+def sample(
+    threads: int,
+    spec: dict[str, Any],
+    shard: int,
+    manifest: Path,
+    weights: Path,
+    tokenizer: Path | None,
+    nets: tuple[tuple[str, Path], ...],
+    output: Path,
+    grid: Path,
+) -> None:
+    """Sample one shard of a checkpoint: features of all images and a small grid of images."""
+    from mclr.jobs.sampling import sample as run
+
+    _deterministic(threads)
+    weights_of = {name: folder / "net.safetensors" for name, folder in nets}
+    run(spec, shard, manifest, weights, tokenizer, weights_of, output, grid)
+
+
+@cli.command()
+@spec_option
+@_path("manifest", "Manifest of the prepared data.")
+@nets_option
+@_path("samples", "Folder of the points' feature files.")
+@_path("output", "JSON file to write.")
+@click.pass_obj
+def evaluate(
+    threads: int,
+    spec: dict[str, Any],
+    manifest: Path,
+    nets: tuple[tuple[str, Path], ...],
+    samples: Path,
+    output: Path,
+) -> None:
+    """FD, IS, precision and recall of all points of an experiment."""
+    from mclr.jobs.evaluation import evaluate as run
+
+    _deterministic(threads)
+    run(spec, manifest, dict(nets), samples, output)
+
+
+@cli.command()
+@_path("evaluation", "Evaluation of the experiment.")
+@click.option("--by", required=True, help="Feature net whose FD decides.")
+@_path("output", "Checkpoint to write.")
+def best(evaluation: Path, by: str, output: Path) -> None:
+    """Copy the checkpoint of lowest FD of an experiment."""
+    from mclr.jobs.evaluation import copy_best
+
+    copy_best(evaluation, by, output)
+
+
+@cli.command()
+@_path("runs", "Folder of all runs.")
+@_path("output", "metrics.parquet to write.")
+@_path("protocols", "protocols.json to write.")
+@click.argument("evaluations", nargs=-1, required=True, type=PATH)
+def metrics(runs: Path, output: Path, protocols: Path, evaluations: tuple[Path, ...]) -> None:
+    """Gather the evaluations of a tier into one table."""
+    from mclr.jobs.evaluation import gather
+
+    gather(list(evaluations), runs, output, protocols)
+
+
+@cli.command()
+@spec_option
+@_path("output", "YAML file to write.")
+def effective_config(spec: dict[str, Any], output: Path) -> None:
+    """Write the configuration as it was understood, defaults included."""
+    import yaml
+
+    from mclr.files import write_text
+
+    write_text(output, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+@cli.command()
+@config_option
+@_path("metrics", "metrics.parquet of the tier.")
+@_path("output", "Folder to write.")
+def table(config: Path, metrics: Path, output: Path) -> None:
+    """Write Table 1 as csv, md and tex."""
+    import pandas as pd
+
+    from mclr.config import load_tier
+    from mclr.report.table import write_table
+
+    write_table(pd.read_parquet(metrics), load_tier(config), output)
+
+
+@cli.command()
+@config_option
+@_path("metrics", "metrics.parquet of the tier.")
+@_path("manifest", "Manifest of the prepared data.")
+@_path("grids", "Folder of the points' image grids.")
+@_path("output", "Folder to write.")
+def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
+    """Draw every figure of a tier."""
+    from mclr.config import load_tier
+    from mclr.jobs.report import figures as run
+
+    run(load_tier(config), metrics, manifest, grids, output)
+
+
+@cli.command()
+@config_option
+@_path("results", "Folder of the tier's results.")
+@_path("output", "HTML file to write.")
+def report(config: Path, results: Path, output: Path) -> None:
+    """Write the self-contained report page."""
+    from mclr.config import load_tier
+    from mclr.jobs.report import report as run
+
+    run(load_tier(config), results, output)
+
+
+@cli.command()
+@config_option
+@_path("results", "Folder of the tier's results.", required=False)
+@_path("record", "JSON file to write: what was published.", required=False)
+@click.option("--watch", is_flag=True, help="Keep publishing until all runs are finished.")
+@click.option("--interval", default=5.0, show_default=True, help="Seconds between two looks.")
+def track(
+    config: Path, results: Path | None, record: Path | None, watch: bool, interval: float
+) -> None:
+    """Publish a tier's runs to MLflow; running it twice changes nothing.
+
+    The store is $MLFLOW_TRACKING_URI, or sqlite:///mlflow.db in this directory.
+    """
+    from mclr.config import load_tier
+    from mclr.files import write_json
+    from mclr.tracking import publish as mlflow_publish
+
+    tier = load_tier(config)
+    folder = results or Path("results", tier.tier)
+    if watch:
+        mlflow_publish.watch(tier, folder, interval, lambda: False)
+        return
+    counts = mlflow_publish.publish(tier, folder)
+    if record:
+        write_json(record, {"published": sum(counts.values())})
+
+
+@cli.command()
+@config_option
+def show(config: Path) -> None:
+    """Print Table 1, the report's path and how to open the MLflow UI."""
+    import pandas as pd
+
+    from mclr.config import load_tier
+    from mclr.report.table import terminal_table
+    from mclr.tracking.views import how_to_look
+
+    tier = load_tier(config)
+    folder = Path("results", tier.tier)
+    if not (folder / "metrics.parquet").is_file():
+        raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
+    click.echo(terminal_table(pd.read_parquet(folder / "metrics.parquet"), tier))
+    click.echo(f"\nReport:  {folder / 'report.html'}")
+    for line in how_to_look(tier):
+        click.echo(line)
+
+
+def main() -> None:
+    """Entry point: user errors are one line on standard error and exit status 2."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli(standalone_mode=False)
+    except UserError as error:
+        if debug:
+            raise
+        logging.getLogger("mclr").error("mclr: error: %s", error)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

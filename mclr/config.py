@@ -1,0 +1,387 @@
+"""Typed experiment definition: a tier is one YAML file, validated here before any job is planned.
+
+The classes below are the only description of what a configuration may hold; the JSON schema in
+``config/schema.json`` is generated from them. Everything the data decides (image size, channels,
+number of classes) is absent on purpose: it is read from the data manifest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mclr.errors import UserError
+from mclr.models.edm2.config import Edm2Architecture
+from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A block of the configuration: unknown keys are errors, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ------------------------------------------------------------------ data and features
+
+
+class Data(Section):
+    """Which images, and how many of them are held out as the reference of every metric."""
+
+    source: Literal["digits"]
+    n_reference: Count
+    split_seed: int
+
+
+class ClassifierFeatures(Section):
+    """A classifier trained on the training split: penultimate layer and logits are the features."""
+
+    channels: Count
+    dimensions: Count
+    steps: Count
+    batch: Count
+    lr: Positive
+    seed: int
+
+
+# ------------------------------------------------------------------ models
+
+
+class Edm2Base(Section):
+    """Training of the EDM2 base model by denoising score matching."""
+
+    seed: int
+    steps: Count
+    batch: Count
+    lr: Positive
+    lr_decay_steps: Count
+    rampup_images: Annotated[int, Field(ge=0)]
+    label_dropout: Probability
+    ema_std: Positive
+
+
+class NoiseLevels(Section):
+    """ln σ ~ N(P_mean, P_std²): the distribution p(σ) of the training noise levels."""
+
+    P_mean: float
+    P_std: Positive
+
+
+class Edm2Sampler(Section):
+    """Heun's method over ``num_steps`` noise levels: 2·num_steps − 1 evaluations per image."""
+
+    num_steps: Annotated[int, Field(ge=2)]
+    sigma_min: Positive
+    sigma_max: Positive
+    rho: Positive
+    S_churn: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Edm2Sampler:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        return self
+
+
+class Edm2Model(Section):
+    """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate."""
+
+    family: Literal["edm2"]
+    label: str
+    network: Edm2Architecture
+    base: Edm2Base
+    noise: NoiseLevels
+    sampler: Edm2Sampler
+    guidance: list[Positive]
+
+
+class VarBase(Section):
+    """Training of the next-scale transformer by maximum likelihood."""
+
+    seed: int
+    steps: Count
+    batch: Count
+    lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    label_dropout: Probability
+
+
+class TokenizerTraining(Section):
+    """Training of the multi-scale VQ-VAE by reconstruction and commitment."""
+
+    seed: int
+    steps: Count
+    batch: Count
+    lr: Positive
+
+
+class Tokenizer(Section):
+    """Images to tokens and back, for autoregressive families."""
+
+    network: VqvaeArchitecture
+    training: TokenizerTraining
+
+
+class VarSampler(Section):
+    """Next-scale sampling; 0 switches a filter off."""
+
+    top_k: Annotated[int, Field(ge=0)]
+    top_p: Annotated[float, Field(ge=0, le=1)]
+
+
+class VarModel(Section):
+    """Autoregressive family: VQ-VAE tokens, next-scale transformer, exact likelihood."""
+
+    family: Literal["var"]
+    label: str
+    tokenizer: Tokenizer
+    network: VarArchitecture
+    base: VarBase
+    sampler: VarSampler
+    guidance: list[Positive]
+
+
+Model = Annotated[Union[Edm2Model, VarModel], Field(discriminator="family")]
+
+
+# ------------------------------------------------------------------ objectives
+
+
+class Mclr(Section):
+    """Eq. (22)/(150); K = 1 is Approach 1, K > 1 Approach 2; dsm is β of Eq. (160)."""
+
+    name: Literal["mclr"]
+    K: Count = 1
+    dsm: NonNegative = 0.0
+
+    @property
+    def method(self) -> str:
+        return "mclr+dsm" if self.dsm else "mclr"
+
+
+class CcDpo(Section):
+    """Eq. (156)."""
+
+    name: Literal["ccdpo"]
+    beta: Positive
+    K: Count = 1
+
+    @property
+    def method(self) -> str:
+        return self.name
+
+
+class Cca(Section):
+    """Eq. (159)."""
+
+    name: Literal["cca"]
+    beta: Positive
+    lam: Annotated[float, Field(gt=0, alias="lambda")]
+    K: Count = 1
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+    @property
+    def method(self) -> str:
+        return self.name
+
+
+class Ddo(Section):
+    """DDO (arXiv 2503.01103): real samples against samples of the frozen base model."""
+
+    name: Literal["ddo"]
+    alpha: Positive
+    beta: Positive
+    n_negatives: Count
+
+    @property
+    def method(self) -> str:
+        return self.name
+
+
+Objective = Annotated[Union[Mclr, CcDpo, Cca, Ddo], Field(discriminator="name")]
+
+
+class FineTuning(Section):
+    """One fine-tuning experiment: a job per seed and per combination of the swept values."""
+
+    model: Name
+    objective: Objective
+    lr: Positive
+    batch: Annotated[int, Field(ge=2)]
+    checkpoints: Annotated[list[Count], Field(min_length=1)]
+    sweep: dict[str, list[Any]] = {}
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _increasing(cls, steps: list[int]) -> list[int]:
+        if steps != sorted(set(steps)):
+            raise ValueError(f"steps must increase without repeats, got {steps}")
+        return steps
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+class Evaluation(Section):
+    """How every point is sampled and measured: these values enter the protocol id."""
+
+    n_samples: Annotated[int, Field(ge=2)]
+    batch: Count
+    shards: Count
+    labels: Literal["balanced", "random"]
+    neighbourhood: Count
+    isc_features: Name
+    isc_splits: Count
+    grid_rows: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Evaluation:
+        batches = -(-self.n_samples // self.batch)
+        if self.shards > batches:
+            raise ValueError(f"shards {self.shards}: at most the {batches} batches of n_samples")
+        return self
+
+
+class Report(Section):
+    """Which feature net fills the FD, precision and recall columns of Table 1."""
+
+    features: Name
+
+
+class Tier(Section):
+    """One experiment at one size: data, models, fine-tuning runs, evaluation and report."""
+
+    tier: Name
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    data: Data
+    features: Annotated[dict[Name, ClassifierFeatures], Field(min_length=1)]
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    runs: dict[Name, FineTuning]
+    evaluation: Evaluation
+    report: Report
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"seeds must differ, got {seeds}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _references(self) -> Tier:
+        for name, run in self.runs.items():
+            if run.model not in self.models:
+                raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
+            if name.endswith("-base"):
+                raise ValueError(f"runs.{name}: names ending in -base belong to the base models")
+        for where, net in {
+            "report.features": self.report.features,
+            "evaluation.isc_features": self.evaluation.isc_features,
+        }.items():
+            if net not in self.features:
+                raise ValueError(_unknown(where, net, self.features))
+        return self
+
+
+def _unknown(where: str, got: str, known: Any) -> str:
+    return f"{where}: unknown name {got!r}; choose from {', '.join(sorted(known))}"
+
+
+# ------------------------------------------------------------------ reading
+
+
+def load_tier(path: Path) -> Tier:
+    """Read and validate a configuration file.
+
+    Raises:
+        UserError: file missing, not YAML, or not a valid tier; one line per mistake.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+    return parse_tier(content, str(path))
+
+
+def parse_tier(content: object, source: str) -> Tier:
+    """Validate the parsed content of a configuration; ``source`` names it in errors."""
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: expected a mapping of keys, got {type(content).__name__}")
+    try:
+        return Tier.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{source}: {_describe(item)}" for item in error.errors()]
+        raise UserError("\n".join(lines)) from None
+
+
+def _describe(item: Any) -> str:
+    """One line for one pydantic error: where, what was found, what is allowed."""
+    where, allowed = _walk(item["loc"])
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        _, allowed = _walk(item["loc"][:-1])
+        close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ";"
+        return f"{where}: unknown key{hint} valid keys: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{where}: required key is missing"
+    if kind == "union_tag_invalid":
+        key = context["discriminator"].strip("'")
+        return f"{where}.{key}: got {context['tag']!r}, expected one of {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        key = context["discriminator"].strip("'")
+        return f"{where}.{key}: required key is missing"
+    if kind == "value_error":
+        return ": ".join(part for part in (where, str(context["error"])) if part)
+    return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item.get('input')!r}"
+
+
+def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
+    """Dotted path of ``location`` without union tags, and the keys that are valid there."""
+    schema = json_schema()
+    node: Any = schema
+    path: list[str] = []
+    for part in location:
+        node = _resolve(node, schema)
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+            continue
+        path.append(str(part))
+        entries = next(iter(node.get("patternProperties", {}).values()), None)
+        node = node.get("properties", {}).get(part) or entries or node.get("items") or {}
+    return ".".join(path), sorted(_resolve(node, schema).get("properties", {}))
+
+
+def _resolve(node: Any, schema: Any) -> Any:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a configuration file, for editors and for ``config/schema.json``."""
+    return Tier.model_json_schema(by_alias=True)
+
+
+def canonical(section: BaseModel | dict[str, Any]) -> str:
+    """The one JSON text of a section: sorted keys, no spaces; hashes are taken over it."""
+    if isinstance(section, BaseModel):
+        section = section.model_dump(mode="json", by_alias=True)
+    return json.dumps(section, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,97 @@
+"""What a run did, as it happens: JSON lines on disk, plain lines in a log, a line on a terminal.
+
+Each line of ``events.jsonl`` is an object with ``time`` (seconds since the epoch), ``event`` and
+the event's own fields. A resumed run cuts the file back to the step it resumes from.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LOG = logging.getLogger("mclr")
+
+
+class EventLog:
+    """Appends events to ``events.jsonl``; every line is flushed, so a reader sees it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewind(self, step: int) -> None:
+        """Keep only the events of steps up to ``step``; at step 0 begin anew."""
+        kept = [e for e in read_events(self.path) if step and e.get("step", 0) <= step]
+        self.path.write_text("".join(json.dumps(e) + "\n" for e in kept))
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event with the current time."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
+        with self.path.open("a") as stream:
+            stream.write(line + "\n")
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """All complete events of a file; a line that is still being written is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+class Progress:
+    """Images per second and time left: redrawn in place on a terminal, now and then in a log."""
+
+    def __init__(self, name: str, total: int, unit_images: int, *, done: int = 0) -> None:
+        self.name, self.total, self.unit_images = name, total, unit_images
+        self.first = done
+        self.start = self.last = time.monotonic()
+        self.interval = 0.5 if sys.stderr.isatty() else 10.0
+
+    def update(self, done: int, note: str = "") -> None:
+        """Report that ``done`` of ``total`` units are finished."""
+        now = time.monotonic()
+        if now - self.last < self.interval and done < self.total:
+            return
+        self.last = now
+        rate = (done - self.first) / max(now - self.start, 1e-9)
+        seconds = (self.total - done) / rate if rate else 0.0
+        LOG.info(
+            "%s: %d/%d, %.0f images/s, ETA %d:%02d%s",
+            self.name,
+            done,
+            self.total,
+            rate * self.unit_images,
+            *divmod(round(seconds), 60),
+            f", {note}" if note else "",
+        )
+
+
+class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Progress lines overwrite each other on a terminal; other lines stay."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr.isatty() and "ETA" in record.msg:
+            self.stream.write(f"\r\x1b[2K{record.getMessage()}")
+            self.flush()
+        else:
+            super().emit(record)
+
+
+def set_up_logging(log_file: Path | None) -> None:
+    """Send progress and messages to the terminal and, if given, to a log file."""
+    LOG.setLevel(logging.INFO)
+    LOG.handlers.clear()
+    LOG.propagate = False
+    handlers: list[logging.Handler] = [_TerminalHandler(sys.stderr)]
+    if log_file:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file_handler = logging.FileHandler(log_file, mode="w")
+        file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handlers.append(file_handler)
+    for handler in handlers:
+        LOG.addHandler(handler)

@@ -1,0 +1,1 @@
+"""Features of images and the metrics computed from them, through torch-fidelity."""

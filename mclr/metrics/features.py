@@ -1,0 +1,115 @@
+"""Feature nets applied to images, and features as Parquet.
+
+A feature file has one row per image: ``seed``, ``label``, and for each feature net ``f`` the
+columns ``f.features`` and ``f.logits`` (float32 lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from mclr.config import ClassifierFeatures
+from mclr.data.load import Manifest
+from mclr.errors import UserError
+from mclr.files import atomic, load_tensors
+from mclr.metrics.classifier import Classifier
+
+Nets = Mapping[str, nn.Module]
+
+
+def build_classifier(
+    settings: ClassifierFeatures, manifest: Manifest, generator: torch.Generator
+) -> Classifier:
+    """A classifier with random weights that depend on the generator alone."""
+    net = Classifier(
+        manifest.channels, settings.channels, settings.dimensions, manifest.num_classes
+    )
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    return net
+
+
+def load_feature_net(weights: Path, manifest: Manifest) -> nn.Module:
+    """The trained feature net of a file written by the ``feature_net`` rule."""
+    tensors, metadata = load_tensors(weights)
+    settings = ClassifierFeatures.model_validate_json(metadata["settings"])
+    net = build_classifier(settings, manifest, torch.Generator())
+    net.load_state_dict(tensors)
+    return net.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def feature_batch(nets: Nets, images: Tensor, seeds: Sequence[int], labels: Tensor) -> pa.Table:
+    """Features of one batch of uint8 images (N, C, H, W) as rows of a feature file."""
+    columns = {"seed": pa.array(seeds, pa.int64()), "label": pa.array(labels.numpy(), pa.int16())}
+    for name, net in nets.items():
+        features, logits = net(images)
+        columns[f"{name}.features"] = _lists(features)
+        columns[f"{name}.logits"] = _lists(logits)
+    return pa.table(columns)
+
+
+def stream_features(path: Path, batches: Iterable[pa.Table]) -> None:
+    """Write batches one by one, so that images and features never lie in memory together."""
+    with atomic(path) as temporary:
+        writer: pq.ParquetWriter | None = None
+        try:
+            for batch in batches:
+                writer = writer or pq.ParquetWriter(temporary, batch.schema)
+                writer.write_table(batch)
+        finally:
+            if writer:
+                writer.close()
+
+
+def write_features(path: Path, nets: Nets, images: Tensor, labels: Tensor) -> None:
+    """Feature file of a whole set of real images; ``seed`` is the row."""
+    stream_features(path, [feature_batch(nets, images, list(range(len(images))), labels)])
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N images by one net: features (N, d) and logits (N, classes), float64."""
+
+    features: Tensor
+    logits: Tensor
+    labels: Tensor
+    seeds: Tensor
+
+
+def read_features(paths: Sequence[Path], net: str) -> Features:
+    """Read the shards of one point, in the order of their seeds."""
+    try:
+        table = pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("seed")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{paths[0].parent}: a feature shard is missing or damaged ({error}); "
+            "delete the folder and run `snakemake` again"
+        ) from None
+    return Features(
+        _matrix(table[f"{net}.features"]),
+        _matrix(table[f"{net}.logits"]),
+        torch.from_numpy(table["label"].to_numpy().astype(np.int64)),
+        torch.from_numpy(table["seed"].to_numpy().copy()),
+    )
+
+
+def _lists(values: Tensor) -> pa.FixedSizeListArray:
+    flat = pa.array(values.contiguous().view(-1).numpy(), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray) -> Tensor:
+    flat = column.combine_chunks().flatten().to_numpy()
+    return torch.from_numpy(flat.reshape(len(column), -1).astype(np.float64))

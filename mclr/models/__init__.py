@@ -1,0 +1,1 @@
+"""Model families: EDM2 (diffusion) and VAR (visual autoregressive)."""

@@ -1,0 +1,1 @@
+"""EDM2 denoiser: configuration, network and preconditioning; import the modules directly."""

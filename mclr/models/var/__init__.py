@@ -1,0 +1,1 @@
+"""VAR: multi-scale tokenizer and next-scale transformer; import the modules directly."""

@@ -1,0 +1,152 @@
+"""Typed definitions of the VAR tokenizer and transformer, and the published sizes.
+
+Source: Tian et al., "Visual Autoregressive Modeling" and its released models (MIT).
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mclr.errors import UserError
+
+PatchNums = tuple[int, ...]
+PATCH_NUMS_256: PatchNums = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+PATCH_NUMS_512: PatchNums = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
+
+
+def scale_spans(patch_nums: PatchNums) -> list[tuple[int, int]]:
+    """First and one-past-last position of each scale's tokens in the sequence of length L."""
+    ends = list(accumulate(p * p for p in patch_nums))
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _checked_patch_nums(patch_nums: PatchNums) -> PatchNums:
+    """Two or more scales: guidance and phi positions are fractions si / (S - 1)."""
+    growing = all(small <= large for small, large in pairwise(patch_nums))
+    if len(patch_nums) < 2 or min(patch_nums) < 1 or not growing:
+        raise ValueError(
+            f"patch_nums {patch_nums}: expected at least two positive sides, none smaller than "
+            "the one before, for example [1, 2, 3, 4]"
+        )
+    return patch_nums
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VqvaeArchitecture(_Frozen):
+    """Multi-scale residual VQ-VAE, all but what the data decide; defaults as released.
+
+    The latent side is image side / 2^(len(ch_mult) - 1) and must equal patch_nums[-1].
+    """
+
+    vocab_size: int = Field(default=4096, ge=1)
+    z_channels: int = Field(default=32, ge=1)
+    ch: int = Field(default=160, ge=1)
+    ch_mult: tuple[int, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
+    num_res_blocks: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    using_sa: bool = True  # attention beside each residual block of the lowest level
+    using_mid_sa: bool = True  # attention between the two middle blocks
+    quant_resi: float = Field(default=0.5, gt=0.0, le=1.0)  # r of phi(h) = (1 - r) h + r conv(h)
+    share_quant_resi: int = Field(default=4, ge=1)  # phi convolutions, shared by the scales
+    patch_nums: PatchNums = PATCH_NUMS_256
+    beta: float = Field(default=0.25, ge=0.0)  # weight of the commitment loss
+
+    _patch_nums = field_validator("patch_nums")(_checked_patch_nums)
+
+    @model_validator(mode="after")
+    def _widths_fit_group_norm(self) -> VqvaeArchitecture:
+        for mult in self.ch_mult:
+            if mult < 1 or (self.ch * mult) % norm_groups(self.ch * mult):
+                raise ValueError(
+                    f"ch {self.ch} x ch_mult {mult}: expected a positive width of at most 32, "
+                    "or a multiple of 32 (group normalisation has 32 groups)"
+                )
+        return self
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per latent pixel along one side."""
+        return 1 << (len(self.ch_mult) - 1)
+
+
+class VqvaeConfig(VqvaeArchitecture):
+    """A tokenizer for images of ``img_channels``; the released one has 108,948,355 parameters."""
+
+    img_channels: int = Field(default=3, ge=1)
+
+
+def norm_groups(channels: int) -> int:
+    """Groups of GroupNorm: 32 as published, one per channel in nets narrower than that."""
+    return min(32, channels)
+
+
+class VarArchitecture(_Frozen):
+    """VAR transformer, all but what data and tokenizer decide."""
+
+    depth: int = Field(ge=1)
+    embed_dim: int | None = Field(default=None, ge=1)  # None: 64 * depth
+    num_heads: int | None = Field(default=None, ge=1)  # None: depth
+    mlp_ratio: float = Field(default=4.0, gt=0.0)
+    drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)  # of the last block; linear from 0
+    norm_eps: float = Field(default=1e-6, gt=0.0)
+    attn_l2_norm: bool = True
+    shared_aln: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> VarArchitecture:
+        if self.width % self.heads:
+            raise ValueError(f"embed_dim {self.width} is not a multiple of num_heads {self.heads}")
+        return self
+
+    @property
+    def width(self) -> int:
+        return 64 * self.depth if self.embed_dim is None else self.embed_dim
+
+    @property
+    def heads(self) -> int:
+        return self.depth if self.num_heads is None else self.num_heads
+
+
+class VarConfig(VarArchitecture):
+    """VAR transformer; patch_nums, vocab_size and z_channels must match its tokenizer."""
+
+    num_classes: int = Field(default=1000, ge=1)
+    patch_nums: PatchNums = PATCH_NUMS_256
+    vocab_size: int = Field(default=4096, ge=1)
+    z_channels: int = Field(default=32, ge=1)
+
+    _patch_nums = field_validator("patch_nums")(_checked_patch_nums)
+
+    @property
+    def length(self) -> int:
+        """L: tokens of one image over all scales."""
+        return sum(p * p for p in self.patch_nums)
+
+    @property
+    def first_length(self) -> int:
+        """Tokens of the first scale, predicted from the class alone."""
+        return self.patch_nums[0] ** 2
+
+
+# Drop path 0.1 * depth / 24: VAR models/__init__.py and train settings (README).
+VAR_PRESETS: dict[str, VarConfig] = {
+    "var-d16": VarConfig(depth=16, drop_path_rate=0.1 * 16 / 24),  # 310,283,520 parameters
+    "var-d20": VarConfig(depth=20, drop_path_rate=0.1 * 20 / 24),  # 600,917,136
+    "var-d24": VarConfig(depth=24, drop_path_rate=0.1),  # 1,033,399,360
+    "var-d30": VarConfig(depth=30, drop_path_rate=0.1 * 30 / 24),  # 2,010,020,356
+    "var-d36": VarConfig(  # 512 pixels; 2,353,893,904
+        depth=36, drop_path_rate=0.1 * 36 / 24, shared_aln=True, patch_nums=PATCH_NUMS_512
+    ),
+}
+
+
+def var_preset(name: str) -> VarConfig:
+    """Published configuration called `name`; UserError lists the names if there is none."""
+    if name not in VAR_PRESETS:
+        raise UserError(f"VAR preset '{name}' is unknown: expected one of {', '.join(VAR_PRESETS)}")
+    return VAR_PRESETS[name]

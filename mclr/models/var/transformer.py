@@ -1,0 +1,300 @@
+"""VAR transformer: next-scale prediction over the tokens of a multi-scale tokenizer.
+
+Its state has the names of the released checkpoints.
+Letters in shapes: N images, L tokens of all scales, first_l tokens of the first scale, S scales,
+V codes, z latent channels, C width, h heads, d channels per head.
+Source: VAR paper, section 3; class conditioning by adaptive layer norm (DiT).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from mclr.errors import UserError
+from mclr.models.var.config import VarConfig, scale_spans
+
+MAX_LOG_SCALE = math.log(100.0)  # attention temperature with unit queries and keys: at most 100
+
+
+class KvCache:
+    """Keys and values, (N, h, tokens so far, d), of one block while an image is generated."""
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the tokens of one scale and return all keys and values so far."""
+        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
+        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
+        return self.k, self.v
+
+
+class Attention(nn.Module):
+    """Multi-head attention; with attn_l2_norm queries and keys are unit vectors."""
+
+    def __init__(self, config: VarConfig) -> None:
+        super().__init__()
+        width, self.heads = config.width, config.heads
+        self.l2_norm = config.attn_l2_norm
+        # 0.25 / sqrt(d) is the released code's choice for plain dot products.
+        self.scale = 1.0 if self.l2_norm else 0.25 / math.sqrt(width // self.heads)
+        if self.l2_norm:
+            self.scale_mul_1H11 = nn.Parameter(torch.full((1, self.heads, 1, 1), math.log(4.0)))
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KvCache | None) -> Tensor:
+        """x (N, l, C); mask (1, 1, l, l) is added to the scores; the cache grows by l tokens."""
+        n, length, width = x.shape
+        bias = torch.cat([self.q_bias, self.get_buffer("zero_k_bias"), self.v_bias])
+        qkv = F.linear(x, self.mat_qkv.weight, bias).view(n, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.l2_norm:
+            q = F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(MAX_LOG_SCALE).exp()
+            k = F.normalize(k, dim=-1)
+        q, k = q.to(v), k.to(v)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        allowed = None if mask is None else mask.to(v)
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale)
+        out: Tensor = self.proj(h.transpose(1, 2).reshape(n, length, width))
+        return out
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with the tanh form of GELU between them."""
+
+    def __init__(self, config: VarConfig) -> None:
+        super().__init__()
+        hidden = round(config.width * config.mlp_ratio)
+        self.fc1, self.fc2 = nn.Linear(config.width, hidden), nn.Linear(hidden, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return out
+
+
+def _drop_path(branch: Tensor, rate: float, generator: Generator | None) -> Tensor:
+    """Drop the branch of a whole image with probability `rate`; off without a generator."""
+    if generator is None or rate == 0.0:
+        return branch
+    draw = torch.rand(len(branch), 1, 1, generator=generator, device=generator.device)
+    return branch * (draw >= rate).to(branch) / (1 - rate)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, both modulated by the class: x + gamma * f((1 + s) LN(x) + b)."""
+
+    ada_gss: nn.Parameter  # only with a shared modulation
+    ada_lin: nn.Sequential  # only without
+
+    def __init__(self, config: VarConfig, drop_path: float) -> None:
+        super().__init__()
+        self.width, self.drop_path = config.width, drop_path
+        self.attn, self.ffn = Attention(config), FeedForward(config)
+        self.ln_wo_grad = nn.LayerNorm(self.width, eps=config.norm_eps, elementwise_affine=False)
+        self.shared_aln = config.shared_aln
+        if self.shared_aln:
+            self.ada_gss = nn.Parameter(torch.zeros(1, 1, 6, self.width))
+        else:
+            self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(self.width, 6 * self.width))
+
+    def forward(
+        self,
+        x: Tensor,
+        cond: Tensor,
+        mask: Tensor | None,
+        cache: KvCache | None,
+        generator: Generator | None,
+    ) -> Tensor:
+        """x (N, l, C); cond (N, C), or (N, 1, 6, C) where the modulation is shared."""
+        if self.shared_aln:
+            modulation = self.ada_gss + cond
+        else:
+            modulation = self.ada_lin(cond).view(-1, 1, 6, self.width)
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.unbind(2)
+        h = self.attn(self.ln_wo_grad(x) * (1 + scale1) + shift1, mask, cache) * gamma1
+        x = x + _drop_path(h, self.drop_path, generator)
+        h = self.ffn(self.ln_wo_grad(x) * (1 + scale2) + shift2) * gamma2
+        return x + _drop_path(h, self.drop_path, generator)
+
+    def shrink_init(self, depth: int) -> None:
+        """Second half of the initialisation: branches start small, gates almost closed."""
+        self.attn.get_buffer("zero_k_bias").zero_()
+        self.attn.proj.weight.div_(math.sqrt(2 * depth))
+        self.ffn.fc2.weight.div_(math.sqrt(2 * depth))
+        if self.shared_aln:
+            gammas, others = self.ada_gss[:, :, :2], self.ada_gss[:, :, 2:]
+        else:
+            gammas, others = self.ada_lin.get_parameter("1.weight").tensor_split([2 * self.width])
+        gammas.mul_(1e-5)  # init_adaln_gamma
+        others.mul_(0.5)  # init_adaln
+
+
+class HeadNorm(nn.Module):
+    """Class-modulated layer norm before the output head."""
+
+    def __init__(self, config: VarConfig) -> None:
+        super().__init__()
+        self.width = config.width
+        self.ln_wo_grad = nn.LayerNorm(self.width, eps=config.norm_eps, elementwise_affine=False)
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(self.width, 2 * self.width))
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.ada_lin(cond).view(-1, 1, 2, self.width).unbind(2)
+        out: Tensor = self.ln_wo_grad(x) * (1 + scale) + shift
+        return out
+
+
+class Var(nn.Module):
+    """p(tokens | class) = product over scales of p(tokens of scale | coarser scales, class).
+
+    Labels are 0 .. num_classes - 1; `null_label` (= num_classes) asks for the unconditional model.
+    Labels are never dropped here: a training loop that wants dropping passes null labels.
+    """
+
+    shared_ada_lin: nn.Sequential  # only with a shared modulation
+
+    def __init__(self, config: VarConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.null_label = config.num_classes
+        self.spans = scale_spans(config.patch_nums)
+        width = config.width
+        self.word_embed = nn.Linear(config.z_channels, width)
+        self.class_emb = nn.Embedding(config.num_classes + 1, width)
+        self.pos_start = nn.Parameter(torch.zeros(1, config.first_length, width))
+        self.pos_1LC = nn.Parameter(torch.zeros(1, config.length, width))
+        self.lvl_embed = nn.Embedding(len(config.patch_nums), width)
+        if config.shared_aln:
+            self.shared_ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.head_nm = HeadNorm(config)
+        self.head = nn.Linear(width, config.vocab_size)
+        for name, value in self._level_buffers(None).items():
+            self.register_buffer(name, value)
+
+    def _level_buffers(self, device: torch.device | None) -> dict[str, Tensor]:
+        """Scale of each token (1, L) and the block-causal mask (1, 1, L, L).
+
+        A token sees every token of its own and of coarser scales: 0 there, -inf elsewhere.
+        """
+        lengths = [end - begin for begin, end in self.spans]
+        levels = torch.cat([torch.full((n,), si, device=device) for si, n in enumerate(lengths)])
+        finer = levels[:, None] < levels
+        mask = torch.zeros(finer.shape, device=device).masked_fill(finer, -math.inf)
+        return {"lvl_1L": levels[None], "attn_bias_for_masking": mask[None, None]}
+
+    @classmethod
+    def build(cls, config: VarConfig, generator: Generator) -> Var:
+        """A new model on the generator's device; the weights depend on the generator only."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.to_empty(device=generator.device)
+        model._init_weights(generator)
+        return model
+
+    @torch.no_grad()
+    def _init_weights(self, generator: Generator) -> None:
+        """The released code's scheme: truncated normals of std sqrt(1 / 3C), small outputs."""
+        std = math.sqrt(1 / self.config.width / 3)
+        for name, p in self.named_parameters():
+            if name.endswith("scale_mul_1H11"):
+                p.fill_(math.log(4.0))
+            elif name.endswith("ada_gss"):
+                p.normal_(0, 1 / math.sqrt(self.config.width), generator=generator)
+            elif name.endswith("bias"):
+                p.zero_()
+            else:
+                nn.init.trunc_normal_(p, std=std, generator=generator)
+        self.head.weight.mul_(0.02)  # init_head
+        self.head_nm.get_parameter("ada_lin.1.weight").mul_(0.5)  # init_adaln
+        for block in self.blocks:
+            cast(Block, block).shrink_init(self.config.depth)
+        for name, value in self._level_buffers(self.pos_1LC.device).items():
+            self.get_buffer(name).copy_(value)
+
+    def _trunk(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        positions: tuple[int, int],
+        mask: Tensor | None = None,
+        caches: list[KvCache] | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Logits (N, l, V) of the l tokens at `positions`, from their embeddings x."""
+        span = slice(*positions)
+        x = x + self.lvl_embed(self.get_buffer("lvl_1L")[:, span]) + self.pos_1LC[:, span]
+        cond = self.class_emb(labels)
+        shared = self.config.shared_aln
+        block_cond = self.shared_ada_lin(cond).view(len(x), 1, 6, -1) if shared else cond
+        for i, block in enumerate(self.blocks):
+            x = block(x, block_cond, mask, caches[i] if caches else None, generator)
+        # The softmax over V codes needs more digits than half precision has.
+        with torch.autocast(x.device.type, enabled=False):
+            out: Tensor = self.head(self.head_nm(x.to(self.pos_1LC), cond))
+        return out
+
+    def _start(self, labels: Tensor) -> Tensor:
+        """Embeddings of the first scale, (N, first_l, C): the class and a start position."""
+        start: Tensor = self.class_emb(labels).unsqueeze(1) + self.pos_start
+        return start
+
+    def _check_inputs(self, labels: Tensor, inputs: Tensor, expected_l: int) -> None:
+        expected = (len(labels), expected_l, self.config.z_channels)
+        if labels.ndim != 1 or inputs.shape != expected:
+            raise UserError(
+                f"VAR got labels {tuple(labels.shape)} and inputs {tuple(inputs.shape)}: expected "
+                f"(N,) and (N, {expected_l}, {expected[2]}); use the tokenizer the model was "
+                "configured for (patch_nums, z_channels)"
+            )
+
+    def forward(
+        self, labels: Tensor, inputs: Tensor, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Teacher-forced logits: labels (N,) int64, inputs (N, L - first_l, z) -> (N, L, V).
+
+        `inputs` come from Vqvae.tokens_to_input. The generator draws the drop-path masks; without
+        one drop path is off, in train and in eval mode alike.
+        """
+        length = self.config.length
+        self._check_inputs(labels, inputs, length - self.config.first_length)
+        x = torch.cat([self._start(labels), self.word_embed(inputs)], dim=1)
+        mask = self.get_buffer("attn_bias_for_masking")
+        return self._trunk(x, labels, (0, length), mask=mask, generator=generator)
+
+    # l(x, c) = sum_i log p(token_i | coarser scales, c)
+    def log_likelihood(
+        self, labels: Tensor, tokens: Tensor, inputs: Tensor, *, generator: Generator | None = None
+    ) -> Tensor:
+        """Exact log-likelihood in nats, summed over tokens: (N,) from tokens (N, L)."""
+        logits = self(labels, inputs, generator=generator)
+        return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").sum(dim=1)
+
+    def new_caches(self) -> list[KvCache]:
+        """Empty key-value caches, one per block, for one batch of images to generate."""
+        return [KvCache() for _ in self.blocks]
+
+    def scale_logits(
+        self, si: int, labels: Tensor, inputs: Tensor | None, caches: list[KvCache]
+    ) -> Tensor:
+        """Logits (N, p * p, V) of scale si given the coarser scales in the caches.
+
+        inputs (N, p * p, z): map that predicts scale si (Vqvae.next_input); None for scale 0.
+        Call with si = 0, 1, ..., S - 1 and the same caches.
+        """
+        begin, end = self.spans[si]
+        if inputs is not None:
+            self._check_inputs(labels, inputs, end - begin)
+        x = self._start(labels) if inputs is None else self.word_embed(inputs)
+        return self._trunk(x, labels, (begin, end), caches=caches)

@@ -1,0 +1,36 @@
+"""Contrastive tuples from a minibatch (paper, Appendix E.2).
+
+For each sample, K other members of the minibatch are drawn with replacement among those with
+another label: K = 1 is the paper's Approach 1, K > 1 its Approach 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Partners of N samples: rows ``index`` (N, K), and which samples have a partner (N,)."""
+
+    index: Tensor
+    valid: Tensor
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of ``values`` (N, K) over the tuples that exist; 0 if none does."""
+        weights = self.valid[:, None].expand_as(values).to(values.dtype)
+        return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def draw_partners(labels: Tensor, K: int, generator: torch.Generator) -> Contrast:
+    """Draw K partners with a different label for each of the N ``labels``.
+
+    In a minibatch of a single class no sample has a partner: all tuples are invalid.
+    """
+    different = (labels[:, None] != labels[None, :]).float()
+    valid = different.any(dim=1)
+    weights = torch.where(valid[:, None], different, torch.ones_like(different))
+    return Contrast(torch.multinomial(weights, K, replacement=True, generator=generator), valid)

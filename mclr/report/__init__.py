@@ -1,0 +1,1 @@
+"""Views of the metrics: Table 1, figures, sample grids and the report page."""

@@ -1,0 +1,184 @@
+"""Images along growing guidance and along MCLR training, from one noise (Figures 2 and 8-19)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.plan import Plan, Point
+from mclr.report.names import GRID_FORMATS, KINDS, kinds_of, stem
+from mclr.report.static import STYLE, save
+from mclr.report.summary import best_rows, check_metrics
+
+Pixels = NDArray[np.uint8]
+
+MAX_CLASSES = 10  # rows of a panel
+MAX_COLUMNS = 12  # guidance scales or checkpoints of a panel
+MAX_WIDTH = 22  # columns of all panels side by side
+CELL_INCHES = 0.42
+CELL_PIXELS = 96  # sides are enlarged to at least this, by a whole factor
+GAP = 4  # white pixels between enlarged images
+
+Columns = list[tuple[str, Point]]
+
+
+def write_grids(
+    metrics: pd.DataFrame,
+    tier: Tier,
+    grids: Mapping[str, Path],
+    class_names: Sequence[str],
+    folder: Path,
+) -> list[Path]:
+    """Write ``<model>-progressive`` (.pdf, .png) for every model that MCLR fine-tunes.
+
+    Args:
+        grids: PNG of each point, by ``Point.path``: a row per noise (``evaluation.grid_rows``),
+            a column per class, square images without gaps, grey or RGB.
+        class_names: name of each class, in column order.
+
+    Raises:
+        UserError: a grid is missing or has another size; the metrics do not fit the tier.
+    """
+    check_metrics(metrics, tier)
+    paths = []
+    for model in tier.models:
+        if "progressive" in kinds_of(tier, model):
+            figure = progressive_grid(metrics, tier, model, grids, class_names)
+            files = [folder / f"{stem(model, 'progressive')}.{end}" for end in GRID_FORMATS]
+            with matplotlib.rc_context(STYLE):
+                paths += [save(figure, path) for path in files]
+    return paths
+
+
+def progressive_grid(
+    metrics: pd.DataFrame,
+    tier: Tier,
+    model: str,
+    grids: Mapping[str, Path],
+    class_names: Sequence[str],
+) -> Figure:
+    """CFG with growing γ above MCLR along its checkpoints; arguments as ``write_grids``.
+
+    Columns are γ or steps, rows are classes, and each panel has its own initial noise.
+    """
+    top, bottom = progressive_columns(metrics, tier, model)
+    width = max(len(top), len(bottom))
+    noises = range(min(tier.evaluation.grid_rows, max(1, MAX_WIDTH // width)))
+    labels = _spread_out(len(class_names), MAX_CLASSES)
+    images = {
+        point.path: _images(grids, point, tier.evaluation.grid_rows, len(class_names))
+        for _, point in [*top, *bottom]
+    }
+    cell = 1.15 * CELL_INCHES
+    size = (cell * width * len(noises) + 1.2, 2 * (cell * len(labels) + 0.75) + 0.4)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(f"{tier.models[model].label}: {KINDS['progressive'].title}", fontsize=11)
+        axes = figure.subplots(2, len(noises), squeeze=False)
+        for line, columns, title in (
+            (axes[0], top, "CFG: guidance scale γ"),
+            (axes[1], bottom, "MCLR: fine-tuning step"),
+        ):
+            for noise in noises:
+                cells = [[images[p.path][noise, c] for _, p in columns] for c in labels]
+                ticks = [text for text, _ in columns]
+                names = [class_names[c] for c in labels] if noise == 0 else []
+                _show(line[noise], mosaic(cells, width), len(labels), ticks, names)
+                line[noise].set_title(f"{title} · noise {noise + 1}", fontsize=9)
+    return figure
+
+
+def progressive_columns(metrics: pd.DataFrame, tier: Tier, model: str) -> tuple[Columns, Columns]:
+    """(label, point) of each column: the base model by γ, then the chosen MCLR run by step.
+
+    The run is the one of method mclr with the lowest mean FD and, of its seeds, the lowest; both
+    blocks begin with the base model without guidance.
+    """
+    plan = Plan(tier)
+    best = best_rows(metrics, tier.report.features)
+    chosen = best[(best["model"] == model) & (best["method"] == "mclr")]
+    if chosen.empty:
+        raise UserError(
+            f"metrics: no row of method 'mclr' for model {model!r}; run `snakemake` to evaluate it"
+        )
+    rows = metrics[(metrics["model"] == model) & (metrics["method"] == "mclr")]
+    rows = rows[rows["hyperparameters"] == chosen["hyperparameters"].iloc[0]]
+    run = plan.runs.get(rows.sort_values(["seed", "run_id"], kind="stable")["run_id"].iloc[0])
+    if run is None:
+        raise UserError(f"metrics: the runs of model {model!r} are not those of tier {tier.tier}")
+    base = [point for point in plan.points(f"{model}-base") if point.seed == run.seed]
+    tuned = [point for point in plan.points(run.experiment) if point.run == run]
+    cfg = [(f"{point.guidance:g}", point) for point in sorted(base, key=lambda p: p.guidance)]
+    mclr = [("0", cfg[0][1]), *((str(point.step), point) for point in tuned)]
+    return _thin(cfg), _thin(mclr)
+
+
+def _thin(columns: Columns) -> Columns:
+    return [columns[i] for i in _spread_out(len(columns), MAX_COLUMNS)]
+
+
+def _spread_out(n: int, most: int) -> list[int]:
+    """At most ``most`` of the numbers 0..n−1, evenly spaced, the first and the last included."""
+    if n <= most:
+        return list(range(n))
+    return [round(i * (n - 1) / (most - 1)) for i in range(most)]
+
+
+def _images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:
+    """Stored images of one point: (rows, classes, side, side, 3)."""
+    path = grids.get(point.path)
+    if path is None or not path.is_file():
+        raise UserError(f"{path or point.path}: image grid is missing; run `snakemake` to make it")
+    with Image.open(path) as stored:
+        pixels = np.asarray(stored.convert("RGB"))
+    height, width = pixels.shape[:2]
+    if height % rows or width % classes or height // rows != width // classes:
+        raise UserError(
+            f"{path}: {width}×{height} pixels are not {rows} rows of {classes} square images; "
+            "delete it and run `snakemake` again"
+        )
+    side = height // rows
+    return pixels.reshape(rows, side, classes, side, 3).swapaxes(1, 2)
+
+
+def mosaic(cells: Sequence[Sequence[Pixels]], width: int) -> Pixels:
+    """Images side by side, enlarged by a whole factor without smoothing, white between them.
+
+    cells: rows of equally many images (side, side, 3). Each row is filled up with white to
+    ``width`` images, so that mosaics of one figure have one scale. Returns (H, W, 3).
+    """
+    side = cells[0][0].shape[0]
+    factor = max(1, -(-CELL_PIXELS // side))
+    pitch = side * factor + GAP
+    canvas = np.full((pitch * len(cells) - GAP, pitch * width - GAP, 3), 255, dtype=np.uint8)
+    for i, row in enumerate(cells):
+        for j, image in enumerate(row):
+            large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+            y, x = i * pitch, j * pitch
+            canvas[y : y + side * factor, x : x + side * factor] = large
+    return canvas
+
+
+def _show(
+    axes: Axes, canvas: Pixels, height: int, columns: list[str], rows: list[str]
+) -> None:
+    """Draw a mosaic ``height`` images high, with labels above columns and beside rows."""
+    pitch = (canvas.shape[0] + GAP) / height
+    axes.imshow(canvas, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=7.5, top=True, labeltop=True, bottom=False)
+    axes.tick_params(labelbottom=False)
+    axes.set_xticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(columns))], columns)
+    axes.set_yticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(rows))], rows)
+

@@ -1,0 +1,132 @@
+"""Charts drawn with plotly: pages that answer to hover and zoom, and work offline."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from mclr.files import write_text
+from mclr.report.chart import Chart, Series
+from mclr.report.methods import METHODS
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+# One grey that is legible on white and on black: the page decides the background.
+INK, GRID = "#7d7d7d", "rgba(128,128,128,0.25)"
+CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem; }}
+</style>
+<script>{plotly}</script>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>{caption}</p>
+{chart}
+<noscript>This chart needs JavaScript; the same chart is beside this file as PNG and PDF.</noscript>
+</main>
+</body>
+</html>
+"""
+
+
+def write_html(chart: Chart, path: Path) -> Path:
+    """Write one chart as a page of its own, plotly.js included."""
+    title, caption = html.escape(chart.title), html.escape(chart.caption)
+    page = PAGE.format(title=title, caption=caption, plotly=get_plotlyjs(), chart=fragment(chart))
+    write_text(path, page)
+    return path
+
+
+def fragment(chart: Chart) -> str:
+    """The chart as a ``<div>`` with its script, for a page that holds plotly.js already."""
+    drawing: str = _draw(chart).to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"chart-{chart.stem}", config=CONFIG
+    )
+    return drawing
+
+
+def _draw(chart: Chart) -> go.Figure:
+    rows = math.ceil(len(chart.panels) / chart.columns)
+    figure = make_subplots(rows, chart.columns, horizontal_spacing=0.1, vertical_spacing=0.14)
+    seen: set[str] = set()
+    for i, panel in enumerate(chart.panels):
+        place = {"row": i // chart.columns + 1, "col": i % chart.columns + 1}
+        for series in panel.series:
+            for trace in _traces(series, panel.banded, shown=series.label not in seen):
+                figure.add_trace(trace, **place)
+            seen.add(series.label)
+        axis = {"gridcolor": GRID, "linecolor": INK, "zeroline": False, "automargin": True}
+        scale = {True: "log", False: "linear"}
+        figure.update_xaxes(title=panel.x_label, type=scale[panel.log_x], **axis, **place)
+        figure.update_yaxes(title=panel.y_label, type=scale[panel.log_y], **axis, **place)
+    figure.update_layout(
+        height=330 * rows + 90 if chart.columns > 1 else 520,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": INK, "size": 13},
+        margin={"l": 50, "r": 10, "t": 20, "b": 40},
+        legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
+    )
+    return figure
+
+
+def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
+    method = METHODS[series.method]
+    is_base = series.method == "base"
+    notes = [series.notes.get(i, "") for i in range(len(series.x))]
+    rings = [2.5 if i == series.ring else 0 for i in range(len(series.x))]
+    line = go.Scatter(
+        x=list(series.x),
+        y=list(series.y),
+        name=series.label,
+        legendgroup=series.label,
+        showlegend=shown,
+        mode="markers+text" if is_base else "lines+markers+text",
+        line={"color": method.colour, "dash": DASHES[series.variant % len(DASHES)]},
+        marker={
+            "symbol": method.symbol,
+            "size": [13 if is_base or ring else 8 for ring in rings],
+            "color": method.colour,
+            "line": {"width": rings, "color": INK},
+        },
+        text=notes,
+        textposition="top right",
+        hovertext=list(series.hover),
+        hoverinfo="text",
+    )
+    return [_band(series, method.colour), line] if banded and not is_base else [line]
+
+
+def _band(series: Series, colour: str) -> go.Scatter:
+    known = [i for i, spread in enumerate(series.spread) if spread is not None]
+    low = [series.y[i] - (series.spread[i] or 0.0) for i in known]
+    high = [series.y[i] + (series.spread[i] or 0.0) for i in known]
+    x: list[Any] = [series.x[i] for i in known]
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return go.Scatter(
+        x=x + x[::-1],
+        y=high + low[::-1],
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.15)",
+        line={"width": 0},
+        mode="lines",
+        legendgroup=series.label,
+        showlegend=False,
+        hoverinfo="skip",
+    )

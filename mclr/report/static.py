@@ -1,0 +1,126 @@
+"""Charts drawn with matplotlib: PDF for papers, PNG for pages.
+
+Only figure objects are used, no global pyplot state; no date enters a file, so the same chart
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mclr.files import atomic
+from mclr.report.chart import Chart, Panel, Series
+from mclr.report.methods import METHODS
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "text.parse_math": False,
+    "pdf.fonttype": 42,
+    "figure.facecolor": "white",
+}
+DASHES = ("-", "--", ":", "-.")
+DPI = 160
+NO_DATES: dict[str, dict[str, Any]] = {
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".png": {"Software": None},
+}
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure whole, as its extension says (``.pdf`` or ``.png``), without dates."""
+    with atomic(path) as temporary:
+        FigureCanvasAgg(figure)
+        kind = path.suffix
+        figure.savefig(temporary, format=kind[1:], dpi=DPI, metadata=NO_DATES[kind])
+    return path
+
+
+def write_static(chart: Chart, path: Path) -> Path:
+    """Draw a chart into ``path`` (``.pdf`` or ``.png``)."""
+    with matplotlib.rc_context(STYLE):
+        return save(_draw(chart), path)
+
+
+def _draw(chart: Chart) -> Figure:
+    rows = math.ceil(len(chart.panels) / chart.columns)
+    size = (8.4, 2.9 * rows + 1.0) if chart.columns > 1 else (6.4, 5.2)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(chart.title, fontsize=11)
+    grid = figure.subplots(rows, chart.columns, squeeze=False)
+    for axes, panel in zip(grid.flat, chart.panels, strict=True):
+        _draw_panel(axes, panel)
+    handles = {series.label: _handle(series) for p in chart.panels for series in p.series}
+    figure.legend(
+        handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=3.2
+    )
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.log_x:
+        axes.set_xscale("log")
+    if panel.log_y:
+        axes.set_yscale("log")
+    for series in panel.series:
+        _draw_series(axes, series, panel.banded)
+    axes.margins(x=0.06, y=0.08)
+
+
+def _look(series: Series) -> dict[str, Any]:
+    method = METHODS[series.method]
+    dashes = "none" if method.name == "base" else DASHES[series.variant % len(DASHES)]
+    return {"color": method.colour, "marker": method.marker, "linestyle": dashes}
+
+
+def _handle(series: Series) -> Line2D:
+    size = 8 if series.method == "base" else 5
+    return Line2D([], [], label=series.label, markersize=size, **_look(series))
+
+
+def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
+    is_base = series.method == "base"
+    size = {"markersize": 8, "zorder": 4} if is_base else {}
+    axes.plot(series.x, series.y, **_look(series), **size)
+    if banded and not is_base:
+        _draw_band(axes, series)
+    colour = METHODS[series.method].colour
+    if series.ring is not None:
+        x, y = series.x[series.ring], series.y[series.ring]
+        axes.plot(x, y, "o", mfc="none", mec=colour, markersize=12, mew=1.2, zorder=5)
+    for i, words in series.notes.items():
+        axes.annotate(
+            words,
+            (series.x[i], series.y[i]),
+            xytext=(6, 6),
+            textcoords="offset points",
+            color="#404040" if is_base else colour,
+            fontsize=8,
+            fontweight="bold" if is_base else "normal",
+        )
+
+
+def _draw_band(axes: Axes, series: Series) -> None:
+    known = [i for i, spread in enumerate(series.spread) if spread is not None]
+    low = [series.y[i] - (series.spread[i] or 0.0) for i in known]
+    high = [series.y[i] + (series.spread[i] or 0.0) for i in known]
+    colour = METHODS[series.method].colour
+    axes.fill_between([series.x[i] for i in known], low, high, color=colour, alpha=0.15, lw=0)

@@ -1,0 +1,141 @@
+"""Sampling from VAR, scale by scale, with classifier-free guidance and top-k / top-p filters.
+
+Letters in shapes: N images, L tokens of all scales, S scales, l tokens of one scale, V codes.
+Source: VAR paper, section 3, and the sampler released with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mclr.errors import UserError
+from mclr.models.var.transformer import Var
+from mclr.models.var.vqvae import Vqvae
+
+# (probabilities (N, l, V), uniforms (N, l)) -> tokens (N, l)
+Choose = Callable[[Tensor, Tensor], Tensor]
+
+
+def seeded_uniforms(seeds: Sequence[int], length: int) -> Tensor:
+    """Uniforms in [0, 1) for `length` tokens per seed: float64 (N, length) on the CPU.
+
+    A row depends on its own seed only, so a picture is the same in any batch, and two methods
+    given the same seeds are compared on the same draws.
+    """
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(int(seed))
+        rows.append(torch.rand(length, dtype=torch.float64, generator=generator))
+    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.float64)
+
+
+def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Smallest token whose cumulative probability exceeds u: (N, l, V), (N, l) -> (N, l) int64.
+
+    Tokens of probability zero are never returned.
+    """
+    cdf = probabilities.double().cumsum(dim=-1)
+    total = cdf[..., -1]
+    below_total = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(uniforms.to(cdf) * total, below_total)
+    return torch.searchsorted(cdf, target.unsqueeze(-1), right=True).squeeze(-1)
+
+
+def filter_logits(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Logits (..., V) with removed codes at -inf: top-k first, then top-p on what is left.
+
+    top_k 0 and top_p 0 keep everything. Ties with the k-th logit stay. Top-p removes, from the
+    least likely code up, those whose cumulative probability is at most 1 - p; one always stays.
+    """
+    if top_k > 0:
+        kth = logits.topk(top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < kth, -math.inf)
+    if top_p > 0:
+        ascending, order = logits.sort(dim=-1)
+        remove = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        remove[..., -1] = False
+        logits = logits.masked_fill(remove.scatter(-1, order, remove), -math.inf)
+    return logits
+
+
+# Guidance of scale si: logits = (1 + t) cond - t uncond, t = cfg * si / (S - 1)
+def guided_logits(conditional: Tensor, unconditional: Tensor, cfg: float, ramp: float) -> Tensor:
+    """Guided logits, same shape as both inputs; ramp = si / (S - 1) is in [0, 1]."""
+    t = cfg * ramp
+    return (1 + t) * conditional - t * unconditional
+
+
+def nfe(patch_nums: Sequence[int], cfg: float) -> int:
+    """Network evaluations per image as the paper counts them: scales, doubled by guidance."""
+    return len(patch_nums) * (2 if cfg > 0 else 1)
+
+
+def _check(
+    var: Var, labels: Tensor, uniforms: Tensor, cfg: float, top_k: int, top_p: float
+) -> None:
+    length, vocab = var.config.length, var.config.vocab_size
+    if labels.ndim != 1 or uniforms.shape != (len(labels), length):
+        raise UserError(
+            f"VAR sampler got labels {tuple(labels.shape)} and uniforms {tuple(uniforms.shape)}: "
+            f"expected (N,) and (N, {length}); draw them with seeded_uniforms(seeds, {length})"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= var.null_label:
+        raise UserError(f"labels must be 0 to {var.null_label} ({var.null_label} = no class)")
+    if cfg < 0 or not 0 <= top_k <= vocab or not 0 <= top_p <= 1:
+        raise UserError(
+            f"cfg={cfg}, top_k={top_k}, top_p={top_p}: expected cfg >= 0, top_k from 0 (off) to "
+            f"{vocab}, top_p from 0 (off) to 1"
+        )
+
+
+def _check_models(var: Var, vqvae: Vqvae) -> None:
+    if vqvae.config.patch_nums != var.config.patch_nums:
+        raise UserError(
+            f"tokenizer has patch_nums {vqvae.config.patch_nums}, VAR has {var.config.patch_nums}: "
+            "they must be equal"
+        )
+
+
+@torch.no_grad()
+def var_sample(
+    var: Var,
+    vqvae: Vqvae,
+    labels: Tensor,
+    uniforms: Tensor,
+    *,
+    cfg: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+    choose: Choose | None = None,
+) -> Tensor:
+    """Tokens (N, L) int64 of one image per label; Vqvae.decode_tokens turns them into images.
+
+    labels (N,) int64 on the models' device; var.null_label samples without a class.
+    uniforms (N, L), see seeded_uniforms: token i of image n is the inverse CDF at uniforms[n, i].
+    cfg: guidance at the last scale, growing linearly from none at the first; 0 is guidance-free
+    and evaluates N rows per scale, otherwise 2N. choose: replaces inverse_cdf.
+    Raises UserError for shapes or settings that do not fit the model.
+    """
+    _check_models(var, vqvae)
+    _check(var, labels, uniforms, cfg, top_k, top_p)
+    choose = inverse_cdf if choose is None else choose
+    n, guided, last = len(labels), cfg > 0, len(var.spans) - 1
+    rows = torch.cat([labels, torch.full_like(labels, var.null_label)]) if guided else labels
+    uniforms = uniforms.to(labels.device)
+    side, channels = vqvae.config.patch_nums[-1], vqvae.config.z_channels
+    fhat = torch.zeros(n, channels, side, side, device=labels.device)
+    inputs: Tensor | None = None
+    caches, grids = var.new_caches(), []
+    for si, (begin, end) in enumerate(var.spans):
+        logits = var.scale_logits(si, rows, inputs, caches)
+        if guided:
+            logits = guided_logits(logits[:n], logits[n:], cfg, si / last)
+        probabilities = filter_logits(logits, top_k, top_p).softmax(dim=-1)
+        grids.append(choose(probabilities, uniforms[:, begin:end]))
+        fhat, following = vqvae.next_input(si, fhat, vqvae.quantize.embed(si, grids[-1]))
+        inputs = following.flatten(2).transpose(1, 2).repeat(2 if guided else 1, 1, 1)
+    return torch.cat(grids, dim=1)

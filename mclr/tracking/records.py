@@ -1,0 +1,271 @@
+"""What will be published, read from the files of a tier; knows nothing of MLflow.
+
+Every curve is drawn against images seen: the step of a metric is the event's ``nimg`` (optimiser
+steps × batch where an event does not say). All times come from the events, so that records depend
+on the content of files and on nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.events import read_events
+from mclr.files import read_json, sha256
+from mclr.plan import Plan, Run
+
+# Facts of provenance.json that become tags; packages follow as ``package.<name>``.
+FACTS = (
+    "git_commit",
+    "git_dirty",
+    "data_sha256",
+    "config_sha256",
+    "code",
+    "hardware",
+    "python",
+)
+# Columns of an evaluated row that say which point it is; every other number is a metric.
+IDENTITY = frozenset({"seed", "step", "guidance", "nfe", "n_samples"})
+
+
+class Value(NamedTuple):
+    """One value of one metric: ``step`` in images seen, ``time_ms`` since the epoch."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of the tracking server.
+
+    ``key`` names it for good, across publications; ``kind`` is ``run`` (a training run, with a
+    child per evaluated point), ``point`` or ``report`` (the figures of the tier). ``metrics`` only
+    grow at their end while a training run goes on (``finished`` is false). ``artefacts`` maps
+    published names to files. A time of None is the time of publication.
+    """
+
+    key: str
+    kind: str
+    name: str
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: tuple[Value, ...] = ()
+    artefacts: dict[str, Path] = field(default_factory=dict)
+    start_ms: int | None = None
+    end_ms: int | None = None
+    finished: bool = True
+    children: tuple[Record, ...] = ()
+
+    def digest(self) -> str:
+        """sha256 of all that is published for this record, its children aside."""
+        content = [
+            [self.key, self.kind, self.name, self.params, self.tags],
+            [self.start_ms, self.end_ms, self.finished],
+            [metrics_digest(self.metrics), self.artefacts_digest()],
+        ]
+        return _sha256([json.dumps(content, sort_keys=True)])
+
+    def artefacts_digest(self) -> str:
+        """sha256 of the published names and the content of the files."""
+        return _sha256(f"{name} {sha256(file)}\n" for name, file in sorted(self.artefacts.items()))
+
+
+def metrics_digest(metrics: Iterable[Value]) -> str:
+    """sha256 of values in order; a digest of the first n recognises a series that has grown."""
+    return _sha256(f"{json.dumps(value)}\n" for value in metrics)
+
+
+def _sha256(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def read_records(tier: Tier, results_dir: Path) -> list[Record]:
+    """A record for each planned run that has begun, and one for the report once it has files.
+
+    Args:
+        tier: decides which runs are read; folders of runs no longer planned are passed over.
+        results_dir: ``results/<tier>``.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    plan = Plan(tier)
+    records = []
+    for experiment in plan.experiments:
+        file = results_dir / "evaluations" / f"{experiment}.json"
+        evaluated: Any = read_json(file) if file.exists() else {"protocol": {"id": ""}, "rows": []}
+        for run in plan.of(experiment):
+            rows = [row for row in evaluated["rows"] if row["run_id"] == run.run_id]
+            reader = _RunReader(plan, run, results_dir, rows, evaluated["protocol"]["id"])
+            if reader.events:
+                records.append(reader.record())
+    report = _report(results_dir)
+    return [*records, report] if report.artefacts else records
+
+
+def unfinished(tier: Tier, results_dir: Path) -> list[str]:
+    """Planned runs without an ``end`` event: still going on, or not begun."""
+    return [
+        run_id
+        for run_id in Plan(tier).runs
+        if not any(e["event"] == "end" for e in read_events(_events_file(results_dir, run_id)))
+    ]
+
+
+def _events_file(results_dir: Path, run_id: str) -> Path:
+    return results_dir / "runs" / run_id / "events.jsonl"
+
+
+def _report(results_dir: Path) -> Record:
+    """The figures, Table 1 and the effective configuration, logged once for the whole tier."""
+    figures = [*results_dir.glob("figures/*.png"), *results_dir.glob("figures/*.html")]
+    files = [*sorted(figures), results_dir / "table1.md", results_dir / "config.yaml"]
+    artefacts = {file.relative_to(results_dir).as_posix(): file for file in files if file.is_file()}
+    return Record("report", "report", "report", artefacts=artefacts)
+
+
+class _RunReader:
+    """Reads the files of one run, given the rows evaluated for it."""
+
+    def __init__(
+        self, plan: Plan, run: Run, results_dir: Path, rows: list[dict[str, Any]], protocol: str
+    ) -> None:
+        self.run, self.rows, self.protocol = run, rows, protocol
+        self.folder = results_dir / "runs" / run.run_id
+        self.features = plan.tier.report.features
+        self.batch = (run.settings or plan.model(run).base).batch
+        self.events = read_events(_events_file(results_dir, run.run_id))
+        self.provenance: dict[str, Any] = {}
+        if (self.folder / "provenance.json").exists():
+            self.provenance = read_json(self.folder / "provenance.json")
+
+    def record(self) -> Record:
+        end = next((e for e in self.events if e["event"] == "end"), None)
+        run = self.run
+        parameters = {"model": run.model, "method": run.method, "seed": run.seed}
+        return Record(
+            key=run.run_id,
+            kind="run",
+            name=run.run_id,
+            params=_texts({**parameters, **run.hyperparameters}),
+            tags=self._tags(),
+            metrics=(*self._training(), *self._evaluated(), *self._best()),
+            artefacts={
+                name: self.folder / name
+                for name in ("config.yaml", "provenance.json")
+                if (self.folder / name).is_file()
+            },
+            start_ms=_milliseconds(self.events[0]),
+            end_ms=_milliseconds(end) if end else None,
+            finished=end is not None,
+            children=tuple(self._point(row) for row in self.rows),
+        )
+
+    def _tags(self) -> dict[str, str]:
+        facts = {name: self.provenance[name] for name in FACTS if name in self.provenance}
+        packages = self.provenance.get("packages", {})
+        versions = {f"package.{name}": version for name, version in packages.items()}
+        return _texts({"experiment": self.run.experiment, **facts, **versions})
+
+    def _training(self) -> list[Value]:
+        """Every number of every ``train`` event, as ``train/<name>``."""
+        return [
+            Value(f"train/{name}", float(value), self._images(event), _milliseconds(event))
+            for event in self.events
+            if event["event"] == "train"
+            for name, value in _numbers(event, besides={"time", "step", "nimg"}).items()
+        ]
+
+    def _evaluated(self) -> list[Value]:
+        """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
+        of image seeds."""
+        values = []
+        for step in sorted({row["step"] for row in self.rows if not row["guidance"]}):
+            rows = [row for row in self.rows if row["step"] == step and not row["guidance"]]
+            scores = [self._scores(row) for row in rows]
+            for name in scores[0]:
+                mean = fmean(score[name] for score in scores)
+                values.append(Value(name, mean, *self._when(step)))
+        return values
+
+    def _best(self) -> list[Value]:
+        """The same four at the checkpoint of lowest FD, which is the one Table 1 shows."""
+        values = self._evaluated()
+        distances = [value for value in values if value.name == "fd"]
+        if not distances:
+            return []
+        best = min(distances, key=lambda value: value.value).step
+        return [value._replace(name=f"best_{value.name}") for value in values if value.step == best]
+
+    def _point(self, row: dict[str, Any]) -> Record:
+        names = ("model", "method", "guidance", "step", "seed", "nfe")
+        parameters = {name: row[name] for name in names}
+        step, time_ms = self._when(row["step"])
+        numbers = {**self._scores(row), **_numbers(row, besides=IDENTITY)}
+        name = f"{self.run.run_id} step {row['step']} guidance {row['guidance']:g}"
+        return Record(
+            key=row["path"],
+            kind="point",
+            name=f"{name} seed {row['seed']}",
+            params=_texts({**parameters, **row["hyperparameters"]}),
+            tags=_texts({"checkpoint": row["checkpoint"], "protocol": self.protocol}),
+            metrics=tuple(Value(n, v, step, time_ms) for n, v in numbers.items()),
+            start_ms=time_ms,
+            end_ms=time_ms,
+        )
+
+    def _scores(self, row: dict[str, Any]) -> dict[str, float]:
+        """The four metrics of Table 1 under fixed names, in the report's feature space."""
+        columns = {name: f"{name}_{self.features}" for name in ("fd", "precision", "recall")}
+        columns["is"] = "is_mean"
+        absent = [column for column in columns.values() if column not in row]
+        if absent:
+            raise UserError(
+                f"evaluations/{self.run.experiment}.json: {row['path']} has no {', '.join(absent)}; "
+                "run `snakemake` to evaluate with the features of the report"
+            )
+        return {name: float(row[column]) for name, column in columns.items()}
+
+    def _images(self, event: dict[str, Any]) -> int:
+        return int(event.get("nimg", event["step"] * self.batch))
+
+    def _when(self, step: int) -> tuple[int, int]:
+        """Images seen and time of the first event at ``step``; the run's start if none is."""
+        event = next((e for e in self.events if e.get("step") == step), None)
+        if event is None:
+            return step * self.batch, _milliseconds(self.events[0])
+        return self._images(event), _milliseconds(event)
+
+
+def _numbers(row: dict[str, Any], besides: Iterable[str]) -> dict[str, float]:
+    """The entries of a row that are numbers (true and false are not)."""
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if name not in besides and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _milliseconds(event: dict[str, Any]) -> int:
+    return round(float(event["time"]) * 1000)

@@ -1,0 +1,162 @@
+"""Charts prepared in code: a link that opens MLflow on them, without a click.
+
+A saved view is an experiment tag ``mlflow.sharedViewState.<id>`` that holds the state of the page.
+The format is MLflow's own and undocumented (seen in 3.17): after a change of version, look again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from mclr.config import Tier
+from mclr.tracking.store import find_experiment, is_database, masked, open_store, resolve_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+PORT = 5000
+POINTS, TRAINING = "points", "training"
+TAG = "mlflow.sharedViewState."
+COLUMNS = ("model", "method", "seed", "step", "guidance", "lr", "beta", "lambda")
+RUNS_SHOWN = 100
+PAGE: dict[str, Any] = {
+    "columnOrder": [],
+    "columnWidths": {},
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "SHOW_ALL",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": True,
+    "autoRefreshEnabled": False,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "useGroupedValuesInCharts": False,
+    "hideEmptyCharts": True,
+    "chartsSearchFilter": "",
+    "globalLineChartConfig": {
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+        "selectedXAxisMetricKey": "",
+    },
+    "orderByAsc": True,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+}
+
+
+def put_views(client: MlflowClient, experiment: Experiment) -> None:
+    """Store the two views in the experiment; nothing is written when they are there."""
+    trade_offs = [_scatter("is", "fd"), _scatter("recall", "precision")]
+    names = ("train/loss", "train/margin", "fd", "is", "precision", "recall")
+    curves = [_curve(name) for name in names]
+    tags = {
+        TAG + POINTS: _view("Evaluated points", "point", "fd", "Trade-offs", trade_offs),
+        TAG + TRAINING: _view("Training runs", "run", "best_fd", "Against images seen", curves),
+        "mlflow.experimentKind": "custom_model_development",
+    }
+    for name, value in tags.items():
+        if experiment.tags.get(name) != value:
+            client.set_experiment_tag(experiment.experiment_id, name, value)
+
+
+def _view(title: str, kind: str, order: str, section: str, charts: list[dict[str, Any]]) -> str:
+    """The tag's value: one section of charts over the runs of one kind, lowest ``order`` first.
+
+    Sorted by time, MLflow would fold points into their training runs and draw those instead.
+    """
+    state = {
+        **PAGE,
+        "searchFilter": f"tags.`mclr.kind` = '{kind}'",
+        "orderByKey": f"metrics.`{order}`",
+        "selectedColumns": [f"params.`{name}`" for name in COLUMNS],
+        "compareRunCharts": [{**chart, "metricSectionId": "mclr"} for chart in charts],
+        "compareRunSections": [
+            {
+                "uuid": "mclr",
+                "name": section,
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+    }
+    text = json.dumps(state, separators=(",", ":")).encode()
+    packed = "deflate;" + base64.b64encode(zlib.compress(text, 9)).decode()
+    return json.dumps({"name": title, "createdAt": 0, "state": packed})
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    """A dot per run: the last value of both metrics."""
+    return {
+        "uuid": f"{y}-{x}",
+        "type": "SCATTER",
+        "xaxis": {"key": x, "type": "METRIC"},
+        "yaxis": {"key": y, "type": "METRIC"},
+        "runsCountToCompare": RUNS_SHOWN,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _curve(metric: str) -> dict[str, Any]:
+    """A line per run: the metric against images seen."""
+    return {
+        "uuid": metric,
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": False,
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "displayPoints": True,
+        "ignoreOutliers": False,
+        "range": {},
+        "runsCountToCompare": RUNS_SHOWN,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def ui_url(experiment_id: str, view: str = POINTS, server: str = f"http://127.0.0.1:{PORT}") -> str:
+    """The link that lands on the charts of a view (``points`` or ``training``)."""
+    page = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    return f"{page}?viewStateShareKey={view}&compareRunsMode=CHART"
+
+
+def ui_command(uri: str) -> str:
+    """The one command that serves the UI for a store; for a server, which serves it, its address."""
+    if not is_database(uri):
+        return masked(uri)
+    return f"mlflow ui --backend-store-uri {masked(uri)} --port {PORT}"
+
+
+def how_to_look(tier: Tier, tracking_uri: str | None = None) -> list[str]:
+    """What to do to see a published tier: the command, then a link for each view.
+
+    Raises:
+        UserError: the store cannot be used, or the experiment was deleted.
+    """
+    uri = resolve_uri(tracking_uri)
+    with open_store(uri) as client:
+        experiment = find_experiment(client, tier)
+    if experiment is None:
+        return [ui_command(uri)]
+    server = f"http://127.0.0.1:{PORT}" if is_database(uri) else masked(uri)
+    links = [ui_url(experiment.experiment_id, view, server) for view in (POINTS, TRAINING)]
+    return [ui_command(uri), *links]

@@ -1,0 +1,70 @@
+"""Base models, trained from scratch: denoising score matching, or maximum likelihood."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mclr.config import Edm2Base, VarBase
+from mclr.data.load import minibatch, step_generator
+from mclr.models.family import Family
+from mclr.objectives.base import Loss
+from mclr.training.loop import Trainee
+from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
+
+
+def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
+    """The typed training settings of ``spec["base"]``."""
+    kind = Edm2Base if spec["network"]["family"] == "edm2" else VarBase
+    return kind.model_validate(spec["base"])
+
+
+def base_trainee(
+    family: Family, settings: Edm2Base | VarBase, x: Tensor, labels: Tensor, classes: int
+) -> Trainee:
+    """A base model to train on x (N, …) with labels (N,), of which some are dropped at random.
+
+    A dropped label is the null label ``classes``: this is what makes an unconditional score.
+    """
+    net = family.build(step_generator(settings.seed, 1)).train()
+    family.after_step(net)
+
+    def loss(step: int) -> Loss:
+        rows = minibatch(len(x), settings.batch, step, settings.seed)
+        generator = step_generator(settings.seed, step, 2)
+        dropped = torch.rand(len(rows), generator=generator) < settings.label_dropout
+        conditions = torch.where(dropped, classes, labels[rows])
+        value = family.base_loss(net, x[rows], conditions, family.draw(x[rows], generator))
+        return Loss(value, {})
+
+    if isinstance(settings, Edm2Base):
+        ema = copy.deepcopy(net).eval().requires_grad_(False)
+        return Trainee(
+            net,
+            torch.optim.Adam(net.parameters(), betas=(0.9, 0.99)),
+            lambda step: edm2_learning_rate(
+                step,
+                settings.batch,
+                lr=settings.lr,
+                decay_steps=settings.lr_decay_steps,
+                rampup_images=settings.rampup_images,
+            ),
+            loss,
+            family.after_step,
+            ema,
+            settings.ema_std,
+        )
+    optimizer = torch.optim.AdamW(
+        net.parameters(), betas=(0.9, 0.95), weight_decay=settings.weight_decay
+    )
+    return Trainee(
+        net,
+        optimizer,
+        lambda step: linear_learning_rate(
+            step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps
+        ),
+        loss,
+    )

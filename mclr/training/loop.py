@@ -1,0 +1,191 @@
+"""The training loop: steps, checkpoints, resumable state, signals, and a stop at NaN.
+
+State and checkpoints live in a private folder until training is complete, because Snakemake
+deletes the declared outputs of a job that failed. State is keyed by a digest of everything that
+decides the result; the state of another configuration, code or input is never resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from mclr.errors import UserError
+from mclr.events import LOG, EventLog, Progress
+from mclr.files import load_tensors, save_tensors
+from mclr.objectives.base import Loss
+from mclr.training.schedules import update_ema
+
+STATE_SECONDS = 60.0
+"""Seconds between two writes of the resumable state."""
+
+
+class Interrupted(SystemExit):
+    """Training was asked to stop; its state is saved and the same command resumes."""
+
+
+@dataclass
+class Trainee:
+    """What is trained: a network, its optimiser, and optionally an average of its weights."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    learning_rate: Callable[[int], float]
+    loss: Callable[[int], Loss]
+    after_step: Callable[[nn.Module], None] = lambda net: None
+    ema: nn.Module | None = None
+    ema_std: float = 0.0
+
+    @property
+    def result(self) -> nn.Module:
+        """The network whose weights are the outcome: the average, where there is one."""
+        return self.ema if self.ema is not None else self.net
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes during training, as named tensors."""
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``state``."""
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = tensor
+        self.net.load_state_dict(parts["net"])
+        if self.ema is not None:
+            self.ema.load_state_dict(parts["ema"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class StateFolder:
+    """The private folder of one run: ``state.safetensors`` and checkpoints, all of one key."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self.state = folder / "state.safetensors"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}.safetensors"
+
+    def save(self, trainee: Trainee, step: int) -> None:
+        save_tensors(self.state, trainee.state(), {"key": self.key, "step": str(step)})
+
+    def resume(self, trainee: Trainee) -> int:
+        """Restore the state of this key, if there is one; returns the steps already done."""
+        if not self.state.exists():
+            return 0
+        tensors, metadata = load_tensors(self.state)
+        if metadata.get("key") != self.key:
+            LOG.info("state of another configuration, code or input is not resumed: %s", self.state)
+            shutil.rmtree(self.folder)
+            return 0
+        trainee.restore(tensors)
+        return int(metadata["step"])
+
+    def last_checkpoint(self) -> Path | None:
+        return max(self.folder.glob("step-*.safetensors"), default=None)
+
+
+class _Signals:
+    """While active, SIGINT and SIGTERM are remembered instead of killing the process."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def __enter__(self) -> _Signals:
+        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+
+def train(
+    trainee: Trainee,
+    *,
+    name: str,
+    checkpoints: tuple[int, ...],
+    batch: int,
+    seed: int,
+    state: StateFolder,
+    events: EventLog,
+    log_every: int = 10,
+) -> None:
+    """Train up to the last checkpoint; leaves one file per checkpoint in the state folder.
+
+    Raises:
+        UserError: the loss or a gradient is not finite; the last checkpoint before is kept.
+        Interrupted: SIGINT or SIGTERM; the state is saved first.
+    """
+    steps, done = checkpoints[-1], state.resume(trainee)
+    events.rewind(done)
+    events.write("resume" if done else "start", step=done, steps=steps)
+    progress = Progress(name, steps, batch, done=done)
+    saved = time.monotonic()
+    with _Signals() as signals:
+        for step in range(done, steps):
+            terms = _step(trainee, step, seed, name, state)
+            if (step + 1) % log_every == 0 or step + 1 in checkpoints:
+                events.write("train", step=step + 1, nimg=(step + 1) * batch, **terms)
+            progress.update(step + 1, f"loss {terms['loss']:.4g}")
+            if step + 1 in checkpoints:
+                save_tensors(
+                    state.checkpoint(step + 1), trainee.result.state_dict(), {"step": str(step + 1)}
+                )
+                events.write("checkpoint", step=step + 1, nimg=(step + 1) * batch)
+            if signals.received or time.monotonic() - saved > STATE_SECONDS:
+                state.save(trainee, step + 1)
+                saved = time.monotonic()
+            if signals.received:
+                LOG.info("%s: stopped at step %d, state saved; run again to resume", name, step + 1)
+                raise Interrupted(128 + signals.received)
+        state.save(trainee, steps)
+
+
+def _step(
+    trainee: Trainee, step: int, seed: int, name: str, state: StateFolder
+) -> dict[str, float]:
+    """One optimiser step; returns the terms to record."""
+    torch.manual_seed((seed << 32) + step)
+    lr = trainee.learning_rate(step)
+    for group in trainee.optimizer.param_groups:
+        group["lr"] = lr
+    trainee.optimizer.zero_grad(set_to_none=True)
+    loss = trainee.loss(step)
+    loss.value.backward()
+    norm = nn.utils.get_total_norm([p.grad for p in trainee.net.parameters() if p.grad is not None])
+    value, grad_norm = loss.value.item(), norm.item()
+    if not (torch.isfinite(loss.value) and torch.isfinite(norm)):
+        last = state.last_checkpoint()
+        kept = f"the last good checkpoint is {last}" if last else "there was no checkpoint before"
+        raise UserError(
+            f"{name}: loss {value} with gradient norm {grad_norm} at step {step + 1}; training "
+            f"stopped, {kept}. Lower lr, or end `checkpoints` before this step"
+        )
+    trainee.optimizer.step()
+    if trainee.ema is not None:
+        update_ema(trainee.ema, trainee.net, step + 1, trainee.ema_std)
+    trainee.after_step(trainee.net)
+    return {"loss": value, "grad_norm": grad_norm, "lr": lr, **loss.terms}

@@ -1,0 +1,46 @@
+"""Learning-rate schedules and the power-function average of weights."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from torch import nn
+
+
+# Karras et al. (arXiv 2312.02696), Eq. 67, with a linear warm-up over images.
+def edm2_learning_rate(
+    step: int, batch: int, *, lr: float, decay_steps: int, rampup_images: int
+) -> float:
+    """α_ref / sqrt(max(t / t_ref, 1)) at step t (from 0), ramped up over the first images."""
+    value = lr / math.sqrt(max(step / decay_steps, 1))
+    return value * min(step * batch / rampup_images, 1) if rampup_images else value
+
+
+# VAR's schedule "lin0": linear warm-up, then linear to zero.
+def linear_learning_rate(step: int, *, lr: float, warmup_steps: int, steps: int) -> float:
+    """Learning rate at step t (from 0)."""
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    return lr * (steps - step) / max(steps - warmup_steps, 1)
+
+
+# Karras et al. (arXiv 2312.02696), Eq. 126: σ_rel² = (γ + 1) / ((γ + 2)² (γ + 3)).
+@cache
+def ema_exponent(std: float) -> float:
+    """γ of the power-function average whose profile has relative standard deviation ``std``."""
+    t = std**-2
+    return float(np.roots([1, 7, 16 - t, 12 - t]).real.max())
+
+
+# Karras et al. (arXiv 2312.02696), Eq. 121–122: β_t = (1 − 1/t)^(γ+1).
+@torch.no_grad()
+def update_ema(ema: nn.Module, net: nn.Module, step: int, std: float) -> None:
+    """Average after optimiser step ``step`` (from 1); buffers are copied."""
+    beta = (1 - 1 / step) ** (ema_exponent(std) + 1)
+    for average, value in zip(ema.parameters(), net.parameters(), strict=True):
+        average.lerp_(value, 1 - beta)
+    for average, value in zip(ema.buffers(), net.buffers(), strict=True):
+        average.copy_(value)

@@ -1,0 +1,310 @@
+"""Publishing is idempotent: again, after a change, after a crash, and while training goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking_files import (
+    BATCH,
+    Runs,
+    append,
+    finish,
+    train,
+    write_evaluations,
+    write_report,
+)
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.tracking import publish, watch
+from mclr.tracking.store import open_store, resolve_uri
+
+ALL = 12  # 3 training runs, 8 points, 1 report
+
+
+def test_twice_is_once(tier: Tier, results: Path, runs: Runs) -> None:
+    assert publish(tier, results) == Counter(created=ALL)
+    first = {run.info.run_id for run in runs()}
+    assert publish(tier, results) == Counter(unchanged=ALL)
+    assert {run.info.run_id for run in runs()} == first
+    assert len(first) == ALL
+
+
+def test_a_published_tier_reads_back(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    parents = {run.data.tags["mclr.key"]: run for run in runs("run")}
+    run = parents["edm-mclr-seed0"]
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 7000
+    assert run.data.params["method"] == "mclr"
+    assert run.data.tags["git_commit"] == "abc123"
+    assert run.data.metrics["best_fd"] == 30.0
+    points = [p for p in runs("point") if p.data.tags["mlflow.parentRunId"] == run.info.run_id]
+    assert sorted(p.data.metrics["fd"] for p in points) == [30.0, 40.0]
+    with open_store(resolve_uri(None)) as client:
+        loss = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [value.step for value in loss] == [n * BATCH for n in (5, 10, 15, 20)]
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        assert files == ["config.yaml", "provenance.json"]
+        (report,) = runs("report")
+        figures = [file.path for file in client.list_artifacts(report.info.run_id, "figures")]
+        assert figures == ["figures/fd-is.html", "figures/fd-is.png"]
+
+
+def test_a_changed_evaluation_replaces(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    write_evaluations(tier, results, shift=1.0)
+    # Points of a replaced run are new points of the new run.
+    assert publish(tier, results) == Counter(replaced=3, created=8, unchanged=1)
+    assert len(runs()) == ALL
+    assert sorted(run.data.metrics["best_fd"] for run in runs("run")) == [21.5, 31.0, 32.0]
+    assert publish(tier, results) == Counter(unchanged=ALL)
+
+
+def test_a_changed_guided_point_replaces_that_point(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    file = results / "evaluations" / "edm-base.json"
+    file.write_text(file.read_text().replace('"fd_cnn": 18.0', '"fd_cnn": 17.0'))
+    assert publish(tier, results) == Counter(replaced=1, unchanged=ALL - 1)
+    assert min(run.data.metrics["fd"] for run in runs("point")) == 17.0
+    assert len(runs()) == ALL
+
+
+def test_changed_figures_replace_the_report(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    write_report(results, "blue")
+    (results / "figures" / "fd-is.html").unlink()
+    assert publish(tier, results) == Counter(replaced=1, unchanged=ALL - 1)
+    (report,) = runs("report")
+    with open_store(resolve_uri(None)) as client:
+        files = client.list_artifacts(report.info.run_id, "figures")
+        assert [file.path for file in files] == ["figures/fd-is.png"]
+        copy = client.download_artifacts(report.info.run_id, "figures/fd-is.png")
+    assert Path(copy).read_text() == "blue"
+
+
+@pytest.mark.parametrize("call", ["log_batch", "log_artifact", "set_terminated", "set_tag"])
+@pytest.mark.parametrize("successes", [0, 3])
+def test_a_crash_is_resumed(
+    tier: Tier,
+    results: Path,
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    successes: int,
+) -> None:
+    from mlflow import MlflowClient
+
+    original = getattr(MlflowClient, call)
+    left = iter(range(successes))
+
+    def crash(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise RuntimeError("power cut")
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            publish(tier, results)
+    counts = publish(tier, results)
+    assert counts["resumed"] >= 1
+    assert counts["replaced"] == 0
+    assert len(runs()) == counts.total() == ALL
+    with open_store(resolve_uri(None)) as client:
+        for run in runs("run"):
+            steps = [v.step for v in client.get_metric_history(run.info.run_id, "train/loss")]
+            assert len(steps) == len(set(steps)) in (4, 6)
+    assert publish(tier, results) == Counter(unchanged=ALL)
+
+
+def test_a_crash_while_replacing_leaves_nothing_behind(
+    tier: Tier, results: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    publish(tier, results)
+    write_evaluations(tier, results, shift=1.0)
+    original = MlflowClient.delete_run
+    left = iter(range(2))
+
+    def crash(client: MlflowClient, run_id: str) -> None:
+        if next(left, None) is None:
+            raise RuntimeError("power cut")
+        original(client, run_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "delete_run", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            publish(tier, results)
+    publish(tier, results)
+    assert len(runs()) == ALL
+    assert sorted(run.data.metrics["best_fd"] for run in runs("run")) == [21.5, 31.0, 32.0]
+
+
+def live_values(runs: Runs) -> tuple[str, str, list[int]]:
+    (run,) = runs("run")
+    with open_store(resolve_uri(None)) as client:
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+    return run.info.run_id, run.info.status, [value.step // BATCH for value in history]
+
+
+def test_a_live_run_grows_and_finishes(
+    tier: Tier, results: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    train(folder, 5, 10)
+    assert publish(tier, live) == Counter(created=1)
+    run_id, status, steps = live_values(runs)
+    assert (status, steps) == ("RUNNING", [5, 10])
+
+    logged: list[int] = []
+    original = MlflowClient.log_batch
+
+    def count(client: MlflowClient, run_id: str, metrics: Any = (), **rest: Any) -> None:
+        logged.append(len(metrics))
+        original(client, run_id, metrics=metrics, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", count)
+    train(folder, 15, 20)
+    assert publish(tier, live) == Counter(resumed=1)
+    assert live_values(runs) == (run_id, "RUNNING", [5, 10, 15, 20])
+    assert sum(logged) == 4  # loss and margin of the two new steps
+
+    finish(folder, 20)
+    assert publish(tier, live) == Counter(resumed=1)
+    assert live_values(runs) == (run_id, "FINISHED", [5, 10, 15, 20])
+    assert runs("run")[0].data.tags["git_commit"] == "abc123"
+    write_evaluations(tier, live)
+    assert publish(tier, live) == Counter(resumed=1, created=2)
+    assert live_values(runs)[0] == run_id
+    assert publish(tier, live) == Counter(unchanged=3)
+
+
+def test_a_run_that_went_back_is_replaced(tier: Tier, results: Path, runs: Runs) -> None:
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    train(folder, 5, 15)
+    publish(tier, live)
+    events = (folder / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(events[:-1]))
+    append(folder, "resume", 10)
+    train(folder, 15, 20)
+    assert publish(tier, live) == Counter(replaced=1)
+    assert live_values(runs)[1:] == ("RUNNING", [5, 10, 15, 20])
+
+
+def test_a_diverged_run_is_published(tier: Tier, results: Path, runs: Runs) -> None:
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    append(folder, "train", 5, loss=float("nan"))
+    append(folder, "train", 10, loss=float("inf"))
+    assert publish(tier, live) == Counter(created=1)
+    assert publish(tier, live) == Counter(unchanged=1)
+    assert live_values(runs)[2] == [5, 10]
+
+
+def test_runs_no_longer_planned_stay(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    smaller = tier.model_copy(update={"seeds": [0]})
+    assert publish(smaller, results)["unchanged"] > 0
+    assert len(runs()) == ALL
+
+
+def test_a_long_run_takes_several_batches(tier: Tier, results: Path, runs: Runs) -> None:
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    lines = (folder / "events.jsonl").read_text()
+    event = '{"time": %d, "event": "train", "step": %d, "loss": 1.0}\n'
+    lines += "".join(event % (1_700_000_001 + n, n) for n in range(1, 1001))
+    (folder / "events.jsonl").write_text(lines)
+    publish(tier, live)
+    assert live_values(runs)[2] == list(range(1, 1001))
+
+
+def test_watch_publishes_until_all_runs_have_ended(tier: Tier, results: Path, runs: Runs) -> None:
+    file = results / "runs" / "edm-mclr-seed0" / "events.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:-1]))
+    seen = []
+
+    def stop() -> bool:
+        if not seen:
+            seen.append({run.info.status for run in runs("run")})
+            file.write_text("".join(lines))
+        return False
+
+    watch(tier, results, 0.0, stop)
+    assert seen == [{"RUNNING", "FINISHED"}]
+    assert {run.info.status for run in runs("run")} == {"FINISHED"}
+
+
+def test_watch_stops_when_told(tier: Tier, results: Path, runs: Runs) -> None:
+    (results / "runs" / "edm-mclr-seed0" / "events.jsonl").unlink()
+    watch(tier, results, 3600.0, lambda: True)
+    assert len(runs("run")) == 2
+
+
+def test_watch_ends_cleanly_on_ctrl_c(tier: Tier, results: Path) -> None:
+    (results / "runs" / "edm-mclr-seed0" / "events.jsonl").unlink()
+
+    def ctrl_c() -> bool:
+        raise KeyboardInterrupt
+
+    watch(tier, results, 3600.0, ctrl_c)
+    assert publish(tier, results)["unchanged"] > 0  # the lock is free
+
+
+def test_watch_outlives_a_store_that_fails_for_a_while(
+    tier: Tier, results: Path, runs: Runs
+) -> None:
+    file = results / "runs" / "edm-mclr-seed0" / "events.jsonl"
+    lines = file.read_text()
+    file.write_text("")
+    calls = []
+
+    def stop() -> bool:
+        calls.append(len(calls))
+        if calls[-1] == 0:
+            os.rename("mlflow.db", "away.db")
+            os.mkdir("mlflow.db")
+            file.write_text(lines)
+        elif os.path.isdir("mlflow.db"):
+            os.rmdir("mlflow.db")
+            os.rename("away.db", "mlflow.db")
+        return False
+
+    watch(tier, results, 0.0, stop)
+    assert len(runs("run")) == 3
+
+
+def test_watch_reports_a_store_that_never_worked(tier: Tier, results: Path) -> None:
+    with pytest.raises(UserError, match="nothing is lost"):
+        watch(tier, results, 0.0, lambda: False, "sqlite:////nowhere/mlflow.db")
+
+
+def test_one_publisher_at_a_time(tier: Tier, results: Path) -> None:
+    with (results.parent / ".track.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=r"another `mclr track` .* over 0.3 s"):
+            publish(tier, results, lock_timeout_s=0.3)
+        threading.Timer(0.5, fcntl.flock, (held, fcntl.LOCK_UN)).start()
+        assert publish(tier, results, lock_timeout_s=30) == Counter(created=ALL)
+
+
+def test_no_results_is_explained(tier: Tier, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no results to publish; run `snakemake` first"):
+        publish(tier, tmp_path / "results" / "small")

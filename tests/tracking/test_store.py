@@ -1,0 +1,113 @@
+"""The store: which one, what happens when it fails, and what is left as it was."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tracking_files import Runs
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.tracking import publish
+from mclr.tracking.store import masked, open_store, resolve_uri
+
+
+def test_the_default_is_a_sqlite_file_and_the_variable_is_respected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_uri(None) == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert resolve_uri(None) == "http://server:5000"
+    assert resolve_uri("sqlite:///other.db") == "sqlite:///other.db"
+
+
+def test_publish_goes_where_the_variable_says(
+    tier: Tier, results: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.rename("mlflow.db", "other.db")
+    other = f"sqlite:///{Path.cwd()}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    publish(tier, results)
+    assert not os.path.exists("mlflow.db")
+    assert len(runs(uri=other)) == 12
+
+
+def test_by_default_store_and_artefacts_lie_in_the_working_directory(
+    tier: Tier, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    publish(tier, results)
+    with open_store(f"sqlite:///{Path.cwd()}/mlflow.db") as client:
+        assert client.get_experiment_by_name("mclr-small") is not None
+    assert len(list(Path("mlruns").rglob("fd-is.png"))) == 1
+
+
+def test_passwords_are_not_shown() -> None:
+    assert masked("https://me:secret@host:1/x") == "https://host:1/x"
+    assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+
+
+def test_a_dead_server_is_reported_within_seconds(tier: Tier, results: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{unused.getsockname()[1]}"
+    start = time.monotonic()
+    with pytest.raises(UserError, match="nothing is lost.*run `mclr track` again") as caught:
+        publish(tier, results, uri)
+    assert time.monotonic() - start < 15
+    assert "secret" not in str(caught.value)
+    assert publish(tier, results) == Counter(created=12)
+
+
+def test_a_server_that_never_answers_is_reported_within_seconds(tier: Tier, results: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        start = time.monotonic()
+        with pytest.raises(UserError, match="nothing is lost"):
+            publish(tier, results, f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:////nowhere/mlflow.db", "./mlruns", "postgresql://127.0.0.1:1/x", "nonsense://x"],
+)
+def test_a_store_that_cannot_be_used_is_reported(tier: Tier, results: Path, uri: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match="the MLflow store cannot be used"):
+        publish(tier, results, uri)
+    assert time.monotonic() - start < 15
+
+
+def test_a_file_that_is_no_database_is_reported(tier: Tier, results: Path) -> None:
+    Path("mlflow.db").write_text("something else entirely, and long enough to have a header" * 20)
+    with pytest.raises(UserError, match="not a database"):
+        publish(tier, results)
+
+
+def test_a_deleted_experiment_is_left_to_its_owner(tier: Tier, results: Path) -> None:
+    publish(tier, results)
+    with open_store(resolve_uri(None)) as client:
+        client.delete_experiment(client.get_experiment_by_name("mclr-small").experiment_id)
+    with pytest.raises(UserError, match="mclr-small: this MLflow experiment was deleted"):
+        publish(tier, results)
+
+
+def test_the_environment_is_put_back(
+    tier: Tier, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    before = dict(os.environ)
+    with open_store(resolve_uri(None)):
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert dict(os.environ) == before

@@ -1,0 +1,65 @@
+"""The prepared charts, as stored; ``test_server.py`` opens them in a browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mclr.config import Tier
+from mclr.tracking import how_to_look, publish, ui_command, ui_url
+from mclr.tracking.store import open_store, resolve_uri
+
+
+def stored_views() -> dict[str, str]:
+    with open_store(resolve_uri(None)) as client:
+        tags = client.get_experiment_by_name("mclr-small").tags
+    prefix = "mlflow.sharedViewState."
+    return {name.removeprefix(prefix): tags[name] for name in tags if name.startswith(prefix)}
+
+
+def state(view: str) -> Any:
+    packed = json.loads(view)["state"].removeprefix("deflate;")
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def test_both_views_are_stored_and_fit_a_tag(tier: Tier, results: Path) -> None:
+    publish(tier, results)
+    views = stored_views()
+    assert sorted(views) == ["points", "training"]
+    assert max(map(len, views.values())) <= 5000
+    points = state(views["points"])
+    axes = [(c["xaxis"]["key"], c["yaxis"]["key"]) for c in points["compareRunCharts"]]
+    assert axes == [("is", "fd"), ("recall", "precision")]
+    assert points["searchFilter"] == "tags.`mclr.kind` = 'point'"
+    assert state(views["training"])["searchFilter"] == "tags.`mclr.kind` = 'run'"
+    assert state(views["training"])["compareRunCharts"][0]["metricKey"] == "train/loss"
+
+
+def test_views_are_written_once(tier: Tier, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    publish(tier, results)
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("the view is there already")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    publish(tier, results)
+
+
+def test_how_to_look_names_the_command_and_the_links(tier: Tier, results: Path) -> None:
+    command = f"mlflow ui --backend-store-uri {resolve_uri(None)} --port 5000"
+    assert how_to_look(tier) == [command]
+    publish(tier, results)
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey={}&compareRunsMode=CHART"
+    assert how_to_look(tier) == [command, link.format("points"), link.format("training")]
+
+
+def test_a_server_is_its_own_command() -> None:
+    assert ui_command("https://me:secret@host:5000") == "https://host:5000"
+    assert ui_url("7", server="https://host:5000/").startswith("https://host:5000/#/experiments/7/")

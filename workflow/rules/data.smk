@@ -1,0 +1,54 @@
+# Raw data to checked, split, hashed Parquet.
+
+RAW = f"data/raw/{NAME}.raw"
+
+
+rule fetch:
+    output:
+        RAW,
+    params:
+        source=TIER.data.source,
+        code=code_digest("mclr.data.sources"),
+    log:
+        f"{RESULTS}/logs/fetch.log",
+    shell:
+        "mclr --log {log} fetch --source {params.source} --output {output}"
+
+
+rule prepare:
+    input:
+        RAW,
+    output:
+        train=f"{PREPARED}/train.parquet",
+        reference=f"{PREPARED}/reference.parquet",
+        manifest=f"{PREPARED}/manifest.json",
+    params:
+        spec=canonical(TIER.data),
+        folder=subpath(output.manifest, parent=True),
+        code=code_digest("mclr.data.prepare"),
+    log:
+        f"{RESULTS}/logs/prepare.log",
+    shell:
+        "mclr --log {log} prepare --spec {params.spec:q} --raw {input} --output {params.folder}"
+
+
+rule feature_net:
+    input:
+        rules.prepare.output,
+    output:
+        net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
+        reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
+        info=f"{RESULTS}/feature-nets/{{net}}/info.json",
+    params:
+        spec=lambda wildcards: canonical(TIER.features[wildcards.net]),
+        data=PREPARED,
+        folder=subpath(output.net, parent=True),
+        state=f"{RESULTS}/state/feature-net-{{net}}",
+        code=code_digest("mclr.jobs.training"),
+    log:
+        f"{RESULTS}/logs/feature-net/{{net}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
+    shell:
+        "mclr --log {log} feature-net --spec {params.spec:q} --data {params.data}"
+        " --output {params.folder} --state {params.state}"

@@ -1,0 +1,76 @@
+# Views of metrics.parquet: Table 1, figures, the report page.
+
+FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
+GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
+TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex")]
+
+
+rule effective_config:
+    output:
+        f"{RESULTS}/config.yaml",
+    params:
+        spec=canonical(TIER),
+        code=code_digest("mclr.config"),
+    log:
+        f"{RESULTS}/logs/effective_config.log",
+    shell:
+        "mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
+
+
+rule table1:
+    input:
+        metrics=rules.metrics.output.metrics,
+        config=rules.effective_config.output,
+    output:
+        TABLE,
+    params:
+        folder=RESULTS,
+        code=code_digest("mclr.report.table"),
+    log:
+        f"{RESULTS}/logs/table1.log",
+    shell:
+        "mclr --log {log} table --config {input.config} --metrics {input.metrics}"
+        " --output {params.folder}"
+
+
+rule figures:
+    input:
+        metrics=rules.metrics.output.metrics,
+        config=rules.effective_config.output,
+        manifest=rules.prepare.output.manifest,
+        grids=GRIDS,
+    output:
+        FIGURES,
+    params:
+        grids=f"{RESULTS}/grids",
+        folder=f"{RESULTS}/figures",
+        code=code_digest("mclr.jobs.report"),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures.tsv"
+    shell:
+        "mclr --log {log} figures --config {input.config} --metrics {input.metrics}"
+        " --manifest {input.manifest} --grids {params.grids} --output {params.folder}"
+
+
+rule report:
+    input:
+        metrics=rules.metrics.output.metrics,
+        protocols=rules.metrics.output.protocols,
+        config=rules.effective_config.output,
+        figures=FIGURES,
+        nets=[f"{folder}/info.json" for folder in NETS.values()],
+        provenance=rules.metrics.input.provenance,
+    output:
+        f"{RESULTS}/report.html",
+    params:
+        results=RESULTS,
+        code=code_digest("mclr.jobs.report"),
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report.tsv"
+    shell:
+        "mclr --log {log} report --config {input.config} --results {params.results}"
+        " --output {output}"
