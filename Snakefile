@@ -1,7 +1,7 @@
 # The reproducibility pipeline of the MCLR paper: one DAG for every tier.
 #
 #   snakemake --cores 2 all                                     the digits tier
-#   snakemake --cores 2 --configfile config/<tier>.yaml all     any other tier
+#   snakemake --configfile config/<tier>.yaml --cores 2 all     any other tier
 #
 # A tier is a configuration file; the rules below never ask which tier they run.
 

@@ -19,7 +19,7 @@ from mclr.errors import UserError
 from mclr.events import set_up_logging
 
 
-class _Spec(click.ParamType):
+class _Spec(click.ParamType[Any]):
     """A job's specification: JSON text."""
 
     name = "json"
@@ -31,7 +31,7 @@ class _Spec(click.ParamType):
             self.fail(f"not valid JSON: {error}", param, ctx)
 
 
-class _Named(click.ParamType):
+class _Named(click.ParamType[tuple[str, Path]]):
     """NAME=PATH."""
 
     name = "name=path"
@@ -195,7 +195,7 @@ def negatives(
 @_path("run", "Folder of the run to write.")
 @state_option
 @click.pass_obj
-def finetune(threads: int, spec: dict[str, Any], data: Path, **paths: Path | None) -> None:
+def finetune(threads: int, /, spec: dict[str, Any], data: Path, **paths: Path | None) -> None:
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.training import Data
     from mclr.jobs.training import finetune as run_job
@@ -295,13 +295,11 @@ def effective_config(spec: dict[str, Any], output: Path) -> None:
 @_path("metrics", "metrics.parquet of the tier.")
 @_path("output", "Folder to write.")
 def table(config: Path, metrics: Path, output: Path) -> None:
-    """Write Table 1 as csv, md and tex."""
-    import pandas as pd
-
+    """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
     from mclr.config import load_tier
-    from mclr.report.table import write_table
+    from mclr.jobs.report import table as run
 
-    write_table(pd.read_parquet(metrics), load_tier(config), output)
+    run(load_tier(config), metrics, output)
 
 
 @cli.command()
@@ -345,14 +343,15 @@ def track(
     """
     from mclr.config import load_tier
     from mclr.files import write_json
-    from mclr.tracking import publish as mlflow_publish
+    from mclr.tracking import publish
+    from mclr.tracking import watch as keep_publishing
 
     tier = load_tier(config)
     folder = results or Path("results", tier.tier)
     if watch:
-        mlflow_publish.watch(tier, folder, interval, lambda: False)
+        keep_publishing(tier, folder, interval, lambda: False)
         return
-    counts = mlflow_publish.publish(tier, folder)
+    counts = publish(tier, folder)
     if record:
         write_json(record, {"published": sum(counts.values())})
 

@@ -10,10 +10,18 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Architecture
@@ -24,12 +32,17 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+IMAGE_SEEDS = 2**30
+"""Seeds of evaluated images lie below; the seeds of all other images lie above."""
 
 
 class Section(BaseModel):
     """A block of the configuration: unknown keys are errors, values are fixed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------ data and features
@@ -40,7 +53,7 @@ class Data(Section):
 
     source: Literal["digits"]
     n_reference: Count
-    split_seed: int
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ClassifierFeatures(Section):
@@ -51,16 +64,25 @@ class ClassifierFeatures(Section):
     steps: Count
     batch: Count
     lr: Positive
-    seed: int
+    seed: Seed
 
 
 # ------------------------------------------------------------------ models
 
 
+def _distinct(values: list[float]) -> list[float]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"values must differ, got {values}")
+    return values
+
+
+Scales = Annotated[list[Positive], AfterValidator(_distinct)]
+
+
 class Edm2Base(Section):
     """Training of the EDM2 base model by denoising score matching."""
 
-    seed: int
+    seed: Seed
     steps: Count
     batch: Count
     lr: Positive
@@ -102,13 +124,13 @@ class Edm2Model(Section):
     base: Edm2Base
     noise: NoiseLevels
     sampler: Edm2Sampler
-    guidance: list[Positive]
+    guidance: Scales
 
 
 class VarBase(Section):
     """Training of the next-scale transformer by maximum likelihood."""
 
-    seed: int
+    seed: Seed
     steps: Count
     batch: Count
     lr: Positive
@@ -120,7 +142,7 @@ class VarBase(Section):
 class TokenizerTraining(Section):
     """Training of the multi-scale VQ-VAE by reconstruction and commitment."""
 
-    seed: int
+    seed: Seed
     steps: Count
     batch: Count
     lr: Positive
@@ -149,10 +171,10 @@ class VarModel(Section):
     network: VarArchitecture
     base: VarBase
     sampler: VarSampler
-    guidance: list[Positive]
+    guidance: Scales
 
 
-Model = Annotated[Union[Edm2Model, VarModel], Field(discriminator="family")]
+Model = Annotated[Edm2Model | VarModel, Field(discriminator="family")]
 
 
 # ------------------------------------------------------------------ objectives
@@ -211,7 +233,7 @@ class Ddo(Section):
         return self.name
 
 
-Objective = Annotated[Union[Mclr, CcDpo, Cca, Ddo], Field(discriminator="name")]
+Objective = Annotated[Mclr | CcDpo | Cca | Ddo, Field(discriminator="name")]
 
 
 class FineTuning(Section):
@@ -222,7 +244,7 @@ class FineTuning(Section):
     lr: Positive
     batch: Annotated[int, Field(ge=2)]
     checkpoints: Annotated[list[Count], Field(min_length=1)]
-    sweep: dict[str, list[Any]] = {}
+    sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = {}
 
     @field_validator("checkpoints")
     @classmethod
@@ -265,7 +287,7 @@ class Tier(Section):
     """One experiment at one size: data, models, fine-tuning runs, evaluation and report."""
 
     tier: Name
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     data: Data
     features: Annotated[dict[Name, ClassifierFeatures], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
@@ -279,6 +301,16 @@ class Tier(Section):
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"seeds must differ, got {seeds}")
         return seeds
+
+    @model_validator(mode="after")
+    def _few_images(self) -> Tier:
+        images = (max(self.seeds) + 1) * self.evaluation.n_samples
+        if images > IMAGE_SEEDS:
+            raise ValueError(
+                f"seeds: (largest seed + 1) · evaluation.n_samples is {images}, "
+                f"expected at most 2^30 = {IMAGE_SEEDS}; use smaller seeds"
+            )
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Tier:
@@ -310,13 +342,17 @@ def load_tier(path: Path) -> Tier:
         UserError: file missing, not YAML, or not a valid tier; one line per mistake.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a text file: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        raise UserError(
+            f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}"
+        ) from None
     return parse_tier(content, str(path))
 
 

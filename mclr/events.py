@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mclr.errors import UserError
+from mclr.files import write_text
+
 LOG = logging.getLogger("mclr")
 
 
@@ -21,18 +24,24 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewind(self, step: int) -> None:
         """Keep only the events of steps up to ``step``; at step 0 begin anew."""
         kept = [e for e in read_events(self.path) if step and e.get("step", 0) <= step]
-        self.path.write_text("".join(json.dumps(e) + "\n" for e in kept))
+        write_text(self.path, "".join(json.dumps(e) + "\n" for e in kept))
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the current time."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
-        with self.path.open("a") as stream:
-            stream.write(line + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written: {error.strerror}; free space or fix "
+                "permissions, then run the same command again"
+            ) from error
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ def denoising_log_likelihood(
 # ℓ_θ(x, c) = Σ_l log p_θ(x_l | x_<l, c)
 def token_log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
     """Exact log-likelihood (N,) of tokens (N, L) under logits (N, L, V)."""
-    return -torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2).float(), tokens, reduction="none"
-    ).sum(1)
+    # At least float32: the softmax over V codes needs more digits than half precision has.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    cross_entropy = torch.nn.functional.cross_entropy
+    return -cross_entropy(logits.transpose(1, 2), tokens, reduction="none").sum(1)

@@ -113,9 +113,9 @@ class Plan:
     def negatives_spec(self, model: str) -> dict[str, Any]:
         settings = self.tier.models[model]
         wanted = [
-            run.objective.n_negatives
-            for run in self.tier.runs.values()
-            if run.model == model and run.objective.name == "ddo"
+            run.settings.objective.n_negatives
+            for run in self.runs.values()
+            if run.model == model and run.settings and run.settings.objective.name == "ddo"
         ]
         return {
             "network": _network(settings),
@@ -157,6 +157,7 @@ class Plan:
                 "isc_features",
                 "isc_splits",
             ),
+            "shards": self.tier.evaluation.shards,
             "points": [self._row(point) for point in self.points(experiment)],
         }
 
@@ -216,10 +217,10 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
     content = settings.model_dump(by_alias=True)
     for key, value in swept.items():
         *parents, last = key.split(".")
-        section = content
+        section: Any = content
         for parent in parents:
-            section = section.get(parent, {})
-        if last not in section or not isinstance(value, int | float):
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
             raise UserError(
                 f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
                 f"objective.{'/'.join(k for k in content['objective'] if k != 'name')}"
@@ -234,9 +235,11 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
 
 def _network(model: Model) -> dict[str, Any]:
     network = {"family": model.family, **_dump(model.network)}
-    return network if isinstance(model, Edm2Model) else network | {
-        "tokenizer": _dump(model.tokenizer.network)
-    }
+    return (
+        network
+        if isinstance(model, Edm2Model)
+        else network | {"tokenizer": _dump(model.tokenizer.network)}
+    )
 
 
 def _identity(run: Run) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def hardware() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.machine()
-    words = f"{cpu}, {len(os.sched_getaffinity(0))} cores"
+    # Only Linux tells how many cores this process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    words = f"{cpu}, {cores} cores"
     if shutil.which("nvidia-smi"):
         query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
         found = subprocess.run(query, capture_output=True, text=True).stdout.strip()
@@ -98,10 +100,14 @@ def _tree(module: str) -> ast.Module:
     tree = ast.parse(source.read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
-                body.pop(0)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            body.pop(0)
     return tree
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return constant and isinstance(node.value.value, str)  # type: ignore[attr-defined]
 
 
 @cache

@@ -56,7 +56,8 @@ def load_images(path: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
 
 def step_generator(*key: int) -> torch.Generator:
     """A generator for one purpose: equal keys (seed, step, stream …) give equal draws."""
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    # With its length: SeedSequence takes (a, b) and (a, b, 0) for the same key.
+    state = np.random.SeedSequence((*key, len(key))).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
 
 

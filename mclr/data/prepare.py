@@ -64,9 +64,11 @@ def check(data: RawImages, raw: Path, settings: Data) -> None:
             f"{raw}: expected uint8 images (N, C, H, W) and N labels, got {images.dtype} "
             f"{images.shape} and {len(labels)} labels"
         )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(
+            f"{raw}: labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}"
+        )
     counts = np.bincount(labels, minlength=classes)
-    if labels.min() < 0 or len(counts) != classes:
-        raise UserError(f"{raw}: labels must lie in 0..{classes - 1}, got {labels.max()}")
     if counts.min() * 2 < counts.max():
         raise UserError(f"{raw}: classes are out of balance: {counts.tolist()} images per class")
     left = len(labels) - settings.n_reference

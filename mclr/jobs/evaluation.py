@@ -40,7 +40,8 @@ def evaluate(
     }
     rows = []
     for point in spec["points"]:
-        shards = sorted((features / point["path"]).glob("shard-*.parquet"))
+        folder = features / point["path"]
+        shards = [folder / f"shard-{shard:03d}.parquet" for shard in range(spec["shards"])]
         row = {"tier": spec["tier"], **point, "n_samples": evaluation["n_samples"]}
         row["protocol"] = shared["id"]
         for name in feature_nets:
@@ -74,7 +75,7 @@ def copy_best(evaluation: Path, features: str, output: Path) -> None:
     fd = f"fd_{features}"
     group = rows["hyperparameters"].map(canonical) + rows["step"].astype(str)
     winners = rows[group == rows.groupby(group)[fd].mean().idxmin()]
-    checkpoint = Path(winners.loc[winners[fd].idxmin(), "checkpoint"])
+    checkpoint = Path(winners.sort_values(fd)["checkpoint"].iloc[0])
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: checkpoint is missing; run `snakemake` to make it again")
     with atomic(output) as temporary:

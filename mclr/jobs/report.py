@@ -8,11 +8,27 @@ import pandas as pd
 
 from mclr.config import Tier
 from mclr.data.load import load_manifest
-from mclr.files import read_json
+from mclr.files import read_json, write_json, write_text
 from mclr.plan import Plan
 from mclr.report.curves import write_figures
 from mclr.report.grids import write_grids
 from mclr.report.page import write_report
+from mclr.report.summary import METRICS, best_rows, summarise
+from mclr.report.table import write_table
+
+
+def table(tier: Tier, metrics: Path, folder: Path) -> None:
+    """Table 1 for people, and the same numbers for ``dvc metrics`` and ``dvc plots``."""
+    rows = pd.read_parquet(metrics)
+    write_table(rows, tier, folder)
+    best = best_rows(rows, tier.report.features)
+    nested: dict[str, dict[str, dict[str, float]]] = {}
+    for row in best.to_dict("records"):
+        numbers = {name: round(float(row[name]), 6) for name in METRICS}
+        nested.setdefault(str(row["model"]), {})[str(row["method"])] = numbers
+    write_json(folder / "table1.json", nested)
+    points = summarise(rows, tier.report.features).drop(columns=["n_samples", "protocol"])
+    write_text(folder / "points.csv", points.to_csv(index=False, float_format="%.6g"))
 
 
 def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
@@ -34,8 +50,6 @@ def report(tier: Tier, results: Path, output: Path) -> None:
             read_json(results / "runs" / run_id / "provenance.json") | {"run_id": run_id}
             for run_id in Plan(tier).runs
         ],
-        {
-            name: read_json(results / "feature-nets" / name / "info.json") for name in tier.features
-        },
+        {name: read_json(results / "feature-nets" / name / "info.json") for name in tier.features},
         output,
     )

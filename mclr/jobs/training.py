@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mclr.config import ClassifierFeatures, FineTuning, TokenizerTraining, canonical
 from mclr.data.load import Manifest, load_images, load_manifest, minibatch, step_generator
 from mclr.events import EventLog
-from mclr.files import load_tensors, sha256, save_tensors, write_json, write_text
-from mclr.metrics.classifier import Classifier, accuracy
+from mclr.files import load_tensors, save_tensors, sha256, write_json, write_text
+from mclr.metrics.classifier import accuracy
 from mclr.metrics.features import build_classifier, write_features
 from mclr.models.family import load_network, make_family
 from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
@@ -63,9 +63,7 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
         rows = minibatch(len(images), settings.batch, step, settings.seed)
         return Loss(nn.functional.cross_entropy(net(images[rows])[1], labels[rows]), {})
 
-    trainee = Trainee(
-        net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, loss
-    )
+    trainee = Trainee(net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, loss)
     _train(trainee, folder.name, (settings.steps,), settings, private, folder)
     reference, reference_labels = data.reference()
     write_features(
@@ -208,6 +206,3 @@ def _publish(
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])
     shutil.rmtree(private.folder)
-
-
-__all__ = ["Classifier", "Data", "finetune", "train_base", "train_feature_net", "train_tokenizer"]

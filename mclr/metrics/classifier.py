@@ -39,4 +39,5 @@ class Classifier(nn.Module):
 @torch.no_grad()
 def accuracy(net: Classifier, images: Tensor, labels: Tensor) -> float:
     """Share of images whose largest logit is their label."""
-    return (net(images)[1].argmax(1) == labels).float().mean().item()
+    right = net(images)[1].argmax(1) == labels
+    return float(right.float().mean())

@@ -90,6 +90,8 @@ class Features:
 
 def read_features(paths: Sequence[Path], net: str) -> Features:
     """Read the shards of one point, in the order of their seeds."""
+    if not paths:
+        raise UserError(f"no feature shards to read for {net}; run `snakemake` to make them")
     try:
         table = pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("seed")
     except (OSError, pa.ArrowException) as error:

@@ -43,9 +43,7 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     return found["inception_score_mean"], found["inception_score_std"]
 
 
-def scores(
-    name: str, generated: Features, real: Features, neighbourhood: int
-) -> dict[str, float]:
+def scores(name: str, generated: Features, real: Features, neighbourhood: int) -> dict[str, float]:
     """The columns of one feature net ``name`` in ``metrics.parquet``."""
     precision, recall = precision_recall(generated.features, real.features, neighbourhood)
     right = (generated.logits.argmax(1) == generated.labels).double().mean().item()

@@ -156,7 +156,7 @@ def _from_base(view: _Model, rows: pd.DataFrame) -> pd.DataFrame:
 def _lowest(path: pd.DataFrame) -> int | None:
     """Position of the lowest FD behind the start; None if nothing finite was measured."""
     measured = path["fd"][1:].dropna()
-    return None if measured.empty else int(measured.idxmin())
+    return None if measured.empty else 1 + path["fd"].tolist()[1:].index(measured.min())
 
 
 def _gamma_notes(path: pd.DataFrame) -> dict[int, str]:

@@ -80,7 +80,7 @@ def progressive_grid(
         for _, point in [*top, *bottom]
     }
     cell = 1.15 * CELL_INCHES
-    size = (cell * width * len(noises) + 1.2, 2 * (cell * len(labels) + 0.75) + 0.4)
+    size = (max(6.4, cell * width * len(noises) + 1.2), 2 * (cell * len(labels) + 0.75) + 0.4)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(f"{tier.models[model].label}: {KINDS['progressive'].title}", fontsize=11)
@@ -94,6 +94,7 @@ def progressive_grid(
                 ticks = [text for text, _ in columns]
                 names = [class_names[c] for c in labels] if noise == 0 else []
                 _show(line[noise], mosaic(cells, width), len(labels), ticks, names)
+                line[noise].set_ylabel("" if noise else "class")
                 line[noise].set_title(f"{title} · noise {noise + 1}", fontsize=9)
     return figure
 
@@ -169,9 +170,7 @@ def mosaic(cells: Sequence[Sequence[Pixels]], width: int) -> Pixels:
     return canvas
 
 
-def _show(
-    axes: Axes, canvas: Pixels, height: int, columns: list[str], rows: list[str]
-) -> None:
+def _show(axes: Axes, canvas: Pixels, height: int, columns: list[str], rows: list[str]) -> None:
     """Draw a mosaic ``height`` images high, with labels above columns and beside rows."""
     pitch = (canvas.shape[0] + GAP) / height
     axes.imshow(canvas, interpolation="nearest")
@@ -181,4 +180,3 @@ def _show(
     axes.tick_params(labelbottom=False)
     axes.set_xticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(columns))], columns)
     axes.set_yticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(rows))], rows)
-

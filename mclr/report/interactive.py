@@ -18,7 +18,11 @@ from mclr.report.methods import METHODS
 DASHES = ("solid", "dash", "dot", "dashdot")
 # One grey that is legible on white and on black: the page decides the background.
 INK, GRID = "#7d7d7d", "rgba(128,128,128,0.25)"
-CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -62,7 +66,8 @@ def fragment(chart: Chart) -> str:
 
 def _draw(chart: Chart) -> go.Figure:
     rows = math.ceil(len(chart.panels) / chart.columns)
-    figure = make_subplots(rows, chart.columns, horizontal_spacing=0.1, vertical_spacing=0.14)
+    height = 330 * rows + 130 if chart.columns > 1 else 560
+    figure = make_subplots(rows, chart.columns, horizontal_spacing=0.13, vertical_spacing=0.14)
     seen: set[str] = set()
     for i, panel in enumerate(chart.panels):
         place = {"row": i // chart.columns + 1, "col": i % chart.columns + 1}
@@ -75,13 +80,15 @@ def _draw(chart: Chart) -> go.Figure:
         figure.update_xaxes(title=panel.x_label, type=scale[panel.log_x], **axis, **place)
         figure.update_yaxes(title=panel.y_label, type=scale[panel.log_y], **axis, **place)
     figure.update_layout(
-        height=330 * rows + 90 if chart.columns > 1 else 520,
+        height=height,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 13},
-        margin={"l": 50, "r": 10, "t": 20, "b": 40},
-        legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0},
+        margin={"l": 50, "r": 10, "t": 30, "b": 40},
+        legend={"orientation": "h", "y": -60 / (height - 130), "yanchor": "top", "x": 0},
         hovermode="closest",
+        dragmode=False,  # a finger on the chart scrolls the page; zoom is in the tool bar
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": "#d55e00"},
     )
     return figure
 
@@ -90,7 +97,6 @@ def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
     method = METHODS[series.method]
     is_base = series.method == "base"
     notes = [series.notes.get(i, "") for i in range(len(series.x))]
-    rings = [2.5 if i == series.ring else 0 for i in range(len(series.x))]
     line = go.Scatter(
         x=list(series.x),
         y=list(series.y),
@@ -101,16 +107,29 @@ def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
         line={"color": method.colour, "dash": DASHES[series.variant % len(DASHES)]},
         marker={
             "symbol": method.symbol,
-            "size": [13 if is_base or ring else 8 for ring in rings],
+            "size": 13 if is_base else 8,
             "color": method.colour,
-            "line": {"width": rings, "color": INK},
         },
         text=notes,
         textposition="top right",
         hovertext=list(series.hover),
         hoverinfo="text",
     )
-    return [_band(series, method.colour), line] if banded and not is_base else [line]
+    band = [_band(series, method.colour)] if banded and not is_base else []
+    ring = [] if series.ring is None else [_ring(series, series.ring, method.colour)]
+    return [*band, line, *ring]
+
+
+def _ring(series: Series, position: int, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=[series.x[position]],
+        y=[series.y[position]],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 19, "color": colour, "line": {"width": 2}},
+        legendgroup=series.label,
+        showlegend=False,
+        hoverinfo="skip",
+    )
 
 
 def _band(series: Series, colour: str) -> go.Scatter:

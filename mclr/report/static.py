@@ -20,7 +20,7 @@ from mclr.files import atomic
 from mclr.report.chart import Chart, Panel, Series
 from mclr.report.methods import METHODS
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -98,8 +98,8 @@ def _handle(series: Series) -> Line2D:
 
 def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
     is_base = series.method == "base"
-    size = {"markersize": 8, "zorder": 4} if is_base else {}
-    axes.plot(series.x, series.y, **_look(series), **size)
+    look = _look(series) | ({"markersize": 8, "zorder": 4} if is_base else {})
+    axes.plot(series.x, series.y, **look)
     if banded and not is_base:
         _draw_band(axes, series)
     colour = METHODS[series.method].colour

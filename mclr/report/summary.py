@@ -49,9 +49,7 @@ def best_rows(metrics: pd.DataFrame, features: str) -> pd.DataFrame:
     order = {name: i for i, name in enumerate(METHODS)}
     ranked = summarise(metrics, features).sort_values("fd", kind="stable", na_position="last")
     best = ranked.drop_duplicates(["model", "method"])
-    places = [
-        (models[m], order[k]) for m, k in zip(best["model"], best["method"], strict=True)
-    ]
+    places = [(models[m], order[k]) for m, k in zip(best["model"], best["method"], strict=True)]
     return best.iloc[sorted(range(len(best)), key=places.__getitem__)].reset_index(drop=True)
 
 

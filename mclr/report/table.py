@@ -23,10 +23,11 @@ from mclr.report.summary import best_rows, check_metrics, summarise
 __all__ = ["Block", "Cell", "Row", "best_rows", "blocks", "caption", "summarise"]
 __all__ += ["terminal_table", "write_table"]
 
-CSV_COLUMNS = (
-    "model method nfe fd fd_std precision precision_std recall recall_std is is_std "
-    "step guidance hyperparameters n_seeds"
-).split()
+CSV_COLUMNS = [
+    *("model", "method", "nfe"),
+    *("fd", "fd_std", "precision", "precision_std", "recall", "recall_std", "is", "is_std"),
+    *("step", "guidance", "hyperparameters", "n_seeds"),
+]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def _cells(best: pd.DataFrame, column: Column) -> list[Cell]:
     finite = sorted(sign * float(text) for text in printed if text != "n/a")
     ranks = [finite.index(sign * float(text)) + 1 if text != "n/a" else 0 for text in printed]
     return [
-        Cell(text, f"{spread:.{digits}f}" if math.isfinite(spread) else "", rank if rank <= 2 else 0)
+        Cell(
+            text, f"{spread:.{digits}f}" if math.isfinite(spread) else "", rank if rank <= 2 else 0
+        )
         for text, spread, rank in zip(printed, spreads, ranks, strict=True)
     ]
 
@@ -174,7 +177,12 @@ def _markdown(metrics: pd.DataFrame, tier: Tier) -> str:
         for row in block.rows:
             cells = [_spread(marks[c.rank].format(c.value), c.spread, " ± ") for c in row.cells]
             lines.append(_pipe([_md(row.method), str(row.nfe), *cells]))
-    return "\n".join([*lines, "", _md(caption(metrics, tier)), "Best **bold**, second <u>underlined</u>."]) + "\n"
+    return (
+        "\n".join(
+            [*lines, "", _md(caption(metrics, tier)), "Best **bold**, second <u>underlined</u>."]
+        )
+        + "\n"
+    )
 
 
 def _pipe(cells: list[str]) -> str:
@@ -202,9 +210,15 @@ def _latex(metrics: pd.DataFrame, tier: Tier) -> str:
     ]
     for block in blocks(metrics, tier):
         heading = _tex(block.heading)
-        lines += ["\\midrule", f"\\multicolumn{{{len(HEADER)}}}{{c}}{{{heading}}} \\\\", "\\midrule"]
+        lines += [
+            "\\midrule",
+            f"\\multicolumn{{{len(HEADER)}}}{{c}}{{{heading}}} \\\\",
+            "\\midrule",
+        ]
         for row in block.rows:
-            cells = [_spread(marks[c.rank].format(c.value), c.spread, " $\\pm$ ") for c in row.cells]
+            cells = [
+                _spread(marks[c.rank].format(c.value), c.spread, " $\\pm$ ") for c in row.cells
+            ]
             lines.append(" & ".join([_tex(row.method), str(row.nfe), *cells]) + " \\\\")
     note = _tex(caption(metrics, tier)).replace("±", "$\\pm$")
     note += " Best \\textbf{bold}, second \\underline{underlined}."
@@ -231,7 +245,9 @@ def terminal_table(metrics: pd.DataFrame, tier: Tier) -> str:
     rows = [line for line in table if isinstance(line, list)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [_align(line, widths) if isinstance(line, list) else f"{rule}\n{line}" for line in table]
+    lines = [
+        _align(line, widths) if isinstance(line, list) else f"{rule}\n{line}" for line in table
+    ]
     note = textwrap.wrap(caption(metrics, tier) + " * best, + second of the block.", len(rule))
     return "\n".join([*lines, rule, *note]) + "\n"
 

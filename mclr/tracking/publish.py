@@ -227,12 +227,10 @@ def _continues(run: Run, record: Record) -> bool:
     """
     number, digest = _published(run)
     running = run.info.status == "RUNNING"
-    unfinished_upload = ARTEFACTS not in run.data.tags
     return (
         all(record.params.get(name) == value for name, value in run.data.params.items())
         and all(run.data.tags.get(name, value) == value for name, value in record.tags.items())
-        and number <= len(record.metrics)
         and (not number or metrics_digest(record.metrics[:number]) == digest)
         and (running or record.finished)
-        and (running or unfinished_upload or run.data.tags[ARTEFACTS] == record.artefacts_digest())
+        and (running or run.data.tags.get(ARTEFACTS) == record.artefacts_digest())
     )

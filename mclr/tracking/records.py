@@ -117,12 +117,17 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
 
 
 def unfinished(tier: Tier, results_dir: Path) -> list[str]:
-    """Planned runs without an ``end`` event: still going on, or not begun."""
+    """Planned runs that have not ended: still going on, or not begun."""
     return [
         run_id
         for run_id in Plan(tier).runs
-        if not any(e["event"] == "end" for e in read_events(_events_file(results_dir, run_id)))
+        if not _ended(read_events(_events_file(results_dir, run_id)))
     ]
+
+
+def _ended(events: list[dict[str, Any]]) -> bool:
+    """Whether the last event is the end: a run that was prolonged has one further up as well."""
+    return bool(events) and bool(events[-1]["event"] == "end")
 
 
 def _events_file(results_dir: Path, run_id: str) -> Path:
@@ -153,8 +158,7 @@ class _RunReader:
             self.provenance = read_json(self.folder / "provenance.json")
 
     def record(self) -> Record:
-        end = next((e for e in self.events if e["event"] == "end"), None)
-        run = self.run
+        run, ended = self.run, _ended(self.events)
         parameters = {"model": run.model, "method": run.method, "seed": run.seed}
         return Record(
             key=run.run_id,
@@ -169,8 +173,8 @@ class _RunReader:
                 if (self.folder / name).is_file()
             },
             start_ms=_milliseconds(self.events[0]),
-            end_ms=_milliseconds(end) if end else None,
-            finished=end is not None,
+            end_ms=_milliseconds(self.events[-1]) if ended else None,
+            finished=ended,
             children=tuple(self._point(row) for row in self.rows),
         )
 
@@ -234,8 +238,8 @@ class _RunReader:
         absent = [column for column in columns.values() if column not in row]
         if absent:
             raise UserError(
-                f"evaluations/{self.run.experiment}.json: {row['path']} has no {', '.join(absent)}; "
-                "run `snakemake` to evaluate with the features of the report"
+                f"evaluations/{self.run.experiment}.json: {row['path']} has no "
+                f"{', '.join(absent)}; run `snakemake` to evaluate with the features of the report"
             )
         return {name: float(row[column]) for name, column in columns.items()}
 

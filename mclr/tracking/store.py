@@ -26,6 +26,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 NOISY = ("alembic", "mlflow.store.db.utils")
@@ -93,6 +94,8 @@ def _touch_database(uri: str) -> None:
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri)
+    if engine.url.drivername.startswith("sqlite") and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
         sqlalchemy.inspect(engine).get_table_names()
     finally:

@@ -140,7 +140,7 @@ def ui_url(experiment_id: str, view: str = POINTS, server: str = f"http://127.0.
 
 
 def ui_command(uri: str) -> str:
-    """The one command that serves the UI for a store; for a server, which serves it, its address."""
+    """The one command that serves the UI of a database; for a server, just its address."""
     if not is_database(uri):
         return masked(uri)
     return f"mlflow ui --backend-store-uri {masked(uri)} --port {PORT}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mclr.config import Cca, CcDpo, Ddo, FineTuning, Mclr
 from mclr.data.load import minibatch, step_generator
+from mclr.errors import UserError
 from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
@@ -51,7 +52,7 @@ def finetune_trainee(
                 return cca_loss(objective, policy, reference, batch, rng)
             case Ddo() as objective:
                 if negatives is None:
-                    raise ValueError("DDO needs samples of the base model")
+                    raise UserError("DDO needs samples of the base model: give --negatives")
                 return ddo_loss(objective, policy, reference, batch, batch_of(negatives, step, 5))
 
     # Adam as EDM2 trains; the paper does not publish its optimiser.

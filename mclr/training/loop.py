@@ -18,6 +18,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
+from mclr.data.load import step_generator
 from mclr.errors import UserError
 from mclr.events import LOG, EventLog, Progress
 from mclr.files import load_tensors, save_tensors
@@ -91,6 +92,9 @@ class StateFolder:
     def resume(self, trainee: Trainee) -> int:
         """Restore the state of this key, if there is one; returns the steps already done."""
         if not self.state.exists():
+            # Checkpoints of a run that never saved its state may be of another key.
+            for checkpoint in self.folder.glob("step-*.safetensors"):
+                checkpoint.unlink()
             return 0
         tensors, metadata = load_tensors(self.state)
         if metadata.get("key") != self.key:
@@ -168,7 +172,8 @@ def _step(
     trainee: Trainee, step: int, seed: int, name: str, state: StateFolder
 ) -> dict[str, float]:
     """One optimiser step; returns the terms to record."""
-    torch.manual_seed((seed << 32) + step)
+    # For dropout, which draws from torch's own generator.
+    torch.manual_seed(step_generator(seed, step, 7).initial_seed())
     lr = trainee.learning_rate(step)
     for group in trainee.optimizer.param_groups:
         group["lr"] = lr

@@ -42,5 +42,5 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int, std: float) -> None:
     beta = (1 - 1 / step) ** (ema_exponent(std) + 1)
     for average, value in zip(ema.parameters(), net.parameters(), strict=True):
         average.lerp_(value, 1 - beta)
-    for average, value in zip(ema.buffers(), net.buffers(), strict=True):
-        average.copy_(value)
+    for copy, buffer in zip(ema.buffers(), net.buffers(), strict=True):
+        copy.copy_(buffer)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from grid_levels import CLASSES, GRID_ROWS, SIDE, level
 from PIL import Image
 
 from mclr.config import Tier, parse_tier
 from mclr.plan import Plan
 
 SEEDS = [0, 1]
-CLASSES, SIDE, GRID_ROWS = 10, 8, 2
 
 
 def _run(model: str, steps: list[int], sweep: dict[str, Any], **objective: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _away(row: dict[str, Any], settings: dict[str, Any]) -> float:
         return float(np.log2(row["guidance"]))
     worse_mclr = row["method"] == "mclr" and settings["lr"] == 1e-5
     worse_ccdpo = row["method"] == "ccdpo" and settings["beta"] == 0.1
-    return float(np.log2(row["step"] / 100)) + 3.0 * (worse_mclr or worse_ccdpo)
+    return float(np.log2(row["step"] / 100) + 3.0 * (worse_mclr or worse_ccdpo))
 
 
 @pytest.fixture(scope="session")
@@ -169,8 +169,3 @@ def stored_grids(tier: Tier, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         Image.fromarray(pixels).save(path)
         grids[point.path] = path
     return grids
-
-
-def level(point: int, noise: int, label: int) -> int:
-    """Grey level of the image of one point, noise and class in ``stored_grids``."""
-    return (point * 20 + noise * 7 + label) % 256

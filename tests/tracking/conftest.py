@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tracking_files import Runs, small_tier, write_all
+from tracking_files import Runs, experiment, small_tier, write_all
 
 from mclr.config import Tier
 from mclr.tracking.store import open_store, resolve_uri
@@ -48,8 +48,7 @@ def runs(tier: Tier) -> Runs:
 
     def read(kind: str | None = None, uri: str | None = None) -> list[Run]:
         with open_store(resolve_uri(uri)) as client:
-            experiment = client.get_experiment_by_name("mclr-small")
-            found = client.search_runs([experiment.experiment_id])
+            found = client.search_runs([experiment(client).experiment_id])
             return [run for run in found if kind in (None, run.data.tags["mclr.kind"])]
 
     return read

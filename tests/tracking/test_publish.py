@@ -20,7 +20,7 @@ from tracking_files import (
     write_report,
 )
 
-from mclr.config import Tier
+from mclr.config import Tier, parse_tier
 from mclr.errors import UserError
 from mclr.tracking import publish, watch
 from mclr.tracking.store import open_store, resolve_uri
@@ -205,6 +205,54 @@ def test_a_run_that_went_back_is_replaced(tier: Tier, results: Path, runs: Runs)
     assert live_values(runs)[1:] == ("RUNNING", [5, 10, 15, 20])
 
 
+def test_a_prolonged_run_is_running_again(tier: Tier, results: Path, runs: Runs) -> None:
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    train(folder, 5, 10)
+    append(folder, "end", 10)
+    publish(tier, live)
+    append(folder, "resume", 10)
+    assert publish(tier, live) == Counter(replaced=1)
+    assert live_values(runs)[1:] == ("RUNNING", [5, 10])
+
+
+def test_a_changed_setting_replaces(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    content = tier.model_dump(by_alias=True)
+    content["runs"]["edm-mclr"]["lr"] = 0.002
+    counts = publish(parse_tier(content, "small"), results)
+    assert counts == Counter(replaced=2, created=4, unchanged=6)
+    assert sorted(run.data.params.get("lr", "") for run in runs("run")) == ["", "0.002", "0.002"]
+
+
+def test_a_changed_origin_replaces(tier: Tier, results: Path, runs: Runs) -> None:
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    (folder / "provenance.json").write_text('{"git_commit": "old"}')
+    publish(tier, live)
+    (folder / "provenance.json").write_text('{"git_commit": "new"}')
+    assert publish(tier, live) == Counter(replaced=1)
+    assert [run.data.tags["git_commit"] for run in runs("run")] == ["new"]
+
+
+def test_more_runs_than_a_page_of_the_server(
+    tier: Tier, results: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    publish(tier, results)
+    original = MlflowClient.search_runs
+
+    def short_pages(client: MlflowClient, experiments: list[str], page_token: str | None) -> Any:
+        return original(client, experiments, max_results=5, page_token=page_token)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_runs", short_pages)
+        assert publish(tier, results) == Counter(unchanged=ALL)
+
+
 def test_a_diverged_run_is_published(tier: Tier, results: Path, runs: Runs) -> None:
     live = results.parent / "live"
     folder = live / "runs" / "edm-mclr-seed0"
@@ -239,7 +287,7 @@ def test_watch_publishes_until_all_runs_have_ended(tier: Tier, results: Path, ru
     file = results / "runs" / "edm-mclr-seed0" / "events.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
-    seen = []
+    seen: list[set[str]] = []
 
     def stop() -> bool:
         if not seen:
@@ -274,7 +322,7 @@ def test_watch_outlives_a_store_that_fails_for_a_while(
     file = results / "runs" / "edm-mclr-seed0" / "events.jsonl"
     lines = file.read_text()
     file.write_text("")
-    calls = []
+    calls: list[int] = []
 
     def stop() -> bool:
         calls.append(len(calls))
@@ -293,7 +341,7 @@ def test_watch_outlives_a_store_that_fails_for_a_while(
 
 def test_watch_reports_a_store_that_never_worked(tier: Tier, results: Path) -> None:
     with pytest.raises(UserError, match="nothing is lost"):
-        watch(tier, results, 0.0, lambda: False, "sqlite:////nowhere/mlflow.db")
+        watch(tier, results, 0.0, lambda: False, "sqlite:////dev/null/mlflow.db")
 
 
 def test_one_publisher_at_a_time(tier: Tier, results: Path) -> None:

@@ -128,9 +128,12 @@ def open_in(browser: str, link: str, folder: Path) -> str:
     return result.stdout
 
 
-def test_a_changed_evaluation_replaces(published: tuple[str, Path], runs: Runs) -> None:
+def test_a_changed_evaluation_replaces(
+    published: tuple[str, Path], runs: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
     server, results = published
     write_evaluations(small_tier(), results, shift=1.0)
     publish(small_tier(), results, server)
+    assert capfd.readouterr() == ("", "")
     assert len(runs(uri=server)) == 12
     assert sorted(run.data.metrics["best_fd"] for run in runs("run", server)) == [21.5, 31.0, 32.0]

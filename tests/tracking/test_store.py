@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tracking_files import Runs
+from tracking_files import Runs, experiment
 
 from mclr.config import Tier
 from mclr.errors import UserError
@@ -44,8 +44,14 @@ def test_by_default_store_and_artefacts_lie_in_the_working_directory(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     publish(tier, results)
     with open_store(f"sqlite:///{Path.cwd()}/mlflow.db") as client:
-        assert client.get_experiment_by_name("mclr-small") is not None
+        assert experiment(client).lifecycle_stage == "active"
     assert len(list(Path("mlruns").rglob("fd-is.png"))) == 1
+
+
+def test_the_folder_of_a_sqlite_file_is_made(tier: Tier, results: Path, runs: Runs) -> None:
+    uri = f"sqlite:///{Path.cwd()}/new/folder/mlflow.db"
+    publish(tier, results, uri)
+    assert len(runs(uri=uri)) == 12
 
 
 def test_passwords_are_not_shown() -> None:
@@ -77,7 +83,7 @@ def test_a_server_that_never_answers_is_reported_within_seconds(tier: Tier, resu
 
 @pytest.mark.parametrize(
     "uri",
-    ["sqlite:////nowhere/mlflow.db", "./mlruns", "postgresql://127.0.0.1:1/x", "nonsense://x"],
+    ["sqlite:////dev/null/mlflow.db", "./mlruns", "postgresql://127.0.0.1:1/x", "nonsense://x"],
 )
 def test_a_store_that_cannot_be_used_is_reported(tier: Tier, results: Path, uri: str) -> None:
     start = time.monotonic()
@@ -95,7 +101,7 @@ def test_a_file_that_is_no_database_is_reported(tier: Tier, results: Path) -> No
 def test_a_deleted_experiment_is_left_to_its_owner(tier: Tier, results: Path) -> None:
     publish(tier, results)
     with open_store(resolve_uri(None)) as client:
-        client.delete_experiment(client.get_experiment_by_name("mclr-small").experiment_id)
+        client.delete_experiment(experiment(client).experiment_id)
     with pytest.raises(UserError, match="mclr-small: this MLflow experiment was deleted"):
         publish(tier, results)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tracking_files import experiment
 
 from mclr.config import Tier
 from mclr.tracking import how_to_look, publish, ui_command, ui_url
@@ -17,7 +18,7 @@ from mclr.tracking.store import open_store, resolve_uri
 
 def stored_views() -> dict[str, str]:
     with open_store(resolve_uri(None)) as client:
-        tags = client.get_experiment_by_name("mclr-small").tags
+        tags = experiment(client).tags
     prefix = "mlflow.sharedViewState."
     return {name.removeprefix(prefix): tags[name] for name in tags if name.startswith(prefix)}
 

@@ -12,7 +12,8 @@ from mclr.events import read_events
 from mclr.plan import Plan
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
 
 Runs = Callable[..., "list[Run]"]
 BATCH = 8
@@ -141,3 +142,10 @@ def write_all(tier: Tier, results: Path) -> None:
     write_runs(tier, results)
     write_evaluations(tier, results)
     write_report(results)
+
+
+def experiment(client: MlflowClient) -> Experiment:
+    """The experiment of the small tier, which has been published."""
+    found = client.get_experiment_by_name("mclr-small")
+    assert found is not None
+    return found

@@ -2,7 +2,7 @@
 
 FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
 GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
-TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex")]
+TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex", "json")]
 
 
 rule effective_config:
@@ -23,9 +23,10 @@ rule table1:
         config=rules.effective_config.output,
     output:
         TABLE,
+        f"{RESULTS}/points.csv",
     params:
         folder=RESULTS,
-        code=code_digest("mclr.report.table"),
+        code=code_digest("mclr.jobs.report"),
     log:
         f"{RESULTS}/logs/table1.log",
     shell:
@@ -60,6 +61,7 @@ rule report:
         protocols=rules.metrics.output.protocols,
         config=rules.effective_config.output,
         figures=FIGURES,
+        template="mclr/report/page.html.j2",
         nets=[f"{folder}/info.json" for folder in NETS.values()],
         provenance=rules.metrics.input.provenance,
     output:

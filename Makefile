@@ -1,0 +1,45 @@
+# make demo   run the digits tier from raw data to report, and show what came out
+# make test   the whole test suite
+# make check  formatting, lint and types
+# make lock   pin the newest versions that pyproject.toml allows
+# Each makes the environment in .venv first, from requirements.lock, if it is missing.
+
+PYTHON ?= python3.11
+CORES ?= 2
+BIN := $(CURDIR)/.venv/bin
+ENV := .venv/.installed
+export PATH := $(BIN):$(PATH)
+
+.PHONY: demo test check env lock
+.DEFAULT_GOAL := demo
+
+demo: env
+	snakemake --cores $(CORES) all
+	@mclr show
+
+test: env
+	pytest
+
+check: env
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint
+
+env: $(ENV)
+
+$(ENV): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --no-emit-index-url --no-header --no-annotate --upgrade --quiet -o requirements.lock
+	rm -r .venv-lock

@@ -1,0 +1,224 @@
+"""Names of figures, what the curves hold, and the files written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from grid_levels import CLASSES, level
+from PIL import Image
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.plan import Plan
+from mclr.report.chart import Chart, Series
+from mclr.report.curves import charts, write_figures
+from mclr.report.grids import mosaic, progressive_columns, progressive_grid, write_grids
+from mclr.report.methods import METHODS, describe, varying
+from mclr.report.names import figure_files, figure_names
+
+TUNED = ("mclr", "mclr+dsm")
+NAMES = [str(label) for label in range(CLASSES)]
+
+
+@pytest.fixture
+def drawn(metrics: pd.DataFrame, tier: Tier) -> dict[str, Chart]:
+    return {chart.stem: chart for chart in charts(metrics, tier)}
+
+
+def series(chart: Chart, label: str, panel: int = 0) -> Series:
+    return next(line for line in chart.panels[panel].series if line.label == label)
+
+
+# ------------------------------------------------------------------ names
+
+
+def test_figure_names_come_from_the_configuration(tier: Tier) -> None:
+    edm2 = ("metrics-vs-step", "fd-is", "precision-recall", "dsm-ablation", "progressive")
+    var = ("metrics-vs-step", "fd-is", "precision-recall", "progressive")
+    assert figure_names(tier) == [f"edm2-{k}" for k in edm2] + [f"var-{k}" for k in var]
+    bare = tier.model_copy(update={"runs": {}})
+    assert figure_names(bare) == [
+        f"{model}-{kind}" for model in ("edm2", "var") for kind in ("fd-is", "precision-recall")
+    ]
+
+
+def test_names_import_no_plotting_library() -> None:
+    code = (
+        "import sys, mclr.report.names, mclr.report.methods\n"
+        "print([m for m in ('torch', 'matplotlib', 'plotly', 'pandas') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_methods_look_different() -> None:
+    assert len({method.colour for method in METHODS.values()}) == len(METHODS)
+    assert len({method.marker for method in METHODS.values()}) == len(METHODS)
+    assert len({method.symbol for method in METHODS.values()}) == len(METHODS)
+
+
+def test_only_varying_hyperparameters_are_named() -> None:
+    variants = ['{"K":1,"beta":0.1,"lr":0.001}', '{"K":1,"beta":2.0,"lr":0.001}']
+    assert varying(variants) == {"beta"}
+    assert describe(variants[1], {"beta"}) == "β=2"
+    assert describe(variants[0]) == "K=1, β=0.1, lr=0.001"
+
+
+# ------------------------------------------------------------------ curves
+
+
+def test_steps_start_at_the_base_model(drawn: dict[str, Chart]) -> None:
+    chart = drawn["edm2-metrics-vs-step"]
+    assert [panel.y_label for panel in chart.panels] == [
+        "FD ↓",
+        "Inception Score ↑",
+        "Precision ↑",
+        "Recall ↑",
+    ]
+    line = series(chart, "+MCLR (lr=0.0001)")
+    assert line.x == (0, 50, 100, 200)
+    assert line.y == pytest.approx((20, 12, 9, 12))
+    assert line.spread == pytest.approx([0.2 / np.sqrt(2)] * 4)
+    labels = [line.label for line in chart.panels[0].series]
+    assert labels == [
+        "+DDO",
+        "+CCA",
+        "+CC-DPO (β=0.1)",
+        "+CC-DPO (β=1)",
+        "+MCLR (lr=0.0001)",
+        "+MCLR (lr=1e-05)",
+        "+MCLR + DSM",
+        "Start (EDM2)",
+    ]
+
+
+def test_trade_offs_follow_guidance_and_the_best_variant(drawn: dict[str, Chart]) -> None:
+    chart = drawn["edm2-fd-is"]
+    labels = [line.label for line in chart.panels[0].series]
+    assert labels == ["+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR", "Start (EDM2)"]
+    cfg = series(chart, "+CFG")
+    assert cfg.x == pytest.approx((20, 11, 8, 11))
+    assert cfg.y == pytest.approx((6, 7.8, 8, 8.2))
+    assert cfg.notes == {1: "γ=0.5", 2: "γ=1", 3: "γ=2"} and cfg.ring == 2
+    mclr = series(chart, "+MCLR")
+    assert mclr.x == pytest.approx((20, 12, 9, 12)) and mclr.ring == 2
+    assert mclr.notes == {3: "End"} and series(chart, "Start (EDM2)").notes == {0: "Start"}
+    recall = series(drawn["edm2-precision-recall"], "+MCLR")
+    assert recall.x == pytest.approx((0.61, 0.53, 0.50, 0.47))
+    assert recall.hover[2] == (
+        "<b>+MCLR</b>, step 100<br>FD 9.00 ± 0.14<br>Inception Score 7.60 ± 0.14"
+        "<br>Precision 0.800 ± 0.000<br>Recall 0.500 ± 0.000"
+    )
+
+
+def test_dsm_ablation_holds_both_methods(drawn: dict[str, Chart]) -> None:
+    methods = {line.method for line in drawn["edm2-dsm-ablation"].panels[1].series}
+    assert methods == {"base", "mclr", "mclr+dsm"}
+    assert "var-dsm-ablation" not in drawn
+
+
+def test_fd_axis_turns_logarithmic_when_a_run_diverges(metrics: pd.DataFrame, tier: Tier) -> None:
+    assert not charts(metrics, tier)[0].panels[0].log_y
+    metrics.loc[metrics["step"] == 200, "fd_digits-net"] = 4000.0
+    assert charts(metrics, tier)[0].panels[0].log_y
+    assert charts(metrics, tier)[1].panels[0].log_x
+
+
+def test_a_method_without_finite_fd_is_drawn_without_ring(
+    metrics: pd.DataFrame, tier: Tier
+) -> None:
+    metrics.loc[metrics["method"] == "mclr", "fd_digits-net"] = np.nan
+    assert series(charts(metrics, tier)[1], "+MCLR").ring is None
+
+
+def test_files_written_are_those_named_and_the_same_each_time(
+    metrics: pd.DataFrame, tier: Tier, stored_grids: dict[str, Path], tmp_path: Path
+) -> None:
+    # One model with a single variant of each method has every kind of figure, and is quick.
+    runs = {name: tier.runs[name] for name in ("edm2-mclr", "edm2-mclr-dsm")}
+    small = tier.model_copy(update={"models": {"edm2": tier.models["edm2"]}, "runs": runs})
+    rows = metrics[(metrics["model"] == "edm2") & metrics["method"].isin(["base", "cfg", *TUNED])]
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        paths = write_figures(rows, small, folder)
+        paths += write_grids(rows, small, stored_grids, NAMES, folder)
+        assert sorted(path.name for path in paths) == sorted(figure_files(small))
+        assert sorted(path.name for path in folder.iterdir()) == sorted(figure_files(small))
+        contents.append({path.name: path.read_bytes() for path in paths})
+    assert contents[0] == contents[1]
+    assert {path.rsplit(".", 1)[0] for path in contents[0]} == set(figure_names(small))
+
+
+# ------------------------------------------------------------------ grids
+
+
+def test_grid_columns_are_base_by_guidance_then_best_run_by_step(
+    metrics: pd.DataFrame, tier: Tier
+) -> None:
+    top, bottom = progressive_columns(metrics, tier, "edm2")
+    assert [text for text, _ in top] == ["0", "0.5", "1", "2"]
+    assert [text for text, _ in bottom] == ["0", "50", "100", "200"]
+    assert {point.seed for _, point in [*top, *bottom]} == {0}
+    assert bottom[0][1] == top[0][1]
+    assert {point.run.run_id for _, point in bottom[1:]} == {"edm2-mclr-lr0.0001-seed0"}
+
+
+def test_mosaic_enlarges_without_smoothing_and_pads_with_white() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    canvas = mosaic([[image, image]], width=3)
+    pitch = 96 + 4
+    assert canvas.shape == (96, 3 * pitch - 4, 3)
+    for y, x in ((0, 0), (47, 47), (48, 0), (95, 95)):
+        expected = image[y // 48, x // 48]
+        assert canvas[y, x].tolist() == canvas[y, pitch + x].tolist() == expected.tolist()
+    assert (canvas[:, 96:pitch] == 255).all() and (canvas[:, 2 * pitch :] == 255).all()
+
+
+def test_every_image_of_the_figure_is_its_own_cell(
+    metrics: pd.DataFrame, tier: Tier, stored_grids: dict[str, Path]
+) -> None:
+    figure = progressive_grid(metrics, tier, "edm2", stored_grids, NAMES)
+    plan = Plan(tier)
+    numbers = {
+        point.path: number
+        for number, point in enumerate(p for name in plan.experiments for p in plan.points(name))
+    }
+    blocks = progressive_columns(metrics, tier, "edm2")
+    assert len(figure.axes) == 4
+    for i, axes in enumerate(figure.axes):
+        canvas = np.asarray(axes.images[0].get_array())
+        for label in range(CLASSES):
+            for column, (_, point) in enumerate(blocks[i // 2]):
+                shown = canvas[label * 100 + 10, column * 100 + 10].tolist()
+                assert shown == [level(numbers[point.path], i % 2, label)] * 3
+
+
+def test_colour_grids_and_many_classes(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> None:
+    colour = (9, 90, 200)
+    path = tmp_path / "shard-000.png"
+    Image.fromarray(np.full((2 * 4, 100 * 4, 3), colour, dtype=np.uint8)).save(path)
+    plan = Plan(tier)
+    grids = {point.path: path for name in plan.experiments for point in plan.points(name)}
+    figure = progressive_grid(metrics, tier, "var", grids, [f"c{i}" for i in range(100)])
+    axes = figure.axes[0]
+    shown = np.asarray(axes.images[0].get_array())
+    assert tuple(shown[5, 5]) == colour
+    classes = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(classes) == 10 and (classes[0], classes[-1]) == ("c0", "c99")
+
+
+def test_missing_and_odd_grids_are_refused_by_path(
+    metrics: pd.DataFrame, tier: Tier, stored_grids: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"guidance-0/seed-0: image grid is missing"):
+        write_grids(metrics, tier, {}, NAMES, tmp_path)
+    with pytest.raises(UserError, match=r"shard-000.png: 80×16 pixels are not 2 rows of 7"):
+        write_grids(metrics, tier, stored_grids, NAMES[:7], tmp_path)
+    untuned = metrics[metrics["method"] != "mclr"]
+    with pytest.raises(UserError, match="no row of method 'mclr' for model 'edm2'"):
+        write_grids(untuned, tier, stored_grids, NAMES, tmp_path)

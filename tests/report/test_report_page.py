@@ -1,0 +1,197 @@
+"""The report page: complete, self-contained, and the same for the same inputs."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.plan import Plan
+from mclr.report.curves import charts
+from mclr.report.interactive import write_html
+from mclr.report.names import KINDS, figure_names
+from mclr.report.page import write_report
+
+INFO = {"digits-net": {"held_out_accuracy": 0.986, "train_accuracy": 1.0, "settings": {}}}
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        if inside == "script":
+            self.scripts.append(data)
+        elif inside != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def figures(tier: Tier, tmp_path: Path) -> Path:
+    """A small PNG in the place of each figure."""
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in figure_names(tier):
+        Image.new("RGB", (4, 4), "white").save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def provenance(tier: Tier) -> list[dict[str, Any]]:
+    return [
+        {
+            "git_commit": "c0ffee1234567890",
+            "git_dirty": True,
+            "hardware": "Some CPU, 2 cores",
+            "python": "3.11.2",
+            "packages": {"torch": "2.14.1", "numpy": "2.4.6"},
+            "data_sha256": "ab" * 32,
+            "config_sha256": "cd" * 32,
+            "experiment": run.experiment,
+            "method": run.method,
+            "hyperparameters": run.hyperparameters,
+            "seed": run.seed,
+            "seconds": 90.0,
+        }
+        for run in Plan(tier).runs.values()
+    ]
+
+
+@pytest.fixture
+def report(
+    metrics: pd.DataFrame,
+    tier: Tier,
+    figures: Path,
+    provenance: list[dict[str, Any]],
+    tmp_path: Path,
+) -> str:
+    path = tmp_path / "report.html"
+    write_report(metrics, tier, figures, provenance, INFO, path)
+    return path.read_text(encoding="utf-8")
+
+
+def loads(page: Page) -> list[str]:
+    """Addresses that a browser would fetch to show the page."""
+    sources = [attrs.get("src") for _, attrs in page.tags]
+    links = [attrs.get("href") for tag, attrs in page.tags if tag in ("link", "image", "use")]
+    return [address for address in [*sources, *links] if address]
+
+
+def test_page_is_well_formed_and_loads_nothing(report: str) -> None:
+    page = Page(report)
+    assert page.open == []
+    assert all(address.startswith("data:image/png;base64,") for address in loads(page))
+    styles = "".join(re.findall(r"<style>(.*?)</style>", report, re.DOTALL))
+    assert "url(" not in styles and "@import" not in styles
+    assert "prefers-color-scheme: dark" in styles
+    assert ("html", {"lang": "en"}) in page.tags
+    assert any(attrs.get("name") == "viewport" for tag, attrs in page.tags if tag == "meta")
+
+
+def test_plotly_is_included_once(report: str, metrics: pd.DataFrame, tier: Tier) -> None:
+    page = Page(report)
+    library = [script for script in page.scripts if "plotly.js v" in script[:200]]
+    assert len(library) == 1
+    drawn = [script for script in page.scripts if "Plotly.newPlot" in script and len(script) < 1e6]
+    assert len(drawn) == len(charts(metrics, tier)) == 7
+
+
+def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier: Tier) -> None:
+    page = Page(report)
+    anchors = [attrs["id"] for tag, attrs in page.tags if tag == "figure"]
+    assert anchors == [f"figure-{name}" for name in figure_names(tier)]
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == len(anchors) and all(attrs["alt"] for attrs in images)
+    for kind in KINDS.values():
+        assert f"{kind.caption} In the paper: {kind.paper}." in page.text
+
+
+def test_table_orderings_features_protocol_and_provenance_are_told(report: str) -> None:
+    text = Page(report).text
+    assert "15 of 16 hold, 1 lie within the seed spread, 0 do not hold" in text
+    assert "FD(MCLR) − FD(CC-DPO) = −3 ± 0.2 (2 seeds)" in text
+    assert "digits-net 98.6 % 100.0 %" in text
+    assert "protocol id p-0123abcd" in text and "k = 3 nearest neighbours" in text
+    assert "git commit c0ffee1234567890 git dirty yes hardware Some CPU, 2 cores" in text
+    assert "packages numpy 2.4.6, torch 2.14.1" in text
+    assert '<strong>8.00</strong> <span class="spread">± 0.14</span>' in report
+    assert "<u>9.00</u>" in report
+    assert "All 18 training runs" in text
+
+
+def test_text_from_the_configuration_is_escaped(
+    metrics: pd.DataFrame,
+    tier: Tier,
+    figures: Path,
+    provenance: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    label = {"label": "<script>alert(1)</script>"}
+    models = {**tier.models, "edm2": tier.models["edm2"].model_copy(update=label)}
+    changed = tier.model_copy(update={"models": models})
+    write_report(metrics, changed, figures, provenance, INFO, tmp_path / "report.html")
+    write_html(charts(metrics, changed)[0], tmp_path / "chart.html")
+    for name in ("report.html", "chart.html"):
+        assert "<script>alert" not in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_same_inputs_same_bytes(
+    report: str,
+    metrics: pd.DataFrame,
+    tier: Tier,
+    figures: Path,
+    provenance: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    again = tmp_path / "again.html"
+    write_report(metrics, tier, figures, provenance, INFO, again)
+    assert again.read_text(encoding="utf-8") == report
+
+
+def test_a_missing_figure_is_named(
+    metrics: pd.DataFrame, tier: Tier, figures: Path, tmp_path: Path
+) -> None:
+    (figures / "var-progressive.png").unlink()
+    with pytest.raises(UserError, match=r"var-progressive\.png: figure is missing"):
+        write_report(metrics, tier, figures, [], INFO, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_interactive_chart_is_a_page_that_works_offline(
+    metrics: pd.DataFrame, tier: Tier, tmp_path: Path
+) -> None:
+    chart = charts(metrics, tier)[0]
+    page = Page(write_html(chart, tmp_path / "chart.html").read_text(encoding="utf-8"))
+    assert page.open == [] and loads(page) == []
+    assert "EDM2: Metrics against fine-tuning steps" in page.text
+    assert any("plotly.js v" in script[:200] for script in page.scripts)
+    assert any(attrs.get("id") == f"chart-{chart.stem}" for _, attrs in page.tags)

@@ -1,0 +1,190 @@
+"""Summaries over seeds, best rows, and Table 1 in its four forms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.report.table import best_rows as best_rows_of
+from mclr.report.table import blocks, caption, terminal_table, write_table
+from mclr.report.table import summarise as summarise_of
+
+FEATURES = "digits-net"
+STD = 0.2 / math.sqrt(2)  # sample standard deviation of two values 0.2 apart
+
+
+def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
+    return summarise_of(metrics, FEATURES)
+
+
+def best_rows(metrics: pd.DataFrame) -> pd.DataFrame:
+    return best_rows_of(metrics, FEATURES)
+
+
+def only(frame: pd.DataFrame, **values: object) -> pd.Series:
+    """The single row with these values."""
+    for name, value in values.items():
+        frame = frame[frame[name] == value]
+    assert len(frame) == 1
+    return frame.iloc[0]
+
+
+def test_summary_is_mean_and_sample_std_over_seeds(metrics: pd.DataFrame) -> None:
+    row = only(summarise(metrics), model="edm2", method="cfg", guidance=2.0)
+    assert row["fd"] == pytest.approx(8 + 3)
+    assert row["is"] == pytest.approx(8 + 0.2)
+    assert row["precision"] == pytest.approx(0.82)
+    assert row["recall"] == pytest.approx(0.53)
+    assert row["fd_std"] == pytest.approx(STD)
+    assert row["precision_std"] == pytest.approx(0, abs=1e-12)
+    assert (row["n_seeds"], row["nfe"], row["n_samples"]) == (2, 62, 1000)
+
+
+def test_one_seed_has_no_std(metrics: pd.DataFrame) -> None:
+    row = only(summarise(metrics[metrics["seed"] == 0]), model="var", method="base")
+    assert row["fd"] == pytest.approx(19.9)
+    assert math.isnan(row["fd_std"]) and row["n_seeds"] == 1
+
+
+def test_summary_does_not_depend_on_row_order(metrics: pd.DataFrame) -> None:
+    shuffled = metrics.sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(summarise(metrics), summarise(shuffled))
+
+
+def test_a_point_evaluated_twice_counts_once(metrics: pd.DataFrame) -> None:
+    twice = pd.concat([metrics, metrics.head(3)])
+    pd.testing.assert_frame_equal(summarise(metrics), summarise(twice))
+
+
+def test_a_missing_value_is_never_averaged_away(metrics: pd.DataFrame) -> None:
+    chosen = (metrics["method"] == "cfg") & (metrics["guidance"] == 1.0) & (metrics["seed"] == 0)
+    metrics.loc[chosen, "fd_digits-net"] = math.nan
+    row = only(summarise(metrics), model="edm2", method="cfg", guidance=1.0)
+    assert math.isnan(row["fd"])
+    assert only(best_rows(metrics), model="edm2", method="cfg")["guidance"] != 1.0
+
+
+def test_best_rows_have_the_lowest_mean_fd(metrics: pd.DataFrame) -> None:
+    best = best_rows(metrics)
+    found = best[["model", "method"]].agg("/".join, axis=1).tolist()
+    methods = ["base", "cfg", "ddo", "cca", "ccdpo", "mclr", "mclr+dsm"]
+    assert found == [f"edm2/{name}" for name in methods] + ["var/base", "var/cfg", "var/mclr"]
+    assert only(best, model="edm2", method="cfg")["guidance"] == 1.0
+    mclr = only(best, model="edm2", method="mclr")
+    assert mclr["step"] == 100 and '"lr":0.0001' in mclr["hyperparameters"]
+    assert '"beta":1.0' in only(best, model="edm2", method="ccdpo")["hyperparameters"]
+
+
+def test_best_is_by_the_mean_not_by_a_lucky_seed(metrics: pd.DataFrame) -> None:
+    lucky = (metrics["method"] == "cfg") & (metrics["guidance"] == 2.0) & (metrics["seed"] == 0)
+    metrics.loc[lucky, "fd_digits-net"] = 7.0  # mean with the other seed: 9.05, not below 8
+    assert only(best_rows(metrics), model="edm2", method="cfg")["guidance"] == 1.0
+
+
+def test_other_protocols_are_refused_by_name(metrics: pd.DataFrame, tier: Tier) -> None:
+    metrics.loc[0, "protocol"] = "p-other"
+    for view in (summarise, best_rows, lambda m: terminal_table(m, tier)):
+        with pytest.raises(UserError, match=r"p-0123abcd, p-other"):
+            view(metrics)
+
+
+def test_unknown_names_are_refused_with_the_valid_ones(metrics: pd.DataFrame, tier: Tier) -> None:
+    with pytest.raises(UserError, match="measured with digits-net"):
+        summarise_of(metrics, "dino")
+    with pytest.raises(UserError, match=r"unknown method 'magic'.*ccdpo"):
+        best_rows(metrics.replace({"method": {"ddo": "magic"}}))
+    with pytest.raises(UserError, match="model 'gan' is not in tier digits; expected edm2, var"):
+        blocks(metrics.replace({"model": {"var": "gan"}}), tier)
+    with pytest.raises(UserError, match="no row of method 'base' for model 'var'"):
+        blocks(metrics[metrics["model"] == "edm2"], tier)
+
+
+def test_blocks_follow_the_paper_and_leave_the_ablation_out(
+    metrics: pd.DataFrame, tier: Tier
+) -> None:
+    edm2, var = blocks(metrics, tier)
+    labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
+    assert [row.method for row in edm2.rows] == labels
+    assert [row.method for row in var.rows] == ["VAR", "+CFG", "+MCLR"]
+    assert [row.nfe for row in edm2.rows] == [31, 62, 31, 31, 31, 31]
+    assert edm2.rows[0].chosen == "" and edm2.rows[1].chosen == "γ = 1"
+    assert edm2.rows[4].chosen == "step 100, K=1, batch=64, β=1, lr=0.0001"
+
+
+def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
+    rows = {row.method: row for row in blocks(metrics, tier)[0].rows}
+    ranks = {name: [cell.rank for cell in row.cells] for name, row in rows.items()}
+    # Precision of +CFG and +MCLR prints the same: both are best and nobody is second.
+    assert ranks == {
+        "EDM2": [0, 0, 2, 0],
+        "+CFG": [1, 1, 0, 1],
+        "+DDO": [0, 0, 1, 0],
+        "+CCA": [0, 0, 0, 0],
+        "+CC-DPO": [0, 0, 0, 0],
+        "+MCLR": [2, 1, 0, 2],
+    }
+
+
+def test_a_method_that_never_was_finite_prints_as_such(metrics: pd.DataFrame, tier: Tier) -> None:
+    metrics.loc[metrics["method"] == "ddo", "fd_digits-net"] = math.nan
+    row = next(row for row in blocks(metrics, tier)[0].rows if row.method == "+DDO")
+    assert (row.cells[0].value, row.cells[0].rank) == ("n/a", 0)
+
+
+def test_small_fds_keep_three_digits(metrics: pd.DataFrame, tier: Tier) -> None:
+    metrics["fd_digits-net"] /= 1000
+    cells = [row.cells[0].value for row in blocks(metrics, tier)[1].rows]
+    assert cells == ["0.02000", "0.00800", "0.00900"]
+
+
+def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> None:
+    paths = write_table(metrics, tier, tmp_path)
+    assert [path.name for path in paths] == ["table1.csv", "table1.md", "table1.tex"]
+    table = pd.read_csv(tmp_path / "table1.csv")
+    assert ",".join(table.columns) == (
+        "model,method,nfe,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
+        "step,guidance,hyperparameters,n_seeds"
+    )
+    assert len(table) == 9
+    assert only(table, model="edm2", method="mclr")["fd_std"] == pytest.approx(STD, rel=1e-5)
+
+    markdown = (tmp_path / "table1.md").read_text()
+    assert "| Method | NFE | FD ↓ | Prec. ↑ | Rec. ↑ | IS ↑ |" in markdown
+    assert (
+        "| +MCLR | 31 | <u>9.00</u> ± 0.14 | **0.800** ± 0.000 | 0.500 ± 0.000 | "
+        "<u>7.60</u> ± 0.14 |" in markdown
+    )
+    latex = (tmp_path / "table1.tex").read_text()
+    assert "+CFG & 62 & \\textbf{8.00} $\\pm$ 0.14 & \\textbf{0.800}" in latex
+    assert "\\underline{9.00} $\\pm$ 0.14" in latex
+    for text in (markdown, latex):
+        assert "1,000 images per seed, 2 seeds per row" in text
+        assert "features digits-net; protocol p-0123abcd." in text
+
+
+def test_one_seed_prints_without_spread(metrics: pd.DataFrame, tier: Tier) -> None:
+    single = metrics[metrics["seed"] == 0]
+    assert "±" not in terminal_table(single, tier)
+    assert "1 seed per row." in caption(single, tier)
+
+
+def test_latex_escapes_labels(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> None:
+    label = {"label": "EDM2_S & 100%"}
+    models = {**tier.models, "edm2": tier.models["edm2"].model_copy(update=label)}
+    write_table(metrics, tier.model_copy(update={"models": models}), tmp_path)
+    assert "EDM2\\_S \\& 100\\% & 31" in (tmp_path / "table1.tex").read_text()
+
+
+def test_terminal_table_is_aligned(metrics: pd.DataFrame, tier: Tier) -> None:
+    lines = terminal_table(metrics, tier).splitlines()
+    rows = [line for line in lines if line.startswith(("+", "EDM2 ", "VAR "))]
+    assert len(rows) == 9
+    assert len({line.index("±") for line in rows}) == 1
+    assert max(map(len, lines)) <= 80
+    assert any("9.00 ± 0.14+" in line for line in rows)
+    assert any("8.00 ± 0.14*" in line for line in rows)

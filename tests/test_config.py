@@ -1,0 +1,252 @@
+"""A valid tier is read; every kind of mistake gives one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from mclr.config import Tier, canonical, json_schema, load_tier, parse_tier
+from mclr.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS = ROOT / "config" / "digits.yaml"
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def message(content: object) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_tier(content, "my.yaml")
+    return str(caught.value)
+
+
+def put(path: str, value: Any) -> Edit:
+    """An edit that sets the key at a dotted path."""
+
+    def edit(content: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            content = content[parent]
+        content[last] = value
+
+    return edit
+
+
+def drop(path: str) -> Edit:
+    def edit(content: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            content = content[parent]
+        del content[last]
+
+    return edit
+
+
+def test_digits_is_valid() -> None:
+    tier = load_tier(DIGITS)
+    assert tier.tier == "digits"
+    assert {run.objective.name for run in tier.runs.values()} == {"mclr", "ccdpo", "cca", "ddo"}
+
+
+def test_every_configuration_in_the_repository_is_valid() -> None:
+    for path in (ROOT / "config").glob("*.yaml"):
+        assert load_tier(path).tier == path.stem
+
+
+MISTAKES: dict[str, tuple[Edit, list[str]]] = {
+    "unknown key, close to a valid one": (
+        put("models.edm2.base.batsh", 3),
+        ["models.edm2.base.batsh: unknown key, did you mean 'batch'?", "valid keys: batch, ema"],
+    ),
+    "unknown key, close to none": (
+        put("evaluation.zzz", 3),
+        ["evaluation.zzz: unknown key; valid keys: batch, grid_rows"],
+    ),
+    "unknown key at the top": (put("rnus", {}), ["rnus: unknown key, did you mean 'runs'?"]),
+    "unknown key of an objective": (
+        put("runs.edm2-cca.objective.lamda", 1),
+        ["runs.edm2-cca.objective.lamda", "did you mean 'lambda'?"],
+    ),
+    "unknown key of a network": (
+        put("models.var.network.deph", 1),
+        ["models.var.network.deph", "did you mean 'depth'?"],
+    ),
+    "missing key": (
+        drop("models.edm2.base.lr"),
+        ["models.edm2.base.lr: required key is missing"],
+    ),
+    "wrong type": (
+        put("models.edm2.base.steps", "many"),
+        ["models.edm2.base.steps: ", "valid integer", "got 'many'"],
+    ),
+    "wrong type in a list": (
+        put("runs.var-mclr.checkpoints", [10, "x"]),
+        ["runs.var-mclr.checkpoints.1: ", "got 'x'"],
+    ),
+    "text where a mapping belongs": (put("evaluation", "all"), ["evaluation: ", "got 'all'"]),
+    "out of range": (put("runs.var-mclr.lr", -1), ["runs.var-mclr.lr: ", "greater than 0", "-1"]),
+    "not finite": (put("models.edm2.noise.P_mean", float("nan")), ["noise.P_mean: ", "finite"]),
+    "infinite": (put("runs.edm2-mclr.lr", float("inf")), ["runs.edm2-mclr.lr: ", "finite"]),
+    "unknown objective": (
+        put("runs.edm2-mclr.objective.name", "dpo"),
+        ["runs.edm2-mclr.objective.name: got 'dpo'", "'mclr', 'ccdpo', 'cca', 'ddo'"],
+    ),
+    "objective without a name": (
+        drop("runs.edm2-mclr.objective.name"),
+        ["runs.edm2-mclr.objective.name: required key is missing"],
+    ),
+    "unknown family": (
+        put("models.edm2.family", "gan"),
+        ["models.edm2.family: got 'gan'", "'edm2', 'var'"],
+    ),
+    "unknown data source": (put("data.source", "mnist"), ["data.source: ", "'digits'", "'mnist'"]),
+    "unknown label scheme": (
+        put("evaluation.labels", "alle"),
+        ["evaluation.labels: ", "'balanced' or 'random'", "'alle'"],
+    ),
+    "unknown model of a run": (
+        put("runs.edm2-mclr.model", "edm3"),
+        ["runs.edm2-mclr.model: unknown name 'edm3'; choose from edm2, var"],
+    ),
+    "unknown feature net": (
+        put("report.features", "dino"),
+        ["report.features: unknown name 'dino'; choose from cnn"],
+    ),
+    "unknown net of the Inception Score": (
+        put("evaluation.isc_features", "dino"),
+        ["evaluation.isc_features: unknown name 'dino'; choose from cnn"],
+    ),
+    "unordered checkpoints": (
+        put("runs.edm2-mclr.checkpoints", [20, 10]),
+        ["runs.edm2-mclr.checkpoints: steps must increase without repeats, got [20, 10]"],
+    ),
+    "repeated checkpoints": (
+        put("runs.edm2-mclr.checkpoints", [10, 10]),
+        ["runs.edm2-mclr.checkpoints: steps must increase"],
+    ),
+    "no checkpoints": (put("runs.edm2-mclr.checkpoints", []), ["runs.edm2-mclr.checkpoints: "]),
+    "too many shards": (
+        put("evaluation.shards", 5),
+        ["evaluation: shards 5: at most the 4 batches"],
+    ),
+    "unordered noise levels": (
+        put("models.edm2.sampler.sigma_min", 90),
+        ["models.edm2.sampler: sigma_min 90.0 must be below sigma_max 80.0"],
+    ),
+    "repeated guidance": (
+        put("models.var.guidance", [1, 1.0]),
+        ["models.var.guidance: values must differ, got [1.0, 1.0]"],
+    ),
+    "repeated seeds": (put("seeds", [1, 1]), ["seeds: seeds must differ, got [1, 1]"]),
+    "negative seed": (put("models.var.base.seed", -1), ["models.var.base.seed: ", "-1"]),
+    "seeds that reach those of other images": (
+        put("seeds", [2**30]),
+        ["seeds: ", "at most 2^30 = 1073741824; use smaller seeds"],
+    ),
+    "empty sweep": (put("runs.edm2-mclr.sweep", {"lr": []}), ["runs.edm2-mclr.sweep.lr: "]),
+    "swept words": (
+        put("runs.edm2-mclr.sweep", {"lr": ["small"]}),
+        ["runs.edm2-mclr.sweep.lr.0: ", "got 'small'"],
+    ),
+    "reserved name": (
+        lambda c: put("runs.edm2-base", c["runs"]["edm2-mclr"])(c),
+        ["runs.edm2-base: names ending in -base belong to the base models"],
+    ),
+    "name with capitals": (lambda c: put("runs.A", c["runs"]["edm2-mclr"])(c), ["runs.A"]),
+    "impossible architecture": (
+        put("models.var.network.num_heads", 3),
+        ["models.var.network: embed_dim 8 is not a multiple of num_heads 3"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_line_per_mistake(tiny: dict[str, Any], mistake: str) -> None:
+    edit, parts = MISTAKES[mistake]
+    edit(tiny)
+    text = message(tiny)
+    assert text.startswith("my.yaml: ") and "\n" not in text, text
+    for part in parts:
+        assert part in text, text
+
+
+def test_two_mistakes_two_lines(tiny: dict[str, Any]) -> None:
+    put("evaluation.batch", 0)(tiny)
+    put("models.var.base.lr", 0)(tiny)
+    lines = message(tiny).splitlines()
+    assert len(lines) == 2 and all(line.startswith("my.yaml: ") for line in lines)
+
+
+@pytest.mark.parametrize("content", [None, [1], "text"])
+def test_not_a_mapping(content: object) -> None:
+    assert message(content).startswith("my.yaml: expected a mapping of keys, got")
+
+
+def test_file_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml: no such configuration file"):
+        load_tier(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("tier: digits\nseeds: [0, 1\ndata: {")
+    with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML at line 3"):
+        load_tier(broken)
+    broken.write_bytes(b"tier: \xff\xfe")
+    with pytest.raises(UserError, match=r"broken\.yaml: cannot be read as a text file"):
+        load_tier(broken)
+    with pytest.raises(UserError, match="cannot be read as a text file"):
+        load_tier(tmp_path)
+
+
+def test_numbers_as_yaml_reads_them(tiny: dict[str, Any]) -> None:
+    """YAML 1.1 reads 1e-3 as text; it is still the number, in a sweep too."""
+    tiny["runs"]["edm2-mclr"] |= {"lr": "1e-3", "sweep": {"lr": ["1e-4", 1]}}
+    run = parse_tier(tiny, "my.yaml").runs["edm2-mclr"]
+    assert (run.lr, run.sweep) == (0.001, {"lr": [0.0001, 1.0]})
+
+
+def test_method_names(tiny: dict[str, Any]) -> None:
+    put("runs.edm2-mclr.objective.dsm", 2)(tiny)
+    runs = parse_tier(tiny, "my.yaml").runs
+    methods = {name: run.objective.method for name, run in runs.items()}
+    assert methods["edm2-mclr"] == "mclr+dsm" and methods["var-mclr"] == "mclr"
+    assert [methods[f"var-{m}"] for m in ("ccdpo", "cca", "ddo")] == ["ccdpo", "cca", "ddo"]
+
+
+def test_values_are_fixed_once_read(tiny_tier: Tier) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny_tier.tier = "other"
+
+
+def test_effective_configuration_reads_back(tiny_tier: Tier, tmp_path: Path) -> None:
+    """What ``mclr effective-config`` writes (defaults included) is the same tier."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(json.loads(canonical(tiny_tier))))
+    assert load_tier(path) == tiny_tier
+    assert json.loads(canonical(tiny_tier))["runs"]["edm2-cca"]["objective"]["lambda"] == 0.5
+
+
+def test_canonical_text() -> None:
+    assert canonical({"b": 1, "a": [1.5, {"d": None, "c": "x"}]}) == (
+        '{"a":[1.5,{"c":"x","d":null}],"b":1}'
+    )
+
+
+def test_schema_file_is_current() -> None:
+    stored = (ROOT / "config" / "schema.json").read_text()
+    assert stored == json.dumps(json_schema(), indent=2) + "\n", "run `mclr schema`"
+
+
+def test_schema_accepts_digits_and_rejects_mistakes() -> None:
+    content, schema = yaml.safe_load(DIGITS.read_text()), json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(content, schema)
+    for path, value in {"evaluation.zzz": 1, "seeds": [], "models.var.base.lr": 0}.items():
+        wrong = yaml.safe_load(DIGITS.read_text())
+        put(path, value)(wrong)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)

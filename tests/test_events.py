@@ -1,0 +1,155 @@
+"""Events survive crashes and resumes; progress tells speed and time left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mclr.errors import UserError
+from mclr.events import LOG, EventLog, Progress, read_events, set_up_logging
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "events.jsonl"
+
+
+@pytest.fixture
+def logs() -> Iterator[None]:
+    """Puts the logger of the package back as it was."""
+    before = LOG.level, LOG.handlers[:], LOG.propagate
+    yield
+    LOG.level, LOG.handlers, LOG.propagate = before[0], before[1], before[2]
+
+
+def test_write_and_read(file: Path) -> None:
+    log = EventLog(file)
+    log.write("start", step=0)
+    log.write("train", step=10, loss=0.5)
+    first, second = read_events(file)
+    assert first["event"] == "start" and second == {
+        "time": second["time"], "event": "train", "step": 10, "loss": 0.5,
+    }  # fmt: skip
+    assert 1.7e9 < first["time"] <= second["time"]
+
+
+def test_no_file_no_events(file: Path) -> None:
+    assert read_events(file) == []
+
+
+def test_half_written_last_line_is_left_out(file: Path) -> None:
+    log = EventLog(file)
+    log.write("train", step=1)
+    with file.open("a") as stream:
+        stream.write('{"time": 1, "event": "tra')
+    assert [event["step"] for event in read_events(file)] == [1]
+    log.rewind(1)
+    log.write("resume", step=1)
+    assert [event["event"] for event in read_events(file)] == ["train", "resume"]
+
+
+def test_rewind(file: Path) -> None:
+    log = EventLog(file)
+    log.write("start")
+    for step in (1, 2, 3):
+        log.write("train", step=step)
+    log.rewind(2)
+    assert [event.get("step") for event in read_events(file)] == [None, 1, 2]
+    log.rewind(0)
+    assert read_events(file) == [] and file.read_text() == ""
+
+
+def test_rewind_is_atomic(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = EventLog(file)
+    log.write("train", step=1)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=r"events\.jsonl: cannot be written"):
+        log.rewind(0)
+    assert len(read_events(file)) == 1
+
+
+def test_full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match=r"events\.jsonl: cannot be written: No space left"):
+        EventLog(file).write("train", step=1)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("mclr.events.time.monotonic", clock)
+    return clock
+
+
+def test_progress(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) -> None:
+    """40 of 100 units of 8 images were there; 20 more take 10 s: 16 images/s, 20 s left."""
+    LOG.propagate = True
+    caplog.set_level(logging.INFO, "mclr")
+    progress = Progress("edm2-base", 100, 8, done=40)
+    clock.now += 1
+    progress.update(42)
+    assert caplog.messages == []
+    clock.now += 9
+    progress.update(60, "loss 0.5")
+    assert caplog.messages == ["edm2-base: 60/100, 16 images/s, ETA 0:20, loss 0.5"]
+    clock.now += 0.1
+    progress.update(100)
+    assert caplog.messages[1].startswith("edm2-base: 100/100, ")
+    assert caplog.messages[1].endswith("ETA 0:00")
+
+
+def test_long_eta(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) -> None:
+    LOG.propagate = True
+    caplog.set_level(logging.INFO, "mclr")
+    progress = Progress("x", 1000, 1)
+    clock.now += 100
+    progress.update(100)
+    assert caplog.messages == ["x: 100/1000, 1 images/s, ETA 15:00"]
+
+
+def test_log_file_and_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], logs: None
+) -> None:
+    file = tmp_path / "logs" / "job.log"
+    set_up_logging(file)
+    LOG.info("%s: %d/%d, ETA", "x", 1, 2)
+    set_up_logging(None)
+    LOG.info("only on the terminal")
+    assert capsys.readouterr().err == "x: 1/2, ETA\nonly on the terminal\n"
+    assert file.read_text().endswith(" x: 1/2, ETA\n") and file.read_text().count("\n") == 1
+
+
+def test_progress_lines_overwrite_each_other_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logs: None
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    set_up_logging(None)
+    LOG.info("%d, ETA", 1)
+    LOG.info("%d, ETA", 2)
+    LOG.info("done")
+    assert capsys.readouterr().err == "\r\x1b[2K1, ETA\r\x1b[2K2, ETAdone\n"
+
+
+def test_lines_are_json(file: Path) -> None:
+    EventLog(file).write("note", text="line\nbreak")
+    assert [json.loads(line)["text"] for line in file.read_text().splitlines()] == ["line\nbreak"]
