@@ -94,7 +94,9 @@ def _deterministic(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # One CPU thread is deterministic as it is, and this call imports the compiler (1 s).
+    if threads > 1 or torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
 
 
 @cli.command()

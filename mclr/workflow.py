@@ -1,13 +1,24 @@
-"""What the Snakefile needs beyond Snakemake: one run at a time in a directory."""
+"""What the Snakefile needs beyond Snakemake: the right code, and one run at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from io import TextIOWrapper
 from pathlib import Path
 
 from mclr.errors import UserError
+
+
+def use_checkout(basedir: str) -> None:
+    """Make jobs run the code of this checkout with the Python that runs Snakemake.
+
+    Works whether or not the environment is activated, and in several checkouts at once.
+    """
+    paths = [basedir, os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 def single_run(folder: Path) -> TextIOWrapper:

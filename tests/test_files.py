@@ -118,9 +118,9 @@ def test_real_limit_of_file_size(tmp_path: Path) -> None:
     assert names(tmp_path) == ["small.txt"]
 
 
-def test_no_permission(tmp_path: Path) -> None:
+def test_folder_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match=r"file/new\.txt: cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"file/new\.txt: cannot be written: File exists"):
         write_text(tmp_path / "file" / "new.txt", "x")
 
 

@@ -183,7 +183,7 @@ READERS: dict[str, tuple[Any, Callable[[str], bool]]] = {
         30, job("negatives var", "finetune var-ddo-seed.", "evaluate var-ddo"),
     ),
     "runs.var-mclr.checkpoints": (
-        [2, 5], job("finetune var-mclr-seed.", "evaluate var-mclr", "sample var-mclr/.*[45]/guid.*"),
+        [2, 5], job("finetune var-mclr-seed.", "evaluate var-mclr", "sample var-mclr/.*[45]/gui.*"),
     ),
     "evaluation.n_samples": (24, job("(evaluate|sample) .*")),
     "evaluation.batch": (5, job("sample .*", "negatives .*")),

@@ -47,7 +47,7 @@ def test_words_do_not_count(project: Path) -> None:
         '"""B,\n\nlonger."""\n\nimport json  # why\nfrom mclr.b import f\n\nx = f(1)\n'
     )
     (project / "b.py").write_text(
-        'def f(x):\n    """Sum."""\n    # A comment.\n    from mclr.sub import c\n    return c.y + x\n'
+        'def f(x):\n    """Sum."""\n    # Words.\n    from mclr.sub import c\n    return c.y + x\n'
     )
     assert digest("mclr.a") == before
 
@@ -135,7 +135,7 @@ def test_commit_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance.shutil, "which", lambda name: None)
+    monkeypatch.setattr("mclr.provenance.shutil.which", lambda name: None)
     assert (git_commit(), git_dirty()) == ("", False)
 
 

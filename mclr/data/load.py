@@ -44,7 +44,7 @@ def load_manifest(path: Path) -> Manifest:
 def load_images(path: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of one Parquet split."""
     try:
-        table = pq.read_table(path, columns=["label", "image"])
+        table = pq.ParquetFile(path).read(columns=["label", "image"])
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{path}: not a readable Parquet split ({error}); delete it and run `snakemake` again"

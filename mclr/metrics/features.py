@@ -52,12 +52,15 @@ def load_feature_net(weights: Path, manifest: Manifest) -> nn.Module:
 @torch.no_grad()
 def feature_batch(nets: Nets, images: Tensor, seeds: Sequence[int], labels: Tensor) -> pa.Table:
     """Features of one batch of uint8 images (N, C, H, W) as rows of a feature file."""
-    columns = {"seed": pa.array(seeds, pa.int64()), "label": pa.array(labels.numpy(), pa.int16())}
+    columns = {
+        "seed": _column(np.asarray(seeds, np.int64), pa.int64()),
+        "label": _column(labels.numpy().astype(np.int16), pa.int16()),
+    }
     for name, net in nets.items():
         features, logits = net(images)
         columns[f"{name}.features"] = _lists(features)
         columns[f"{name}.logits"] = _lists(logits)
-    return pa.table(columns)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def stream_features(path: Path, batches: Iterable[pa.Table]) -> None:
@@ -108,8 +111,13 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
 
 
 def _lists(values: Tensor) -> pa.FixedSizeListArray:
-    flat = pa.array(values.contiguous().view(-1).numpy(), pa.float32())
+    flat = _column(values.contiguous().view(-1).numpy(), pa.float32())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+# ``pa.array`` and ``pa.table`` would import pandas, half a second in each sampling job.
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _matrix(column: pa.ChunkedArray) -> Tensor:

@@ -10,7 +10,9 @@ from mclr.errors import UserError
 from mclr.plan import Plan, checkpoint_path
 from mclr.provenance import code_digest
 from mclr.report.names import figure_files
-from mclr.workflow import single_run
+from mclr.workflow import single_run, use_checkout
+
+use_checkout(workflow.basedir)
 
 DEFAULT_CONFIG = "config/digits.yaml"
 given_configs = [str(path) for path in workflow.config_settings.configfiles or []]
@@ -33,6 +35,9 @@ except UserError as error:
 NAME = TIER.tier
 RESULTS = f"results/{NAME}"
 PREPARED = f"data/prepared/{NAME}"
+POINTS = {point.path: point for e in PLAN.experiments for point in PLAN.points(e)}
+SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
+FINE_TUNED = [e for e in PLAN.experiments if not PLAN.of(e)[0].is_base]
 NETS = {name: f"{RESULTS}/feature-nets/{name}" for name in TIER.features}
 
 
@@ -42,3 +47,56 @@ wildcard_constraints:
     run="|".join(PLAN.runs),
     net="|".join(TIER.features),
     shard=r"\d{3}",
+
+
+# Input functions and command-line flags of the rules.
+
+
+def tokenizer_of(model):
+    """The tokenizer a model's jobs need: a list that is empty for models of pixels."""
+    has_tokenizer = hasattr(TIER.models[model], "tokenizer")
+    return [f"{RESULTS}/tokenizers/{model}.safetensors"] if has_tokenizer else []
+
+
+def base_checkpoint(model):
+    """Weights of the trained base model."""
+    run = PLAN.runs[f"{model}-base"]
+    return checkpoint_path(NAME, run.run_id, run.checkpoints[-1])
+
+
+def negatives_of(run):
+    """DDO contrasts with samples of the frozen base model; the other objectives need none."""
+    is_ddo = run.settings.objective.name == "ddo"
+    return [f"{RESULTS}/negatives/{run.model}.safetensors"] if is_ddo else []
+
+
+def tokenizer_flag(wildcards, input):
+    return f"--tokenizer {input.tokenizer}" if input.tokenizer else ""
+
+
+def negatives_flag(wildcards, input):
+    return f"--negatives {input.negatives}" if input.negatives else ""
+
+
+def weights_of(wildcards):
+    """The checkpoint that a point samples."""
+    point = POINTS[wildcards.point]
+    return checkpoint_path(NAME, point.run.run_id, point.step)
+
+
+def feature_files(wildcards):
+    """Every shard of every point of an experiment."""
+    return [
+        f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
+        for point in PLAN.points(wildcards.experiment)
+        for shard in SHARDS
+    ]
+
+
+def checkpoints_of(wildcards):
+    """Every checkpoint of an experiment."""
+    return [
+        checkpoint_path(NAME, run.run_id, step)
+        for run in PLAN.of(wildcards.experiment)
+        for step in run.checkpoints
+    ]

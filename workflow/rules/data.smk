@@ -6,13 +6,15 @@ RAW = f"data/raw/{NAME}.raw"
 rule fetch:
     output:
         RAW,
+    log:
+        f"{RESULTS}/logs/fetch.log",
+    conda:
+        "../../environment.yml"
     params:
         source=TIER.data.source,
         code=code_digest("mclr.data.sources"),
-    log:
-        f"{RESULTS}/logs/fetch.log",
     shell:
-        "mclr --log {log} fetch --source {params.source} --output {output}"
+        "python -m mclr --log {log} fetch --source {params.source} --output {output}"
 
 
 rule prepare:
@@ -22,33 +24,41 @@ rule prepare:
         train=f"{PREPARED}/train.parquet",
         reference=f"{PREPARED}/reference.parquet",
         manifest=f"{PREPARED}/manifest.json",
+    log:
+        f"{RESULTS}/logs/prepare.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=canonical(TIER.data),
         folder=subpath(output.manifest, parent=True),
         code=code_digest("mclr.data.prepare"),
-    log:
-        f"{RESULTS}/logs/prepare.log",
     shell:
-        "mclr --log {log} prepare --spec {params.spec:q} --raw {input} --output {params.folder}"
+        "python -m mclr --log {log} prepare --spec {params.spec:q} --raw {input} --output {params.folder}"
+
+
+# The prepared data, as the inputs of a job that trains.
+DATA = dict(rules.prepare.output.items())
 
 
 rule feature_net:
     input:
-        rules.prepare.output,
+        **DATA,
     output:
         net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
         reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
         info=f"{RESULTS}/feature-nets/{{net}}/info.json",
-    params:
-        spec=lambda wildcards: canonical(TIER.features[wildcards.net]),
-        data=PREPARED,
-        folder=subpath(output.net, parent=True),
-        state=f"{RESULTS}/state/feature-net-{{net}}",
-        code=code_digest("mclr.jobs.training"),
     log:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wildcards: canonical(TIER.features[wildcards.net]),
+        data=subpath(input.manifest, parent=True),
+        folder=subpath(output.net, parent=True),
+        state=f"{RESULTS}/state/feature-net-{{net}}",
+        code=code_digest("mclr.jobs.training"),
     shell:
-        "mclr --log {log} feature-net --spec {params.spec:q} --data {params.data}"
+        "python -m mclr --log {log} feature-net --spec {params.spec:q} --data {params.data}"
         " --output {params.folder} --state {params.state}"

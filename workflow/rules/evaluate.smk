@@ -1,25 +1,6 @@
 # Metrics of every point, and the best checkpoint of every fine-tuning experiment.
 
 
-FINE_TUNED = [e for e in PLAN.experiments if not PLAN.of(e)[0].is_base]
-
-
-def feature_files(wildcards):
-    return [
-        f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
-        for point in PLAN.points(wildcards.experiment)
-        for shard in SHARDS
-    ]
-
-
-def checkpoints_of(wildcards):
-    return [
-        checkpoint_path(NAME, run.run_id, step)
-        for run in PLAN.of(wildcards.experiment)
-        for step in run.checkpoints
-    ]
-
-
 rule evaluate:
     input:
         manifest=rules.prepare.output.manifest,
@@ -28,17 +9,19 @@ rule evaluate:
         features=feature_files,
     output:
         f"{RESULTS}/evaluations/{{experiment}}.json",
+    log:
+        f"{RESULTS}/logs/evaluate/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{experiment}}.tsv"
+    conda:
+        "../../environment.yml"
     params:
         spec=lambda wildcards: canonical(PLAN.evaluate_spec(wildcards.experiment)),
         nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
         samples=f"{RESULTS}/features",
         code=code_digest("mclr.jobs.evaluation", "mclr.metrics.scores"),
-    log:
-        f"{RESULTS}/logs/evaluate/{{experiment}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{experiment}}.tsv"
     shell:
-        "mclr --log {log} evaluate --spec {params.spec:q} --manifest {input.manifest}"
+        "python -m mclr --log {log} evaluate --spec {params.spec:q} --manifest {input.manifest}"
         " {params.nets} --samples {params.samples} --output {output}"
 
 
@@ -48,13 +31,15 @@ rule best:
         checkpoints=checkpoints_of,
     output:
         f"{RESULTS}/best/{{experiment}}.safetensors",
+    log:
+        f"{RESULTS}/logs/best/{{experiment}}.log",
+    conda:
+        "../../environment.yml"
     params:
         features=TIER.report.features,
         code=code_digest("mclr.jobs.evaluation"),
-    log:
-        f"{RESULTS}/logs/best/{{experiment}}.log",
     shell:
-        "mclr --log {log} best --evaluation {input.evaluation} --by {params.features}"
+        "python -m mclr --log {log} best --evaluation {input.evaluation} --by {params.features}"
         " --output {output}"
 
 
@@ -65,11 +50,13 @@ rule metrics:
     output:
         metrics=f"{RESULTS}/metrics.parquet",
         protocols=f"{RESULTS}/protocols.json",
-    params:
-        runs=f"{RESULTS}/runs",
-        code=code_digest("mclr.jobs.evaluation"),
     log:
         f"{RESULTS}/logs/metrics.log",
+    conda:
+        "../../environment.yml"
+    params:
+        runs=lambda wildcards: f"{RESULTS}/runs",
+        code=code_digest("mclr.jobs.evaluation"),
     shell:
-        "mclr --log {log} metrics --runs {params.runs} --output {output.metrics}"
+        "python -m mclr --log {log} metrics --runs {params.runs} --output {output.metrics}"
         " --protocols {output.protocols} {input.evaluations}"

@@ -1,16 +1,6 @@
 # Fine-tuning: one job per (model, objective, hyperparameters, seed).
 
 
-def negatives_of(run):
-    """DDO contrasts with samples of the frozen base model; the other objectives need none."""
-    is_ddo = run.settings.objective.name == "ddo"
-    return [f"{RESULTS}/negatives/{run.model}.safetensors"] if is_ddo else []
-
-
-def negatives_flag(wildcards, input):
-    return f"--negatives {input.negatives}" if input.negatives else ""
-
-
 rule negatives:
     input:
         manifest=rules.prepare.output.manifest,
@@ -18,16 +8,18 @@ rule negatives:
         tokenizer=lambda wildcards: tokenizer_of(wildcards.model),
     output:
         f"{RESULTS}/negatives/{{model}}.safetensors",
-    params:
-        spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.model)),
-        tokenizer=tokenizer_flag,
-        code=code_digest("mclr.jobs.sampling"),
     log:
         f"{RESULTS}/logs/negatives/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/negatives/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.model)),
+        tokenizer=tokenizer_flag,
+        code=code_digest("mclr.jobs.sampling"),
     shell:
-        "mclr --log {log} negatives --spec {params.spec:q} --manifest {input.manifest}"
+        "python -m mclr --log {log} negatives --spec {params.spec:q} --manifest {input.manifest}"
         " --weights {input.base} {params.tokenizer} --output {output}"
 
 
@@ -40,7 +32,7 @@ for run in PLAN.runs.values():
         name:
             f"finetune_{run.run_id.replace('-', '_').replace('.', '_')}"
         input:
-            data=rules.prepare.output,
+            **DATA,
             base=base_checkpoint(run.model),
             tokenizer=tokenizer_of(run.model),
             negatives=negatives_of(run),
@@ -48,20 +40,22 @@ for run in PLAN.runs.values():
             checkpoints=[checkpoint_path(NAME, run.run_id, s) for s in run.checkpoints],
             config=f"{RESULTS}/runs/{run.run_id}/config.yaml",
             provenance=f"{RESULTS}/runs/{run.run_id}/provenance.json",
-        params:
-            spec=canonical(PLAN.finetune_spec(run.run_id)),
-            data=PREPARED,
-            tokenizer=tokenizer_flag,
-            negatives=negatives_flag,
-            run=subpath(output.config, parent=True),
-            state=f"{RESULTS}/state/{run.run_id}",
-            code=code_digest("mclr.jobs.training"),
         log:
             f"{RESULTS}/logs/finetune/{run.run_id}.log",
         benchmark:
             f"{RESULTS}/benchmarks/finetune/{run.run_id}.tsv"
         priority: 50
+        conda:
+            "../../environment.yml"
+        params:
+            spec=canonical(PLAN.finetune_spec(run.run_id)),
+            data=subpath(input.manifest, parent=True),
+            tokenizer=tokenizer_flag,
+            negatives=negatives_flag,
+            run=subpath(output.config, parent=True),
+            state=f"{RESULTS}/state/{run.run_id}",
+            code=code_digest("mclr.jobs.training"),
         shell:
-            "mclr --log {log} finetune --spec {params.spec:q} --data {params.data}"
+            "python -m mclr --log {log} finetune --spec {params.spec:q} --data {params.data}"
             " --base {input.base} {params.tokenizer} {params.negatives}"
             " --run {params.run} --state {params.state}"

@@ -8,13 +8,15 @@ TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex", "json")
 rule effective_config:
     output:
         f"{RESULTS}/config.yaml",
+    log:
+        f"{RESULTS}/logs/effective_config.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=canonical(TIER),
         code=code_digest("mclr.config"),
-    log:
-        f"{RESULTS}/logs/effective_config.log",
     shell:
-        "mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
+        "python -m mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
 
 
 rule table1:
@@ -24,13 +26,15 @@ rule table1:
     output:
         TABLE,
         f"{RESULTS}/points.csv",
-    params:
-        folder=RESULTS,
-        code=code_digest("mclr.jobs.report"),
     log:
         f"{RESULTS}/logs/table1.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folder=subpath(input.metrics, parent=True),
+        code=code_digest("mclr.jobs.report"),
     shell:
-        "mclr --log {log} table --config {input.config} --metrics {input.metrics}"
+        "python -m mclr --log {log} table --config {input.config} --metrics {input.metrics}"
         " --output {params.folder}"
 
 
@@ -42,16 +46,18 @@ rule figures:
         grids=GRIDS,
     output:
         FIGURES,
-    params:
-        grids=f"{RESULTS}/grids",
-        folder=f"{RESULTS}/figures",
-        code=code_digest("mclr.jobs.report"),
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        grids=lambda wildcards: f"{RESULTS}/grids",
+        folder=lambda wildcards: f"{RESULTS}/figures",
+        code=code_digest("mclr.jobs.report"),
     shell:
-        "mclr --log {log} figures --config {input.config} --metrics {input.metrics}"
+        "python -m mclr --log {log} figures --config {input.config} --metrics {input.metrics}"
         " --manifest {input.manifest} --grids {params.grids} --output {params.folder}"
 
 
@@ -66,13 +72,15 @@ rule report:
         provenance=rules.metrics.input.provenance,
     output:
         f"{RESULTS}/report.html",
-    params:
-        results=RESULTS,
-        code=code_digest("mclr.jobs.report"),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(input.metrics, parent=True),
+        code=code_digest("mclr.jobs.report"),
     shell:
-        "mclr --log {log} report --config {input.config} --results {params.results}"
+        "python -m mclr --log {log} report --config {input.config} --results {params.results}"
         " --output {output}"

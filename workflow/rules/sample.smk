@@ -1,13 +1,5 @@
 # Sampling: features of every image, and a small grid of images, per point and shard.
 
-POINTS = {point.path: point for e in PLAN.experiments for point in PLAN.points(e)}
-SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
-
-
-def weights_of(wildcards):
-    point = POINTS[wildcards.point]
-    return checkpoint_path(NAME, point.run.run_id, point.step)
-
 
 rule sample:
     input:
@@ -18,18 +10,20 @@ rule sample:
     output:
         features=f"{RESULTS}/features/{{point}}/shard-{{shard}}.parquet",
         grid=f"{RESULTS}/grids/{{point}}/shard-{{shard}}.png",
+    log:
+        f"{RESULTS}/logs/sample/{{point}}/shard-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sample/{{point}}/shard-{{shard}}.tsv"
     wildcard_constraints:
         point="|".join(POINTS),
+    conda:
+        "../../environment.yml"
     params:
         spec=lambda wildcards: canonical(PLAN.sample_spec(POINTS[wildcards.point])),
         tokenizer=tokenizer_flag,
         nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
         code=code_digest("mclr.jobs.sampling"),
-    log:
-        f"{RESULTS}/logs/sample/{{point}}/shard-{{shard}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/sample/{{point}}/shard-{{shard}}.tsv"
     shell:
-        "mclr --log {log} sample --spec {params.spec:q} --shard {wildcards.shard}"
+        "python -m mclr --log {log} sample --spec {params.spec:q} --shard {wildcards.shard}"
         " --manifest {input.manifest} --weights {input.weights} {params.tokenizer}"
         " {params.nets} --output {output.features} --grid {output.grid}"

@@ -14,11 +14,13 @@ rule track:
         figures=FIGURES,
     output:
         f"{RESULTS}/tracking.json",
-    params:
-        results=RESULTS,
-        code=code_digest("mclr.tracking.publish"),
     log:
         f"{RESULTS}/logs/track.log",
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(input.metrics, parent=True),
+        code=code_digest("mclr.tracking.publish"),
     shell:
-        "mclr --log {log} track --config {input.config} --results {params.results}"
+        "python -m mclr --log {log} track --config {input.config} --results {params.results}"
         " --record {output}"

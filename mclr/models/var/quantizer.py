@@ -26,6 +26,15 @@ class QuantizerOutput(NamedTuple):
     hits: Tensor  # (S, V) int64, how often each code was chosen at each scale
 
 
+def uninitialised_embedding(rows: int, width: int) -> nn.Embedding:
+    """An embedding whose weights are filled later, by ``build`` or a state dict.
+
+    The usual constructor draws them from the global generator, and on the meta device imports
+    torch's compiler to do so, a second of every job.
+    """
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class Phi(nn.Conv2d):
     """Residual smoothing after upsampling: phi(h) = (1 - r) h + r conv3x3(h)."""
 
@@ -69,7 +78,7 @@ class Quantizer(nn.Module):
         self.patch_nums = config.patch_nums
         self.spans = scale_spans(config.patch_nums)
         self.beta = config.beta
-        self.embedding = nn.Embedding(config.vocab_size, config.z_channels)
+        self.embedding = uninitialised_embedding(config.vocab_size, config.z_channels)
         scales = len(config.patch_nums)
         self.quant_resi = PhiBank(
             config.z_channels, config.quant_resi, config.share_quant_resi, scales

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from mclr.errors import UserError
 from mclr.models.var.config import VarConfig, scale_spans
+from mclr.models.var.quantizer import uninitialised_embedding
 
 MAX_LOG_SCALE = math.log(100.0)  # attention temperature with unit queries and keys: at most 100
 
@@ -170,10 +171,10 @@ class Var(nn.Module):
         self.spans = scale_spans(config.patch_nums)
         width = config.width
         self.word_embed = nn.Linear(config.z_channels, width)
-        self.class_emb = nn.Embedding(config.num_classes + 1, width)
+        self.class_emb = uninitialised_embedding(config.num_classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, config.first_length, width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, config.length, width))
-        self.lvl_embed = nn.Embedding(len(config.patch_nums), width)
+        self.lvl_embed = uninitialised_embedding(len(config.patch_nums), width)
         if config.shared_aln:
             self.shared_ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()

@@ -1,0 +1,5 @@
+"""`python -m mclr` is `mclr`."""
+
+from mclr.cli import main
+
+main()

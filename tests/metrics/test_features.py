@@ -1,0 +1,172 @@
+"""Feature nets, feature files, and the same net inside torch-fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch_fidelity
+from tiny import Trained
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mclr.config import ClassifierFeatures
+from mclr.data.load import Manifest, load_images
+from mclr.errors import UserError
+from mclr.files import read_json
+from mclr.metrics.classifier import Classifier, accuracy
+from mclr.metrics.extractor import register
+from mclr.metrics.features import (
+    build_classifier,
+    feature_batch,
+    load_feature_net,
+    read_features,
+    stream_features,
+    write_features,
+)
+from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
+
+SETTINGS = ClassifierFeatures(channels=3, dimensions=7, steps=1, batch=1, lr=1, seed=0)
+
+
+def net(manifest: Manifest, seed: int = 0) -> Classifier:
+    return build_classifier(SETTINGS, manifest, torch.Generator().manual_seed(seed))
+
+
+def some_images(n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(n)
+    return torch.randint(256, (n, 1, 8, 8), generator=generator).to(torch.uint8)
+
+
+def test_classifier(manifest: Manifest) -> None:
+    features, logits = net(manifest)(some_images(5))
+    assert features.shape == (5, 7) and logits.shape == (5, 10)
+    assert (features >= 0).all()
+
+
+def test_weights_depend_on_the_generator_alone(manifest: Manifest) -> None:
+    first = net(manifest)
+    torch.manual_seed(5)
+    for a, b in zip(first.parameters(), net(manifest).parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first.head.weight, net(manifest, 1).head.weight)
+
+
+def test_accuracy(manifest: Manifest) -> None:
+    classifier, images = net(manifest), some_images(8)
+    labels = classifier(images)[1].argmax(1)
+    assert accuracy(classifier, images, labels) == 1.0
+    labels[:2] = (labels[:2] + 1) % 10
+    assert accuracy(classifier, images, labels) == 0.75
+
+
+def test_trained_net_is_read_back(trained: Trained, manifest: Manifest) -> None:
+    """The reference features its job wrote are those of the net that is loaded."""
+    loaded = load_feature_net(trained.net / "net.safetensors", manifest)
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    images, labels = load_images(trained.prepared / "reference.parquet", manifest)
+    stored = read_features([trained.net / "reference.parquet"], "cnn")
+    features, logits = loaded(images)
+    torch.testing.assert_close(stored.features.float(), features)
+    torch.testing.assert_close(stored.logits.float(), logits)
+    assert torch.equal(stored.labels, labels)
+    assert stored.seeds.tolist() == list(range(797))
+    info = read_json(trained.net / "info.json")
+    right = (logits.argmax(1) == labels).float().mean().item()
+    assert info["held_out_accuracy"] == pytest.approx(right)
+    assert info["settings"]["dimensions"] == 4 and 0 <= info["train_accuracy"] <= 1
+
+
+def test_shards_are_joined_in_the_order_of_seeds(manifest: Manifest, tmp_path: Path) -> None:
+    nets = {"a": net(manifest), "b": net(manifest, 1)}
+    images, labels = some_images(6), torch.arange(6)
+    seeds = [5, 3, 4, 0, 2, 1]
+    paths = [tmp_path / f"{i}.parquet" for i in range(2)]
+    for path, part in zip(paths, (slice(0, 2), slice(2, 6)), strict=True):
+        stream_features(path, [feature_batch(nets, images[part], seeds[part], labels[part])])
+    found = read_features(paths, "b")
+    assert found.seeds.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.labels.tolist() == [3, 5, 4, 1, 2, 0]
+    assert found.features.dtype == torch.float64
+    expected = nets["b"](images[found.labels])[0].detach()
+    torch.testing.assert_close(found.features.float(), expected)
+    assert pq.read_schema(paths[0]).names == [
+        "seed", "label", "a.features", "a.logits", "b.features", "b.logits",
+    ]  # fmt: skip
+
+
+def test_streaming_holds_one_batch_at_a_time(tmp_path: Path) -> None:
+    """Each batch is on disk, in a row group of its own, before the next is made."""
+    made: list[int] = []
+
+    def batches() -> Iterator[pa.Table]:
+        for i in range(3):
+            made.append(i)
+            yield pa.table({"seed": [i]})
+
+    stream_features(tmp_path / "a.parquet", batches())
+    assert made == [0, 1, 2] and pq.ParquetFile(tmp_path / "a.parquet").num_row_groups == 3
+
+
+def test_a_crash_while_streaming_leaves_nothing(tmp_path: Path) -> None:
+    def batches() -> Iterator[pa.Table]:
+        yield pa.table({"seed": [1]})
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        stream_features(tmp_path / "a.parquet", batches())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_or_damaged_shards(manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / "point" / "shard-000.parquet"
+    with pytest.raises(UserError, match="point: a feature shard is missing or damaged"):
+        read_features([path], "a")
+    write_features(path, {"a": net(manifest)}, some_images(3), torch.arange(3))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="point: a feature shard is missing or damaged"):
+        read_features([path], "a")
+    with pytest.raises(UserError, match="no feature shards to read for a"):
+        read_features([], "a")
+
+
+class Images(Dataset[Tensor]):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def test_inside_torch_fidelity(trained: Trained, manifest: Manifest, tmp_path: Path) -> None:
+    """calculate_metrics with the registered net gives what our streamed path gives."""
+    weights = trained.net / "net.safetensors"
+    register("tiny-cnn", weights, manifest)
+    images, labels = load_images(trained.prepared / "reference.parquet", manifest)
+    made, real = (images[:200].float() * 0.8).to(torch.uint8), images[200:]
+    options: dict[str, Any] = {"cuda": False, "verbose": False, "cache": False}
+    found = torch_fidelity.calculate_metrics(
+        input1=Images(made), input2=Images(real), feature_extractor="tiny-cnn", fid=True, isc=True,
+        prc=True, isc_splits=4, save_cpu_ram=True, **options,
+    )  # fmt: skip
+    ours = []
+    for name, part in (("made", made), ("real", real)):
+        nets = {"cnn": load_feature_net(weights, manifest)}
+        write_features(tmp_path / name, nets, part, labels[: len(part)])
+        ours.append(read_features([tmp_path / name], "cnn"))
+    fd = frechet_distance(ours[0].features, ours[1].features)
+    assert found["frechet_inception_distance"] == pytest.approx(fd, rel=1e-4)
+    assert (found["precision"], found["recall"]) == pytest.approx(
+        precision_recall(ours[0].features, ours[1].features, 3), abs=0.01
+    )
+    mean, std = inception_score(ours[0].logits, 4)
+    assert found["inception_score_mean"] == pytest.approx(mean, rel=1e-5)
+    assert found["inception_score_std"] == pytest.approx(std, rel=1e-3)

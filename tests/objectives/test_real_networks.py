@@ -1,0 +1,106 @@
+"""The objectives on the real networks: tiny EDM2 (float32) and tiny VAR (float64)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from naive import LOG2, OneRow, algorithm_1, algorithm_2
+from tiny import Trained
+from torch import Tensor, nn
+
+from mclr.config import CcDpo, Mclr
+from mclr.data.load import Manifest, step_generator
+from mclr.likelihood import Draw
+from mclr.models.family import Family, load_network, make_family
+from mclr.objectives.base import Batch, LogLikelihood
+from mclr.objectives.ccdpo import ccdpo_loss
+from mclr.objectives.contrast import draw_partners
+from mclr.objectives.mclr import mclr_loss
+from mclr.plan import Plan
+
+LABELS = torch.tensor([3, 1, 1, 0])
+
+
+def one_row(family: Family, net: nn.Module) -> OneRow:
+    def value(x: Tensor, c: int, draw: Draw, row: int) -> Tensor:
+        one = draw.take(torch.tensor([row]))
+        return family.log_likelihood(net, x[None], torch.tensor([c]), one)[0]
+
+    return value
+
+
+def whole(family: Family, net: nn.Module) -> LogLikelihood:
+    return lambda x, labels, draw: family.log_likelihood(net, x, labels, draw)
+
+
+@pytest.fixture(params=["edm2", "var"])
+def case(request: Any, trained: Trained, tiny_plan: Plan, manifest: Manifest) -> Any:
+    """Family, reference, a policy beside it, a minibatch, and the tolerance of the dtype."""
+    model = request.param
+    family = make_family(tiny_plan.base_spec(model), manifest, trained.tokenizer_of(model))
+    reference = load_network(family, trained.base(model))
+    policy = load_network(family, trained.base(model)).requires_grad_(True)
+    with torch.no_grad():
+        for i, p in enumerate(policy.parameters()):
+            p += 0.05 * torch.randn(p.shape, generator=step_generator(i))
+    images = torch.randint(256, (4, 1, 8, 8), generator=step_generator(1)).to(torch.uint8)
+    x = family.encode(images)
+    if model == "var":
+        for net in (reference, policy, family.vqvae):  # type: ignore[attr-defined]
+            net.double()
+    batch = Batch(x, LABELS, family.draw(x, step_generator(2)))
+    return family, reference, policy, batch, 1e-12 if model == "var" else 2e-4
+
+
+def assert_close(net: nn.Module, found: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert found.item() == pytest.approx(expected.item(), rel=tolerance, abs=tolerance)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    pairs = zip(
+        torch.autograd.grad(found, parameters, allow_unused=True),
+        torch.autograd.grad(expected, parameters, allow_unused=True),
+        strict=True,
+    )
+    known = [(a, b) for a, b in pairs if b is not None]
+    largest = max(b.abs().max().item() for _, b in known)
+    assert largest > 0
+    assert max((a - b).abs().max().item() for a, b in known) <= tolerance * max(largest, 1)
+
+
+def test_mclr(case: Any) -> None:
+    family, reference, policy, batch, tolerance = case
+    partners = draw_partners(batch.labels, 4, step_generator(5)).index
+    found = mclr_loss(
+        Mclr(name="mclr", K=4), whole(family, policy), whole(family, reference), batch,
+        step_generator(5),
+    )  # fmt: skip
+    expected = algorithm_1(one_row(family, policy), batch, partners, 0.0)
+    assert_close(policy, found.value, expected, tolerance)
+
+
+def test_ccdpo(case: Any) -> None:
+    family, reference, policy, batch, tolerance = case
+    beta = 0.01
+    objective = CcDpo(name="ccdpo", beta=beta, K=2)
+    likelihoods = whole(family, policy), whole(family, reference)
+    partners = draw_partners(batch.labels, 2, step_generator(5)).index
+    found = ccdpo_loss(objective, *likelihoods, batch, step_generator(5))
+    expected = algorithm_2(
+        one_row(family, policy), one_row(family, reference), batch, partners, beta, None
+    )
+    assert_close(policy, found.value, expected, tolerance)
+    at_start = ccdpo_loss(objective, likelihoods[1], likelihoods[1], batch, step_generator(5))
+    assert at_start.value.item() == pytest.approx(LOG2, rel=1e-6)
+
+
+def test_five_rows_for_four_partners(case: Any) -> None:
+    """MCLR with K = 4: the network sees each sample five times, in one pass."""
+    family, reference, policy, batch, _ = case
+    rows: list[int] = []
+    policy.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    mclr_loss(
+        Mclr(name="mclr", K=4), whole(family, policy), whole(family, reference), batch,
+        step_generator(5),
+    )  # fmt: skip
+    assert rows == [5 * len(LABELS)]

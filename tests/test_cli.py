@@ -1,0 +1,188 @@
+"""The command line answers at once, and a mistake is one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import Trained
+
+from mclr import cli
+from mclr.config import canonical
+from mclr.events import LOG
+from mclr.files import load_tensors, read_json, sha256
+from mclr.plan import Plan
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture
+def mclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs ``mclr …`` in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mclr", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        else:
+            status = 0
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    before = LOG.handlers[:], LOG.propagate
+    yield run
+    LOG.handlers, LOG.propagate = before
+
+
+HEAVY = ("torch", "pandas", "numpy", "mlflow", "matplotlib", "sklearn", "pydantic", "yaml")
+
+
+def test_help_without_heavy_imports() -> None:
+    script = (
+        "import sys; sys.argv = ['mclr', '--help']\n"
+        "from mclr.cli import main\n"
+        "try: main()\nfinally: print([m for m in sys.modules if m in "
+        f"{HEAVY!r}], file=sys.stderr)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 0 and found.stderr.strip() == "[]"
+    assert found.stdout.startswith("Usage: ")
+    for command in cli.cli.commands:
+        assert f"\n  {command} " in found.stdout
+
+
+@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+def test_every_command_explains_itself(mclr: Any, command: str) -> None:
+    status, out, _ = mclr(command, "--help")
+    assert status == 0 and f"mclr {command}" in out.replace("cli ", "mclr ")
+    assert "Options:" in out
+
+
+def test_user_error_is_one_line(mclr: Any, tmp_path: Path) -> None:
+    config = tmp_path / "absent.yaml"
+    status, out, err = mclr("table", "--config", config, "--metrics", config, "--output", config)
+    assert (status, out) == (2, "")
+    assert err.startswith("mclr: error: ") and err.count("\n") == 1
+
+
+def test_user_error_goes_to_the_log_too(mclr: Any, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "job.log"
+    status, _, err = mclr("--log", log, "fetch", "--source", "mnist", "--output", tmp_path / "x")
+    assert status == 2
+    assert err.startswith("mclr: error: ") and "no row for 'mnist'; it has digits" in err
+    assert err.strip() in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_debug_shows_the_traceback() -> None:
+    arguments = [sys.executable, "-m", "mclr.cli", "--debug"]
+    arguments += ["fetch", "--source", "mnist", "--output", "/tmp/x"]
+    found = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert found.returncode != 0
+    assert "Traceback (most recent call last)" in found.stderr
+    assert "UserError: " in found.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["fetch"], "Missing option '--source'"),
+        (["prepare", "--spec", "{"], "not valid JSON"),
+        (["sample", "--features", "cnn"], "expected NAME=PATH, got 'cnn'"),
+        (["--threads", "0", "fetch"], "--threads"),
+    ],
+)
+def test_wrong_usage(mclr: Any, arguments: list[str], text: str) -> None:
+    status, _, err = mclr(*arguments)
+    assert status == 2 and text in err and "Traceback" not in err
+
+
+def test_fetch_and_prepare(mclr: Any, tiny_plan: Plan, prepared: Path, tmp_path: Path) -> None:
+    raw, spec = tmp_path / "digits.raw", canonical(tiny_plan.tier.data)
+    assert mclr("fetch", "--source", "digits", "--output", raw)[0] == 0
+    status = mclr("prepare", "--spec", spec, "--raw", raw, "--output", tmp_path / "out")[0]
+    assert status == 0
+    for name in ("train.parquet", "reference.parquet", "manifest.json"):
+        assert sha256(tmp_path / "out" / name) == sha256(prepared / name)
+
+
+def test_effective_config(mclr: Any, tiny_plan: Plan, tmp_path: Path) -> None:
+    spec, output = canonical(tiny_plan.tier), tmp_path / "config.yaml"
+    assert mclr("effective-config", "--spec", spec, "--output", output)[0] == 0
+    assert yaml.safe_load(output.read_text()) == json.loads(spec)
+
+
+def test_jobs_from_training_to_metrics(
+    mclr: Any, trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    """The commands of the rules, in their order, for one experiment (DDO of VAR)."""
+    name, run_id, tokenizer = "var-ddo", "var-ddo-seed0", ("--tokenizer", trained.tokenizer)
+    negatives, net = tmp_path / "negatives.safetensors", f"cnn={trained.net}"
+    manifest = ("--manifest", trained.manifest)
+    made = mclr(
+        "negatives", "--spec", canonical(tiny_plan.negatives_spec("var")), *manifest,
+        "--weights", trained.var, *tokenizer, "--output", negatives,
+    )  # fmt: skip
+    assert made[0] == 0 and len(load_tensors(negatives)[0]["x"]) == 24
+    for run_id in (f"{name}-seed0", f"{name}-seed1"):
+        status, _, err = mclr(
+            "finetune", "--spec", canonical(tiny_plan.finetune_spec(run_id)),
+            "--data", trained.prepared, "--base", trained.var, *tokenizer,
+            "--negatives", negatives, "--run", tmp_path / "runs" / run_id,
+            "--state", tmp_path / "state",
+        )  # fmt: skip
+        assert status == 0 and f"{run_id}: 4/4, " in err and "images/s, ETA 0:00" in err
+    for point in tiny_plan.points(name):
+        folder = tmp_path / "features" / point.path
+        weights = f"checkpoints/step-{point.step:06d}.safetensors"
+        for shard in ("000", "001"):
+            status, _, _ = mclr(
+                "sample", "--spec", canonical(tiny_plan.sample_spec(point)), "--shard", shard,
+                *manifest, "--weights", tmp_path / "runs" / point.run.run_id / weights, *tokenizer,
+                "--features", net, "--output", folder / f"shard-{shard}.parquet",
+                "--grid", tmp_path / "grid.png",
+            )  # fmt: skip
+            assert status == 0
+    evaluation = tmp_path / "evaluation.json"
+    status, _, _ = mclr(
+        "evaluate", "--spec", canonical(tiny_plan.evaluate_spec(name)), *manifest,
+        "--features", net, "--samples", tmp_path / "features", "--output", evaluation,
+    )  # fmt: skip
+    assert status == 0 and len(read_json(evaluation)["rows"]) == 4
+    status, _, _ = mclr(
+        "metrics", "--runs", tmp_path / "runs", "--output", tmp_path / "metrics.parquet",
+        "--protocols", tmp_path / "protocols.json", evaluation,
+    )  # fmt: skip
+    assert status == 0 and (tmp_path / "metrics.parquet").is_file()
+    status, _, err = mclr(
+        "best", "--evaluation", evaluation, "--by", "cnn", "--output", tmp_path / "best"
+    )
+    assert status == 2 and "checkpoint is missing" in err  # rows name results/tiny/…
+
+
+def test_feature_net_tokenizer_and_base(
+    mclr: Any, trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    data = ("--data", trained.prepared, "--state", tmp_path / "state")
+    spec = canonical(tiny_plan.tier.features["cnn"])
+    made = mclr("feature-net", "--spec", spec, *data, "--output", tmp_path / "cnn")
+    assert made[0] == 0
+    for name in ("info.json", "net.safetensors"):
+        assert sha256(tmp_path / "cnn" / name) == sha256(trained.net / name)
+    tokenizer = tmp_path / "t" / "var.safetensors"
+    spec = canonical(tiny_plan.tokenizer_spec("var"))
+    assert mclr("tokenizer", "--spec", spec, *data, "--output", tokenizer)[0] == 0
+    assert sha256(tokenizer) == sha256(trained.tokenizer)
+    spec, run = canonical(tiny_plan.base_spec("var")), tmp_path / "var-base"
+    assert mclr("base", "--spec", spec, *data, "--tokenizer", tokenizer, "--run", run)[0] == 0
+    last = run / "checkpoints" / "step-000004.safetensors"
+    assert sha256(last) == sha256(trained.var)

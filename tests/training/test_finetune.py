@@ -1,0 +1,144 @@
+"""Base and fine-tuning trainees: what they read, what they leave alone, and who may change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import Trained
+from torch import Tensor
+
+from mclr.config import Edm2Model, FineTuning
+from mclr.data.load import Manifest, load_images
+from mclr.errors import UserError
+from mclr.files import load_tensors
+from mclr.models.family import Family, load_network, make_family
+from mclr.plan import Plan
+from mclr.training.base import base_settings, base_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.loop import StateFolder, Trainee, _step
+
+OBJECTIVES = ("mclr", "ccdpo", "cca", "ddo")
+
+
+@pytest.fixture(params=["edm2", "var"])
+def model(request: Any) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def family(model: str, trained: Trained, tiny_plan: Plan, manifest: Manifest) -> Family:
+    return make_family(tiny_plan.base_spec(model), manifest, trained.tokenizer_of(model))
+
+
+@pytest.fixture
+def data(family: Family, trained: Trained, manifest: Manifest) -> tuple[Tensor, Tensor]:
+    images, labels = load_images(trained.prepared / "train.parquet", manifest)
+    return family.encode(images[:40]), labels[:40]
+
+
+def tuned(
+    plan: Plan, family: Family, trained: Trained, model: str, name: str, data: Any, seed: int = 0
+) -> tuple[Trainee, Any]:
+    settings = FineTuning.model_validate(plan.finetune_spec(f"{model}-{name}-seed0")["run"])
+    base = load_network(family, trained.base(model))
+    negatives = (data[0].flip(0), data[1].flip(0)) if name == "ddo" else None
+    return finetune_trainee(family, base, settings, seed, data, negatives), base
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_base_stays_and_copy_moves(
+    name: str, model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan,
+    tmp_path: Any,
+) -> None:  # fmt: skip
+    who, base = tuned(tiny_plan, family, trained, model, name, data)
+    stored = load_tensors(trained.base(model))[0]
+    for step in range(2):
+        terms = _step(who, step, 0, name, StateFolder(tmp_path, "key"))
+    assert terms["lr"] == 0.001
+    for key, value in base.state_dict().items():
+        assert torch.equal(value, stored[key])
+    assert not base.training and all(p.grad is None for p in base.parameters())
+    moved = [not torch.equal(v, stored[k]) for k, v in who.net.state_dict().items()]
+    assert any(moved) and who.result is who.net
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_loss_depends_on_seed_and_step_alone(
+    name: str, model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
+) -> None:
+    who, _ = tuned(tiny_plan, family, trained, model, name, data)
+    first = who.loss(3)
+    torch.manual_seed(11)
+    who.loss(2)
+    assert who.loss(3).value.item() == first.value.item()
+    assert who.loss(3).terms == first.terms
+    if name == "mclr":
+        other, _ = tuned(tiny_plan, family, trained, model, name, data, seed=1)
+        assert other.loss(3).value.item() != first.value.item()
+
+
+def test_first_step_of_preference_losses_is_their_known_value(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
+) -> None:
+    for name, value in (("ccdpo", 1.0), ("cca", 1.5), ("ddo", 3.0)):
+        who, _ = tuned(tiny_plan, family, trained, model, name, data)
+        expected = value * torch.log(torch.tensor(2.0)).item()
+        assert who.loss(0).value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ddo_without_negatives(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
+) -> None:
+    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-ddo-seed0")["run"])
+    base = load_network(family, trained.base(model))
+    who = finetune_trainee(family, base, settings, 0, data, None)
+    with pytest.raises(UserError, match="DDO needs samples of the base model: give --negatives"):
+        who.loss(0)
+
+
+def test_base_settings_are_typed(tiny_plan: Plan) -> None:
+    assert base_settings(tiny_plan.base_spec("edm2")) == tiny_plan.tier.models["edm2"].base
+    assert base_settings(tiny_plan.base_spec("var")) == tiny_plan.tier.models["var"].base
+
+
+def test_labels_are_dropped_to_the_null_label(
+    model: str, family: Family, data: Any, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About one label in two becomes ``classes``; the others stay with their images."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def base_loss(net: Any, x: Tensor, labels: Tensor, draw: Any) -> Tensor:
+        seen.append((x, labels))
+        return torch.zeros(())
+
+    monkeypatch.setattr(family, "base_loss", base_loss)
+    settings = tiny_plan.tier.models[model].base.model_copy(update={"label_dropout": 0.5})
+    x, labels = torch.arange(40.0).view(40, 1, 1, 1), data[1]
+    who = base_trainee(family, settings, x, labels, 10) if model == "edm2" else None
+    if who is None:
+        who = base_trainee(family, settings, torch.arange(40)[:, None], labels, 10)
+    for step in range(50):
+        who.loss(step)
+    rows = torch.cat([x.flatten().long() for x, _ in seen])
+    found = torch.cat([labels for _, labels in seen])
+    dropped = found == 10
+    assert dropped.float().mean().item() == pytest.approx(0.5, abs=0.08)
+    assert torch.equal(found[~dropped], labels[rows[~dropped]])
+
+
+def test_optimisers_of_base_models(model: str, family: Family, data: Any, tiny_plan: Plan) -> None:
+    settings = tiny_plan.tier.models[model].base
+    who = base_trainee(family, settings, *data, 10)
+    defaults = who.optimizer.defaults
+    if isinstance(tiny_plan.tier.models[model], Edm2Model):
+        assert (type(who.optimizer), defaults["betas"]) == (torch.optim.Adam, (0.9, 0.99))
+        assert who.learning_rate(0) == 0.0 and who.ema is not None and who.ema_std == 0.1
+        weight = next(p for n, p in who.net.named_parameters() if n.endswith("conv_res0.weight"))
+        norms = weight.flatten(1).norm(dim=1) / weight[0].numel() ** 0.5
+        torch.testing.assert_close(norms, torch.ones_like(norms), rtol=1e-3, atol=0)
+    else:
+        assert (type(who.optimizer), defaults["betas"]) == (torch.optim.AdamW, (0.9, 0.95))
+        assert defaults["weight_decay"] == 0.05
+        assert who.learning_rate(0) == pytest.approx(0.005) and who.ema is None

@@ -1,0 +1,24 @@
+"""Write environment.yml, the conda twin of requirements.lock: `python workflow/make_environment.py`."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Made from requirements.lock by workflow/make_environment.py (`make lock`); edit neither.\n"
+
+
+def environment(lock: str) -> str:
+    """The text of environment.yml for the text of a lock file."""
+    pins = [line for line in lock.splitlines() if line and not line.startswith((" ", "#"))]
+    content = {
+        "name": "mclr",
+        "channels": ["conda-forge"],
+        "dependencies": ["python=3.11", "pip", "git", {"pip": pins}],
+    }
+    return HEADER + yaml.safe_dump(content, sort_keys=False, width=200)
+
+
+if __name__ == "__main__":
+    lock_file = ROOT / "requirements.lock"
+    (ROOT / "environment.yml").write_text(environment(lock_file.read_text()))
