@@ -1,7 +1,8 @@
-# make demo   run the digits tier from raw data to report, and show what came out
-# make test   the whole test suite
-# make check  formatting, lint and types
-# make lock   pin the newest versions that pyproject.toml allows
+# make demo     run the digits tier from raw data to report, and show what came out
+# make test     the whole test suite
+# make check    formatting, lint and types
+# make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
+# make lock     pin the newest versions that pyproject.toml allows
 # Each makes the environment in .venv first, from requirements.lock, if it is missing.
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ BIN := $(CURDIR)/.venv/bin
 ENV := .venv/.installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check env lock
+.PHONY: demo test check publish env lock
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -27,6 +28,10 @@ check: env
 	mypy
 	snakemake --lint
 
+publish: env
+	snakemake --cores $(CORES) all
+	python workflow/publish.py
+
 env: $(ENV)
 
 $(ENV): requirements.lock pyproject.toml
@@ -42,4 +47,5 @@ lock:
 	.venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --no-annotate --upgrade --quiet -o requirements.lock
+	$(BIN)/python workflow/make_environment.py
 	rm -r .venv-lock

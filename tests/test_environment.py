@@ -18,17 +18,26 @@ from mclr.provenance import PACKAGES
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def lock() -> dict[str, str]:
-    """Version of each package of requirements.lock."""
-    pins = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        line = line.split("#")[0].strip()
-        if not line or line.startswith("-"):
-            continue
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^\s;\\]+)(\s*[;\\].*)?", line)
-        assert match, f"requirements.lock: {line!r} is not an exact pin"
-        pins[str(canonicalize_name(match[1]))] = match[2]
+def lock() -> dict[str, Requirement]:
+    """The pins of requirements.lock by package name."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return pinned([line for line in lines if line.strip() and not line.startswith(("#", "-"))])
+
+
+def pinned(lines: list[str]) -> dict[str, Requirement]:
+    """Requirements by package name; each must be an exact pin, and name its package once."""
+    pins: dict[str, Requirement] = {}
+    for line in lines:
+        requirement = Requirement(line.split(" #")[0].rstrip("\\ "))
+        name = str(canonicalize_name(requirement.name))
+        assert [s.operator for s in requirement.specifier] == ["=="], f"{line!r} is no exact pin"
+        assert name not in pins, f"{name} is pinned twice"
+        pins[name] = requirement
     return pins
+
+
+def version(requirement: Requirement) -> str:
+    return next(iter(requirement.specifier)).version
 
 
 def project() -> dict[str, Any]:
@@ -54,7 +63,7 @@ def test_every_dependency_is_pinned() -> None:
         requirement = Requirement(text)
         name = str(canonicalize_name(requirement.name))
         assert name in pins, f"{name} of pyproject.toml is not in requirements.lock"
-        assert requirement.specifier.contains(pins[name], prereleases=True), text
+        assert requirement.specifier.contains(version(pins[name]), prereleases=True), text
 
 
 def test_packages_of_the_provenance_are_pinned() -> None:
@@ -62,29 +71,16 @@ def test_packages_of_the_provenance_are_pinned() -> None:
 
 
 def test_conda_installs_the_lock() -> None:
-    """Either the lock itself, or pins that are equal to its own."""
+    """Either the lock file itself, or the same pins with the same markers."""
     pins, (conda, pip) = lock(), environment()
     assert any(entry.split("=")[0] == "pip" for entry in conda)
     if "-r requirements.lock" not in pip:
-        explicit = {
-            str(canonicalize_name(name)): version
-            for name, _, version in (entry.partition("==") for entry in pip if "==" in entry)
-        }
-        assert explicit == pins
-    for entry in conda:
-        name, *version = re.split("=+", entry)
-        if name in pins and version:
-            assert Version(pins[name]) in SpecifierSet(f"=={version[0]}.*")
+        assert pinned([entry for entry in pip if not entry.startswith("-")]) == pins
+    twice = {canonicalize_name(entry.split("=")[0]) for entry in conda} & pins.keys()
+    assert not twice, f"{twice}: installed by conda and by pip"
 
 
 def test_python_is_the_one_of_the_project() -> None:
     conda, _ = environment()
     python = next(entry for entry in conda if entry.startswith("python="))
-    version = re.split("=+", python)[1]
-    assert Version(version) in SpecifierSet(project()["requires-python"])
-
-
-def test_lock_names_each_package_once() -> None:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    names = [canonicalize_name(line.split("==")[0]) for line in lines if "==" in line]
-    assert len(names) == len(set(names)) == len(lock())
+    assert Version(re.split("=+", python)[1]) in SpecifierSet(project()["requires-python"])

@@ -52,6 +52,15 @@ def test_nothing_is_seen_before_the_end(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    """The new file takes the name of the old one; it is not written over it."""
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert (reader.read(), path.read_text()) == ("old", "new")
+
+
 def test_full_disk_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "old.json"
     path.write_text("old")

@@ -56,20 +56,20 @@ TINY: dict[str, Any] = {
         },
     },
     "runs": {
-        f"{model}-{name}": {
+        f"{model}-{objective['name']}": {
             "model": model,
-            "objective": {"name": name, **objective},
+            "objective": objective,
             "lr": 0.001,
             "batch": 8,
             "checkpoints": [2, 4],
         }
         for model in ("edm2", "var")
-        for name, objective in {
-            "mclr": {"K": 4},
-            "ccdpo": {"beta": 0.1, "K": 2},
-            "cca": {"beta": 0.1, "lambda": 0.5, "K": 2},
-            "ddo": {"alpha": 2, "beta": 0.1, "n_negatives": 24},
-        }.items()
+        for objective in (
+            {"name": "mclr", "K": 4},
+            {"name": "ccdpo", "beta": 0.1, "K": 2},
+            {"name": "cca", "beta": 0.1, "lambda": 0.5, "K": 2},
+            {"name": "ddo", "alpha": 2, "beta": 0.1, "n_negatives": 24},
+        )
     },
     "evaluation": {
         "n_samples": 20,

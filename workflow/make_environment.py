@@ -1,11 +1,11 @@
-"""Write environment.yml, the conda twin of requirements.lock: `python workflow/make_environment.py`."""
+"""Write environment.yml, the conda twin of requirements.lock."""
 
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# Made from requirements.lock by workflow/make_environment.py (`make lock`); edit neither.\n"
+HEADER = "# Made from requirements.lock by `make lock` (workflow/make_environment.py).\n"
 
 
 def environment(lock: str) -> str:

@@ -48,14 +48,14 @@ def write_figures(metrics: pd.DataFrame, tier: Tier, folder: Path) -> list[Path]
     The same metrics give the same bytes. Returns the paths written, all named in
     ``names.figure_files``.
     """
-    from mclr.report.interactive import write_html
+    from mclr.report.interactive import write_html, write_library
     from mclr.report.static import write_static
 
     paths = []
     for chart in charts(metrics, tier):
         paths += [write_static(chart, folder / f"{chart.stem}.{end}") for end in ("pdf", "png")]
         paths.append(write_html(chart, folder / f"{chart.stem}.html"))
-    return paths
+    return [*paths, write_library(folder)]
 
 
 class _Model:

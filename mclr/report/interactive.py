@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 from mclr.files import write_text
 from mclr.report.chart import Chart, Series
 from mclr.report.methods import METHODS
+from mclr.report.names import LIBRARY
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 # One grey that is legible on white and on black: the page decides the background.
@@ -34,7 +35,7 @@ PAGE = """<!doctype html>
 :root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem; }}
 </style>
-<script>{plotly}</script>
+<script src="{library}"></script>
 </head>
 <body>
 <main>
@@ -49,11 +50,17 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; pa
 
 
 def write_html(chart: Chart, path: Path) -> Path:
-    """Write one chart as a page of its own, plotly.js included."""
+    """Write one chart as a page of its own; it needs ``write_library`` in the same folder."""
     title, caption = html.escape(chart.title), html.escape(chart.caption)
-    page = PAGE.format(title=title, caption=caption, plotly=get_plotlyjs(), chart=fragment(chart))
+    page = PAGE.format(title=title, caption=caption, library=LIBRARY, chart=fragment(chart))
     write_text(path, page)
     return path
+
+
+def write_library(folder: Path) -> Path:
+    """Write plotly.js (5 MB) once, for all pages of a folder; they work offline."""
+    write_text(folder / LIBRARY, get_plotlyjs())
+    return folder / LIBRARY
 
 
 def fragment(chart: Chart) -> str:

@@ -12,6 +12,7 @@ from mclr.plan import Plan
 
 CURVE_FORMATS = ("pdf", "png", "html")
 GRID_FORMATS = ("pdf", "png")
+LIBRARY = "plotly.min.js"
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def figure_names(tier: Tier) -> list[str]:
 
 
 def figure_files(tier: Tier) -> list[str]:
-    """File names of all figures of a tier: every stem in each of its formats."""
-    return [
+    """File names of all figures of a tier: every stem in each of its formats, and plotly.js."""
+    figures = [
         f"{stem(model, kind)}.{suffix}"
         for model in tier.models
         for kind in kinds_of(tier, model)
         for suffix in KINDS[kind].formats
     ]
+    return [*figures, LIBRARY]

@@ -136,8 +136,8 @@ def _events_file(results_dir: Path, run_id: str) -> Path:
 
 def _report(results_dir: Path) -> Record:
     """The figures, Table 1 and the effective configuration, logged once for the whole tier."""
-    figures = [*results_dir.glob("figures/*.png"), *results_dir.glob("figures/*.html")]
-    files = [*sorted(figures), results_dir / "table1.md", results_dir / "config.yaml"]
+    figures = sorted(results_dir.glob("figures/*.png"))
+    files = [*figures, results_dir / "table1.md", results_dir / "config.yaml"]
     artefacts = {file.relative_to(results_dir).as_posix(): file for file in files if file.is_file()}
     return Record("report", "report", "report", artefacts=artefacts)
 

@@ -38,7 +38,7 @@ class Scene:
             self.write(point, 1, range(12, 20))
 
     def shard(self, point: dict[str, Any], shard: int) -> Path:
-        return self.folder / "features" / point["path"] / f"shard-{shard:03d}.parquet"
+        return self.folder / "features" / str(point["path"]) / f"shard-{shard:03d}.parquet"
 
     def write(self, point: dict[str, Any], shard: int, rows: Any) -> None:
         seeds = [20 * point["seed"] + i for i in rows]

@@ -138,10 +138,10 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[list[int], lis
     import mclr.models.edm2.family as edm2
     import mclr.models.var.family as var
 
-    kind = {"edm2": edm2.Edm2Family, "var": var.VarFamily}[name]
+    kind: Any = {"edm2": edm2.Edm2Family, "var": var.VarFamily}[name]
     original = kind.generate
 
-    def generate(self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float) -> Tensor:
+    def generate(self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float) -> Any:
         calls.append((list(seeds), labels.tolist()))
         return original(self, net, seeds, labels, guidance)
 

@@ -56,7 +56,7 @@ def test_presets_of_medium_size_and_up_use_dropout() -> None:
 
 
 def test_unknown_preset_lists_the_names() -> None:
-    with pytest.raises(UserError, match="edm2-img64-s.*edm2-img512-xxl"):
+    with pytest.raises(UserError, match=r"edm2-img64-s.*edm2-img512-xxl"):
         preset("edm2-img64-xs")
 
 
@@ -104,6 +104,6 @@ def test_build_draws_the_documented_distributions(rng: torch.Generator) -> None:
     assert weight.std().item() == pytest.approx(1, abs=0.1)
     fourier = net.logvar_fourier
     assert fourier.freqs.std().item() == pytest.approx(2 * math.pi, rel=0.1)
-    assert 0 <= fourier.phases.min() and fourier.phases.max() <= 2 * math.pi
+    assert fourier.phases.min() >= 0 and fourier.phases.max() <= 2 * math.pi
     assert fourier.phases.mean().item() == pytest.approx(math.pi, rel=0.1)
     assert net.unet.out_gain == 0

@@ -77,7 +77,8 @@ class Toy:
             sigma, epsilon = draw.sigma[row], draw.epsilon[row]
             w = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
             denoised = net((x + sigma * epsilon)[None], sigma[None], torch.tensor([c]))[0]
-            return -w * ((denoised - x) ** 2).sum()
+            log_likelihood: Tensor = -w * ((denoised - x) ** 2).sum()
+            return log_likelihood
 
         return value
 

@@ -167,7 +167,7 @@ def test_gradient_raises_the_contrast(family: str) -> None:
         with torch.no_grad():
             for p in nets.policy.parameters():
                 assert p.grad is not None
-                p -= 1e-3 * p.grad
+                p.sub_(1e-3 * p.grad)
         after = run(nets, batch, 4)
         assert after.value < before.value
         name = "margin" if "margin" in after.terms else "log_ratio"

@@ -44,7 +44,7 @@ def case(request: Any, trained: Trained, tiny_plan: Plan, manifest: Manifest) ->
     policy = load_network(family, trained.base(model)).requires_grad_(True)
     with torch.no_grad():
         for i, p in enumerate(policy.parameters()):
-            p += 0.05 * torch.randn(p.shape, generator=step_generator(i))
+            p.add_(0.05 * torch.randn(p.shape, generator=step_generator(i)))
     images = torch.randint(256, (4, 1, 8, 8), generator=step_generator(1)).to(torch.uint8)
     x = family.encode(images)
     if model == "var":

@@ -54,7 +54,7 @@ def test_a_published_tier_reads_back(tier: Tier, results: Path, runs: Runs) -> N
         assert files == ["config.yaml", "provenance.json"]
         (report,) = runs("report")
         figures = [file.path for file in client.list_artifacts(report.info.run_id, "figures")]
-        assert figures == ["figures/fd-is.html", "figures/fd-is.png"]
+        assert figures == ["figures/fd-is.png", "figures/precision-recall.png"]
 
 
 def test_a_changed_evaluation_replaces(tier: Tier, results: Path, runs: Runs) -> None:
@@ -79,7 +79,7 @@ def test_a_changed_guided_point_replaces_that_point(tier: Tier, results: Path, r
 def test_changed_figures_replace_the_report(tier: Tier, results: Path, runs: Runs) -> None:
     publish(tier, results)
     write_report(results, "blue")
-    (results / "figures" / "fd-is.html").unlink()
+    (results / "figures" / "precision-recall.png").unlink()
     assert publish(tier, results) == Counter(replaced=1, unchanged=ALL - 1)
     (report,) = runs("report")
     with open_store(resolve_uri(None)) as client:

@@ -90,7 +90,12 @@ def test_a_point_has_fixed_names_and_all_columns(tier: Tier, results: Path) -> N
 
 def test_a_report_holds_figures_table_and_configuration(tier: Tier, results: Path) -> None:
     names = sorted(by_key(tier, results)["report"].artefacts)
-    assert names == ["config.yaml", "figures/fd-is.html", "figures/fd-is.png", "table1.md"]
+    assert names == [
+        "config.yaml",
+        "figures/fd-is.png",
+        "figures/precision-recall.png",
+        "table1.md",
+    ]
 
 
 def test_digest_depends_on_content_alone(

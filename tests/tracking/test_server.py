@@ -96,7 +96,7 @@ def test_it_reads_back(published: tuple[str, Path], runs: Runs) -> None:
     with open_store(server) as client:
         losses = client.get_metric_history(run.info.run_id, "train/loss")
         assert [value.step for value in losses] == [40, 80, 120, 160]
-        figure = client.download_artifacts(report.info.run_id, "figures/fd-is.html")
+        figure = client.download_artifacts(report.info.run_id, "figures/precision-recall.png")
     assert Path(figure).read_text() == "<p>red</p>"
 
 

@@ -64,7 +64,7 @@ def test_a_dead_server_is_reported_within_seconds(tier: Tier, results: Path) -> 
         unused.bind(("127.0.0.1", 0))
         uri = f"http://me:secret@127.0.0.1:{unused.getsockname()[1]}"
     start = time.monotonic()
-    with pytest.raises(UserError, match="nothing is lost.*run `mclr track` again") as caught:
+    with pytest.raises(UserError, match=r"nothing is lost.*run `mclr track` again") as caught:
         publish(tier, results, uri)
     assert time.monotonic() - start < 15
     assert "secret" not in str(caught.value)

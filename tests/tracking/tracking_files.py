@@ -131,7 +131,7 @@ def write_report(results: Path, colour: str = "red") -> None:
     figures = results / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     (figures / "fd-is.png").write_bytes(colour.encode())
-    (figures / "fd-is.html").write_text(f"<p>{colour}</p>")
+    (figures / "precision-recall.png").write_text(f"<p>{colour}</p>")
     (figures / "fd-is.pdf").write_bytes(b"not published")
     (results / "table1.md").write_text("| Method |\n")
     (results / "config.yaml").write_text("tier: small\n")

@@ -130,7 +130,7 @@ def test_labels_are_dropped_to_the_null_label(
 
 def test_optimisers_of_base_models(model: str, family: Family, data: Any, tiny_plan: Plan) -> None:
     settings = tiny_plan.tier.models[model].base
-    who = base_trainee(family, settings, *data, 10)
+    who = base_trainee(family, settings, data[0], data[1], 10)
     defaults = who.optimizer.defaults
     if isinstance(tiny_plan.tier.models[model], Edm2Model):
         assert (type(who.optimizer), defaults["betas"]) == (torch.optim.Adam, (0.9, 0.99))

@@ -80,14 +80,14 @@ def steps_of(folder: Path, event: str) -> list[int]:
     return [e["step"] for e in read_events(folder / "events.jsonl") if e["event"] == event]
 
 
-class Failure(Exception):
+class PowerCutError(Exception):
     pass
 
 
 def fail_at(step: int) -> Hook:
     def hook(now: int) -> None:
         if now == step:
-            raise Failure
+            raise PowerCutError
 
     return hook
 
@@ -142,7 +142,7 @@ def test_interrupted_by_an_exception_equals_uninterrupted(
     monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)  # state after every step
     run(tmp_path / "whole", trainee(kind=kind))
     for step in (0, 2, 5):
-        with pytest.raises(Failure):
+        with pytest.raises(PowerCutError):
             run(tmp_path / "parts", trainee(fail_at(step), kind))
     run(tmp_path / "parts", trainee(kind=kind))
     assert_same(tmp_path / "whole", tmp_path / "parts")
@@ -155,7 +155,7 @@ def test_state_older_than_the_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run(tmp_path / "whole", trainee())
     with pytest.raises(Interrupted):
         run(tmp_path / "parts", trainee(signal_at(1, signal.SIGTERM)))
-    with pytest.raises(Failure):
+    with pytest.raises(PowerCutError):
         run(tmp_path / "parts", trainee(fail_at(5)))
     assert steps_of(tmp_path / "parts", "train") == [2, 3, 4]
     run(tmp_path / "parts", trainee())
@@ -238,8 +238,10 @@ def test_dropout_differs_between_seeds_and_steps(tmp_path: Path) -> None:
     draws: dict[tuple[int, int], float] = {}
     for seed in (0, 1, 2**16):
         for step in (0, 1, 2**16):
-            who = trainee(
-                lambda step, seed=seed: draws.update({(seed, step): torch.rand(1).item()})
-            )
+
+            def note(now: int, seed: int = seed) -> None:
+                draws[seed, now] = torch.rand(1).item()
+
+            who = trainee(note)
             loop._step(who, step, seed, "toy", StateFolder(tmp_path, "key"))
     assert len(set(draws.values())) == 9

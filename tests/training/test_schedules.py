@@ -24,7 +24,7 @@ META = json.loads(str(GOLDEN["meta_json"]))
 
 @pytest.mark.parametrize("case", range(4))
 def test_edm2_learning_rate(case: int) -> None:
-    """All recorded schedules; case 2 has no decay (ref_batches 0), which is ours at step ≤ t_ref."""
+    """All recorded schedules; ref_batches 0 means no decay, for us a decay that never begins."""
     settings, recorded = META["lr_cases"][case], GOLDEN[f"lr_case{case}"]
     batch = settings["batch_size"]
     for nimg, lr in zip(GOLDEN["nimg"].tolist(), recorded.tolist(), strict=True):

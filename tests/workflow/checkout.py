@@ -1,0 +1,83 @@
+"""Copies of this checkout to run the real Snakefile in, on a tier of a few seconds per job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MICRO = "tests/workflow/micro.yaml"
+
+
+class Checkout:
+    """A working directory of its own, with the tools of the environment that runs the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results" / "micro"
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PYTHONPATH", "MLFLOW", "SNAKEMAKE"))
+        }
+        tools = Path(sys.executable).parent
+        self.environment["PATH"] = f"{tools}{os.pathsep}{self.environment['PATH']}"
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command here; output and errors together in ``stdout``."""
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{command} gave {result.returncode}:\n{result.stdout[-4000:]}")
+        return result
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Plain snakemake on the micro tier."""
+        fixed = ("snakemake", "--configfile", MICRO, "--cores", "2")
+        return self.run(*fixed, *arguments, check=check)
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs that a dry run would do: count by rule name."""
+        out = self.snakemake("--dry-run", "--quiet", "rules", *arguments).stdout
+        return count_jobs(out)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace text that must occur in a file of the checkout."""
+        text = (self.folder / path).read_text()
+        assert old in text, f"{path} does not contain {old!r}"
+        (self.folder / path).write_text(text.replace(old, new, 1))
+
+
+def count_jobs(output: str) -> dict[str, int]:
+    """The job table that Snakemake prints before it runs or pretends to."""
+    rows = [line.split() for line in output.splitlines()]
+    counts = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+    return {name: count for name, count in counts.items() if name not in {"total", "all"}}
+
+
+def copy_tree(target: Path) -> Checkout:
+    """Copy every file that git knows or would add."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-co", "--exclude-standard", "-z"),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        source = ROOT / name
+        if name.startswith("data/store/") or not os.path.lexists(source):
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target / name, follow_symlinks=False)
+    return Checkout(target)

@@ -1,0 +1,144 @@
+"""What a clone of this repository gives: pulled results, nothing to do, and a README that works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import ROOT, Checkout, count_jobs
+
+from mclr.config import load_tier
+from mclr.plan import Plan
+
+sys.path.insert(0, str(ROOT / "workflow"))
+from publish import with_table
+
+README = (ROOT / "README.md").read_text()
+
+
+def clone(folder: Path) -> Checkout:
+    """A git clone, with the environment that runs the tests in place of its own."""
+    subprocess.run(("git", "clone", "--quiet", str(ROOT), str(folder)), check=True)
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A clone after `dvc pull`."""
+    checkout = clone(tmp_path_factory.mktemp("clone") / "mclr")
+    checkout.run("dvc", "pull")
+    yield checkout
+    shutil.rmtree(checkout.folder)
+
+
+def test_pull_brings_what_the_tier_publishes(pulled: Checkout) -> None:
+    results = pulled.folder / "results" / "digits"
+    for name in ("report.html", "table1.csv", "metrics.parquet", "figures/edm2-fd-is.pdf"):
+        assert (results / name).is_file(), name
+    plan = Plan(load_tier(pulled.folder / "config" / "digits.yaml"))
+    for run in plan.runs.values():
+        assert (results / "runs" / run.run_id / "events.jsonl").is_file(), run.run_id
+        if run.is_base:
+            assert list((results / "runs" / run.run_id / "checkpoints").iterdir())
+        else:
+            assert (results / "best" / f"{run.experiment}.safetensors").is_file()
+
+
+def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
+    assert "Nothing to be done" in pulled.run("snakemake", "--cores", "2", "all").stdout
+    pulled.run("dvc", "status", "--quiet")
+    assert "Data and pipelines are up to date" in pulled.run("dvc", "repro").stdout
+    pulled.run("git", "diff", "--exit-code")
+
+
+def test_one_hyperparameter_concerns_one_stage_and_the_report(pulled: Checkout) -> None:
+    config = pulled.folder / "config" / "digits.yaml"
+    original = config.read_text()
+    start = original.index("  edm2-cca:")
+    changed = original[start:].replace("lr: ", "lr: 1.5", 1)
+    config.write_text(original[:start] + changed)
+    try:
+        status = json.loads(pulled.run("dvc", "status", "--json").stdout)
+        assert set(status) == {"finetune@edm2-cca", "report"}
+        planned = count_jobs(
+            pulled.run("snakemake", "--cores", "2", "--dry-run", "--quiet", "rules").stdout
+        )
+        trained = {name for name in planned if name.startswith(("finetune", "base", "tokenizer"))}
+        assert trained == {"finetune_edm2_cca_seed0", "finetune_edm2_cca_seed1"}
+        assert planned["sample"] == 6
+        assert planned["evaluate"] == 1
+    finally:
+        config.write_text(original)
+
+
+def test_results_without_records_are_refused_in_a_stage(pulled: Checkout) -> None:
+    records = pulled.folder / ".snakemake" / "metadata"
+    aside = records.with_name("aside")
+    records.rename(aside)
+    try:
+        result = pulled.run(
+            "workflow/dvc-snakemake", "results/digits/metrics.parquet", check=False
+        )
+        assert result.returncode == 3
+        assert "Run 'dvc pull'" in result.stdout
+    finally:
+        aside.rename(records)
+
+
+def test_every_run_is_published_by_a_stage() -> None:
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    outs = {out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+    for run in Plan(load_tier(ROOT / "config" / "digits.yaml")).runs.values():
+        assert f"results/digits/runs/{run.run_id}" in outs
+
+
+def test_readme_shows_the_published_table() -> None:
+    table = (ROOT / "results" / "digits" / "table1.md").read_text()
+    assert with_table(README, table) == README
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+# Commands of the README, and the test that runs them.
+RUN_BY = {
+    "make demo": "test_demo_from_nothing_gives_the_published_table",
+    "make test": ".ci/run itself",
+    "dvc pull": "fixture pulled",
+    "dvc repro": "test_after_pull_nothing_is_to_do",
+}
+
+
+def test_every_readme_command_is_run(pulled: Checkout) -> None:
+    commands = [line for block in blocks() for line in block.splitlines()]
+    for command in commands:
+        if command not in RUN_BY:
+            pulled.run("bash", "-c", command)
+    assert set(RUN_BY) <= set(commands)
+
+
+def test_demo_from_nothing_gives_the_published_table(pulled: Checkout, tmp_path: Path) -> None:
+    checkout = clone(tmp_path / "mclr")
+    output = checkout.run("make", "demo").stdout
+    assert "+MCLR" in output
+    assert "results/digits/report.html" in output
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in output
+    published = pd.read_csv(pulled.folder / "results" / "digits" / "points.csv")
+    made = pd.read_csv(checkout.folder / "results" / "digits" / "points.csv")
+    keys = ["model", "method", "hyperparameters", "guidance", "step"]
+    both = published.merge(made, on=keys, suffixes=("", "_made"))
+    assert len(both) == len(published) == len(made)
+    # Same machine, same bits; on another, rounding grows into a small part of the seed spread.
+    for metric in ("precision", "recall", "is"):
+        spread = published[f"{metric}_std"].mean()
+        assert (both[metric] - both[f"{metric}_made"]).abs().mean() <= spread, metric
