@@ -6,7 +6,6 @@ Heavy imports happen inside the commands, so that ``mclr --help`` answers at onc
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import click
 
 from mclr.errors import UserError
-from mclr.events import set_up_logging
+from mclr.events import LOG, set_up_logging
 
 
 class _Spec(click.ParamType[Any]):
@@ -298,8 +297,8 @@ def effective_config(spec: dict[str, Any], output: Path) -> None:
 @_path("output", "Folder to write.")
 def table(config: Path, metrics: Path, output: Path) -> None:
     """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
-    from mclr.config import load_tier
     from mclr.jobs.report import table as run
+    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, output)
 
@@ -312,8 +311,8 @@ def table(config: Path, metrics: Path, output: Path) -> None:
 @_path("output", "Folder to write.")
 def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
     """Draw every figure of a tier."""
-    from mclr.config import load_tier
     from mclr.jobs.report import figures as run
+    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, manifest, grids, output)
 
@@ -324,8 +323,8 @@ def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Pa
 @_path("output", "HTML file to write.")
 def report(config: Path, results: Path, output: Path) -> None:
     """Write the self-contained report page."""
-    from mclr.config import load_tier
     from mclr.jobs.report import report as run
+    from mclr.read_config import load_tier
 
     run(load_tier(config), results, output)
 
@@ -343,8 +342,8 @@ def track(
 
     The store is $MLFLOW_TRACKING_URI, or sqlite:///mlflow.db in this directory.
     """
-    from mclr.config import load_tier
     from mclr.files import write_json
+    from mclr.read_config import load_tier
     from mclr.tracking import publish
     from mclr.tracking import watch as keep_publishing
 
@@ -359,12 +358,20 @@ def track(
 
 
 @cli.command()
+def schema() -> None:
+    """Print the JSON schema of a configuration file (`config/schema.json`)."""
+    from mclr.read_config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@cli.command()
 @config_option
 def show(config: Path) -> None:
     """Print Table 1, the report's path and how to open the MLflow UI."""
     import pandas as pd
 
-    from mclr.config import load_tier
+    from mclr.read_config import load_tier
     from mclr.report.table import terminal_table
     from mclr.tracking.views import how_to_look
 
@@ -386,7 +393,14 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        logging.getLogger("mclr").error("mclr: error: %s", error)
+        LOG.error("mclr: error: %s", error)
+        sys.exit(2)
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if debug or not isinstance(error, ValidationError):
+            raise
+        LOG.error("mclr: error: --spec: %s", " ".join(str(error).split()))
         sys.exit(2)
     except click.ClickException as error:
         error.show()

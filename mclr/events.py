@@ -98,8 +98,11 @@ def set_up_logging(log_file: Path | None) -> None:
     LOG.propagate = False
     handlers: list[logging.Handler] = [_TerminalHandler(sys.stderr)]
     if log_file:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        file_handler = logging.FileHandler(log_file, mode="w")
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            file_handler = logging.FileHandler(log_file, mode="w")
+        except OSError as error:
+            raise UserError(f"{log_file}: log cannot be written: {error.strerror}") from None
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         handlers.append(file_handler)
     for handler in handlers:

@@ -12,11 +12,12 @@ import torch
 from tiny import TINY, Trained
 
 from mclr.config import Data as DataSection
-from mclr.config import Tier, parse_tier
+from mclr.config import Tier
 from mclr.data.load import Manifest, load_manifest
 from mclr.data.prepare import prepare
 from mclr.data.sources import fetch
 from mclr.plan import Plan
+from mclr.read_config import parse_tier
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -186,3 +186,23 @@ def test_feature_net_tokenizer_and_base(
     assert mclr("base", "--spec", spec, *data, "--tokenizer", tokenizer, "--run", run)[0] == 0
     last = run / "checkpoints" / "step-000004.safetensors"
     assert sha256(last) == sha256(trained.var)
+
+
+def test_an_unwritable_log_is_one_line(mclr: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = tmp_path / "file" / "log"
+    status, _, err = mclr("--log", log, "fetch", "--source", "x", "--output", "y")
+    assert status == 2
+    assert err.count("\n") == 1 and "log cannot be written" in err
+
+
+def test_a_bad_specification_is_one_line(mclr: Any, tmp_path: Path) -> None:
+    status, _, err = mclr("prepare", "--spec", "{}", "--raw", "raw", "--output", tmp_path)
+    assert status == 2
+    assert err.count("\n") == 1 and "source" in err
+
+
+def test_schema_command_prints_the_committed_schema(mclr: Any) -> None:
+    status, out, _ = mclr("schema")
+    assert status == 0
+    assert out == Path("config/schema.json").read_text()

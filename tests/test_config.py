@@ -11,8 +11,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mclr.config import Tier, canonical, json_schema, load_tier, parse_tier
+from mclr.config import Tier, canonical
 from mclr.errors import UserError
+from mclr.read_config import json_schema, load_tier, parse_tier
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config" / "digits.yaml"

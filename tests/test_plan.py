@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from mclr.config import canonical, parse_tier
+from mclr.config import canonical
 from mclr.errors import UserError
 from mclr.plan import Plan, checkpoint_path, evaluations
+from mclr.read_config import parse_tier
 
 
 def plan_of(content: dict[str, Any]) -> Plan:

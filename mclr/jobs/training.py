@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
     }
     save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
     write_json(folder / "info.json", info)
-    shutil.rmtree(private.folder)
+    private.clear()
 
 
 def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path) -> None:
@@ -103,7 +102,7 @@ def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path)
     trainee = Trainee(net, optimizer, lambda step: settings.lr, loss)
     _train(trainee, output.parent.name, (settings.steps,), settings, private, output.parent)
     save_tensors(output, net.state_dict(), {"spec": canonical(spec)})
-    shutil.rmtree(private.folder)
+    private.clear()
 
 
 def train_base(
@@ -205,4 +204,4 @@ def _publish(
     )
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])
-    shutil.rmtree(private.folder)
+    private.clear()

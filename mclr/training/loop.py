@@ -7,7 +7,6 @@ decides the result; the state of another configuration, code or input is never r
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -99,10 +98,17 @@ class StateFolder:
         tensors, metadata = load_tensors(self.state)
         if metadata.get("key") != self.key:
             LOG.info("state of another configuration, code or input is not resumed: %s", self.state)
-            shutil.rmtree(self.folder)
+            self.clear()
             return 0
         trainee.restore(tensors)
         return int(metadata["step"])
+
+    def clear(self) -> None:
+        """Remove the files of this run, and the folder if it held nothing else."""
+        for file in [self.state, *self.folder.glob("step-*.safetensors")]:
+            file.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def last_checkpoint(self) -> Path | None:
         return max(self.folder.glob("step-*.safetensors"), default=None)

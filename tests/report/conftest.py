@@ -12,8 +12,9 @@ import pytest
 from grid_levels import CLASSES, GRID_ROWS, SIDE, level
 from PIL import Image
 
-from mclr.config import Tier, parse_tier
+from mclr.config import Tier
 from mclr.plan import Plan
+from mclr.read_config import parse_tier
 
 SEEDS = [0, 1]
 

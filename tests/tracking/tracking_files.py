@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mclr.config import Tier, parse_tier
+from mclr.config import Tier
 from mclr.events import read_events
 from mclr.plan import Plan
+from mclr.read_config import parse_tier
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -139,7 +139,7 @@ def test_published_picture_is_the_one_of_the_results() -> None:
 
 
 def test_tier_files_are_valid() -> None:
-    from mclr.config import load_tier
+    from mclr.read_config import load_tier
 
     tiers = [load_tier(path).tier for path in sorted(Path(ROOT, "config").glob("*.yaml"))]
     assert "digits" in tiers

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from checkout import ROOT, Checkout, count_jobs
 
-from mclr.config import load_tier
 from mclr.plan import Plan
+from mclr.read_config import load_tier
 
 sys.path.insert(0, str(ROOT / "workflow"))
 from publish import with_table
@@ -85,9 +85,7 @@ def test_results_without_records_are_refused_in_a_stage(pulled: Checkout) -> Non
     aside = records.with_name("aside")
     records.rename(aside)
     try:
-        result = pulled.run(
-            "workflow/dvc-snakemake", "results/digits/metrics.parquet", check=False
-        )
+        result = pulled.run("workflow/dvc-snakemake", "results/digits/metrics.parquet", check=False)
         assert result.returncode == 3
         assert "Run 'dvc pull'" in result.stdout
     finally:

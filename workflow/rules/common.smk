@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from mclr.config import canonical, parse_tier
+from mclr.config import canonical
+from mclr.read_config import parse_tier
 from mclr.errors import UserError
 from mclr.plan import Plan, checkpoint_path
 from mclr.provenance import code_digest

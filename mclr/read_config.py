@@ -1,0 +1,94 @@
+"""Reading a configuration file: every mistake becomes one line with file, key and choices."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mclr.config import Tier
+from mclr.errors import UserError
+
+
+def load_tier(path: Path) -> Tier:
+    """Read and validate a configuration file.
+
+    Raises:
+        UserError: file missing, not YAML, or not a valid tier; one line per mistake.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a text file: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(
+            f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}"
+        ) from None
+    return parse_tier(content, str(path))
+
+
+def parse_tier(content: object, source: str) -> Tier:
+    """Validate the parsed content of a configuration; ``source`` names it in errors."""
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: expected a mapping of keys, got {type(content).__name__}")
+    try:
+        return Tier.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{source}: {_describe(item)}" for item in error.errors()]
+        raise UserError("\n".join(lines)) from None
+
+
+def _describe(item: Any) -> str:
+    """One line for one pydantic error: where, what was found, what is allowed."""
+    where, allowed = _walk(item["loc"])
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        _, allowed = _walk(item["loc"][:-1])
+        close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ";"
+        return f"{where}: unknown key{hint} valid keys: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{where}: required key is missing"
+    if kind == "union_tag_invalid":
+        key = context["discriminator"].strip("'")
+        return f"{where}.{key}: got {context['tag']!r}, expected one of {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        key = context["discriminator"].strip("'")
+        return f"{where}.{key}: required key is missing"
+    if kind == "value_error":
+        return ": ".join(part for part in (where, str(context["error"])) if part)
+    return f"{where}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item.get('input')!r}"
+
+
+def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
+    """Dotted path of ``location`` without union tags, and the keys that are valid there."""
+    schema = json_schema()
+    node: Any = schema
+    path: list[str] = []
+    for part in location:
+        node = _resolve(node, schema)
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+            continue
+        path.append(str(part))
+        entries = next(iter(node.get("patternProperties", {}).values()), None)
+        node = node.get("properties", {}).get(part) or entries or node.get("items") or {}
+    return ".".join(path), sorted(_resolve(node, schema).get("properties", {}))
+
+
+def _resolve(node: Any, schema: Any) -> Any:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return node
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a configuration file, for editors and for ``config/schema.json``."""
+    return Tier.model_json_schema(by_alias=True)
