@@ -262,7 +262,7 @@ def evaluate(
 @_path("output", "Checkpoint to write.")
 def best(evaluation: Path, by: str, output: Path) -> None:
     """Copy the checkpoint of lowest FD of an experiment."""
-    from mclr.jobs.evaluation import copy_best
+    from mclr.jobs.selection import copy_best
 
     copy_best(evaluation, by, output)
 
@@ -274,7 +274,7 @@ def best(evaluation: Path, by: str, output: Path) -> None:
 @click.argument("evaluations", nargs=-1, required=True, type=PATH)
 def metrics(runs: Path, output: Path, protocols: Path, evaluations: tuple[Path, ...]) -> None:
     """Gather the evaluations of a tier into one table."""
-    from mclr.jobs.evaluation import gather
+    from mclr.jobs.selection import gather
 
     gather(list(evaluations), runs, output, protocols)
 
@@ -380,9 +380,10 @@ def show(config: Path) -> None:
     if not (folder / "metrics.parquet").is_file():
         raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
     click.echo(terminal_table(pd.read_parquet(folder / "metrics.parquet"), tier))
-    click.echo(f"\nReport:  {folder / 'report.html'}")
-    for line in how_to_look(tier):
-        click.echo(line)
+    command, *links = how_to_look(tier)
+    click.echo(f"\nReport:  {folder / 'report.html'}\nMLflow:  {command}")
+    for link in links:
+        click.echo(f"         {link}")
 
 
 def main() -> None:

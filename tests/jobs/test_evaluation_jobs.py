@@ -14,7 +14,8 @@ from tiny import Trained
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json, sha256, write_json
-from mclr.jobs.evaluation import copy_best, evaluate, gather
+from mclr.jobs.evaluation import evaluate
+from mclr.jobs.selection import copy_best, gather
 from mclr.metrics.features import (
     feature_batch,
     load_feature_net,

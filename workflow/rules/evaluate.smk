@@ -37,7 +37,7 @@ rule best:
         "../../environment.yml"
     params:
         features=TIER.report.features,
-        code=code_digest("mclr.jobs.evaluation"),
+        code=code_digest("mclr.jobs.selection"),
     shell:
         "python -m mclr --log {log} best --evaluation {input.evaluation} --by {params.features}"
         " --output {output}"
@@ -56,7 +56,7 @@ rule metrics:
         "../../environment.yml"
     params:
         runs=lambda wildcards: f"{RESULTS}/runs",
-        code=code_digest("mclr.jobs.evaluation"),
+        code=code_digest("mclr.jobs.selection"),
     shell:
         "python -m mclr --log {log} metrics --runs {params.runs} --output {output.metrics}"
         " --protocols {output.protocols} {input.evaluations}"

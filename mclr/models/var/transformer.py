@@ -181,10 +181,11 @@ class Var(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.head_nm = HeadNorm(config)
         self.head = nn.Linear(width, config.vocab_size)
-        for name, value in self._level_buffers(None).items():
+        # Small, and never on the meta device, where making them would import torch's compiler.
+        for name, value in self._level_buffers(torch.device("cpu")).items():
             self.register_buffer(name, value)
 
-    def _level_buffers(self, device: torch.device | None) -> dict[str, Tensor]:
+    def _level_buffers(self, device: torch.device) -> dict[str, Tensor]:
         """Scale of each token (1, L) and the block-causal mask (1, 1, L, L).
 
         A token sees every token of its own and of coarser scales: 0 there, -inf elsewhere.
