@@ -24,7 +24,9 @@ def copy_best(evaluation: Path, features: str, output: Path) -> None:
     fd = f"fd_{features}"
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in read_json(evaluation)["rows"]:
-        groups.setdefault(canonical(row["hyperparameters"]) + str(row["step"]), []).append(row)
+        if row["guidance"] == 0:
+            key = canonical(row["hyperparameters"]) + str(row["step"])
+            groups.setdefault(key, []).append(row)
     winners = min(groups.values(), key=lambda rows: fmean(row[fd] for row in rows))
     checkpoint = Path(min(winners, key=lambda row: row[fd])["checkpoint"])
     if not checkpoint.is_file():
