@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mclr.config import canonical
+from mclr.config import Tier, canonical
 from mclr.errors import UserError
 from mclr.plan import Plan, checkpoint_path, evaluations
 from mclr.read_config import parse_tier
@@ -222,3 +222,11 @@ def test_a_new_run_touches_no_other(tiny: dict[str, Any]) -> None:
     assert {name for name in after if before.get(name) != after[name]} == {
         name for name in after if "edm2-new" in name
     }
+
+
+def test_network_evaluations_are_counted_as_in_table_1(tiny_tier: Tier) -> None:
+    edm2, var = tiny_tier.models["edm2"], tiny_tier.models["var"]
+    paper = edm2.model_copy(update={"sampler": edm2.sampler.model_copy(update={"num_steps": 32})})
+    assert [evaluations(paper, gamma) for gamma in (0.0, 0.7)] == [63, 126]
+    scales = len(var.tokenizer.network.patch_nums)
+    assert [evaluations(var, gamma) for gamma in (0.0, 2.0)] == [scales, 2 * scales]

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.weights import load_weights
 
 
 class Family(Protocol):
@@ -71,21 +73,7 @@ def load_network(family: Family, weights: Path) -> nn.Module:
     Raises:
         UserError: checkpoint missing, truncated, or of another architecture.
     """
-    from mclr.files import load_tensors
-
     tensors, _ = load_tensors(weights)
     net = family.build(torch.Generator().manual_seed(0))
     load_weights(net, tensors, weights)
     return net.eval().requires_grad_(False)
-
-
-def load_weights(net: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Fill ``net`` with ``tensors``; a mismatch of names or shapes is a UserError."""
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = str(error).split("\n\t", 1)[-1].split("\n")[0]
-        raise UserError(
-            f"{source}: weights do not fit the configured network ({first}); "
-            "the architecture in the configuration must be the one they were trained with"
-        ) from None

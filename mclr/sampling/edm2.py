@@ -45,12 +45,6 @@ def time_steps(
     return torch.cat([t, torch.zeros_like(t[:1])])
 
 
-def nfe(num_steps: int, guidance: float = 0.0) -> int:
-    """Network evaluations per image: Heun's 2 num_steps - 1, doubled by guidance (gamma != 0)."""
-    _check_steps(num_steps)
-    return (2 * num_steps - 1) * (1 if guidance == 0 else 2)
-
-
 def _check_steps(num_steps: int) -> None:
     if num_steps < 2:
         raise UserError(f"num_steps {num_steps}: expected at least 2 sampling steps")

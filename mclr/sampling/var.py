@@ -69,11 +69,6 @@ def guided_logits(conditional: Tensor, unconditional: Tensor, cfg: float, ramp: 
     return (1 + t) * conditional - t * unconditional
 
 
-def nfe(patch_nums: Sequence[int], cfg: float) -> int:
-    """Network evaluations per image as the paper counts them: scales, doubled by guidance."""
-    return len(patch_nums) * (2 if cfg > 0 else 1)
-
-
 def _check(
     var: Var, labels: Tensor, uniforms: Tensor, cfg: float, top_k: int, top_p: float
 ) -> None:

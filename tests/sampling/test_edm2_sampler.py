@@ -16,7 +16,7 @@ from torch import Tensor
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
-from mclr.sampling.edm2 import guided_denoiser, heun_sample, nfe, seeded_noise, time_steps
+from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise, time_steps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -86,7 +86,7 @@ def test_golden_images_and_call_sigmas(nets: dict[str, Precond], tag: str) -> No
     assert_images_close(image, REF[f"{tag}_out"])
     sigmas = REF[f"{tag}_net_call_sigmas"].tolist()
     assert main.sigmas == pytest.approx(sigmas, rel=1e-6)
-    assert len(main.sigmas) == nfe(kw["num_steps"], gamma) // (1 if gamma == 0 else 2)
+    assert len(main.sigmas) == 2 * kw["num_steps"] - 1
     assert next(draws, None) is None, "every recorded draw is used"
 
 
@@ -161,17 +161,10 @@ def test_time_steps_hit_both_ends_and_zero() -> None:
     torch.testing.assert_close(roots.diff(), roots.diff().mean().expand(4))
 
 
-def test_nfe_counts_network_evaluations() -> None:
-    assert nfe(32, 0.0) == 63 and nfe(32, 0.7) == 126 and nfe(2) == 3
-    assert nfe(32, -1.0) == 126
-
-
 def test_impossible_settings_are_explained() -> None:
     denoise, noise = gaussian_denoiser(0, 1), torch.zeros(1, 1, 2, 2)
     with pytest.raises(UserError, match="num_steps 1"):
         heun_sample(denoise, noise, num_steps=1)
-    with pytest.raises(UserError, match="num_steps 1"):
-        nfe(1)
     with pytest.raises(UserError, match="sigma_min"):
         heun_sample(denoise, noise, sigma_min=0)
     with pytest.raises(UserError, match="randn"):

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from mclr.config import VarSampler
 from mclr.data.load import Manifest
 from mclr.files import load_tensors
-from mclr.likelihood import Draw, token_log_likelihood
-from mclr.models.family import load_weights
+from mclr.likelihood import Draw
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
+from mclr.models.weights import load_weights
 from mclr.sampling.var import seeded_uniforms, var_sample
 
 
@@ -58,7 +58,7 @@ class VarFamily:
         return Draw()
 
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        return token_log_likelihood(net(labels, self.vqvae.tokens_to_input(x)), x)
+        return cast(Var, net).log_likelihood(labels, x, self.vqvae.tokens_to_input(x))
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:

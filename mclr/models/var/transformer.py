@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from mclr.errors import UserError
+from mclr.likelihood import token_log_likelihood
 from mclr.models.var.config import VarConfig, scale_spans
 from mclr.models.var.quantizer import uninitialised_embedding
 
@@ -280,8 +281,7 @@ class Var(nn.Module):
         self, labels: Tensor, tokens: Tensor, inputs: Tensor, *, generator: Generator | None = None
     ) -> Tensor:
         """Exact log-likelihood in nats, summed over tokens: (N,) from tokens (N, L)."""
-        logits = self(labels, inputs, generator=generator)
-        return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").sum(dim=1)
+        return token_log_likelihood(self(labels, inputs, generator=generator), tokens)
 
     def new_caches(self) -> list[KvCache]:
         """Empty key-value caches, one per block, for one batch of images to generate."""
