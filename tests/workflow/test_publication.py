@@ -60,24 +60,31 @@ def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
     pulled.run("git", "diff", "--exit-code")
 
 
-def test_one_hyperparameter_concerns_one_stage_and_the_report(pulled: Checkout) -> None:
-    config = pulled.folder / "config" / "digits.yaml"
-    original = config.read_text()
-    start = original.index("  edm2-cca:")
-    changed = original[start:].replace("lr: ", "lr: 1.5", 1)
-    config.write_text(original[:start] + changed)
-    try:
-        status = json.loads(pulled.run("dvc", "status", "--json").stdout)
-        assert set(status) == {"finetune@edm2-cca", "report"}
-        planned = count_jobs(
-            pulled.run("snakemake", "--cores", "2", "--dry-run", "--quiet", "rules").stdout
-        )
-        trained = {name for name in planned if name.startswith(("finetune", "base", "tokenizer"))}
-        assert trained == {"finetune_edm2_cca_seed0", "finetune_edm2_cca_seed1"}
-        assert planned["sample"] == 6
-        assert planned["evaluate"] == 1
-    finally:
-        config.write_text(original)
+def test_one_hyperparameter_reruns_one_stage_and_the_report(tmp_path: Path) -> None:
+    checkout = clone(tmp_path / "mclr")
+    checkout.run("dvc", "pull")
+    config = checkout.folder / "config" / "digits.yaml"
+    start = config.read_text().index("  var-cca:")
+    before, after = config.read_text()[:start], config.read_text()[start:]
+    config.write_text(before + after.replace("lr: 0.0005", "lr: 0.0004", 1))
+    table = (checkout.folder / "results" / "digits" / "table1.csv").read_text()
+
+    status = json.loads(checkout.run("dvc", "status", "--json").stdout)
+    assert set(status) == {"finetune@var-cca", "report"}
+    dry_run = ("snakemake", "--cores", "2", "--dry-run", "--quiet", "rules")
+    planned = count_jobs(checkout.run(*dry_run).stdout)
+    trained = {name for name in planned if name.startswith(("finetune", "base", "tokenizer"))}
+    assert trained == {"finetune_var_cca_seed0", "finetune_var_cca_seed1"}
+    assert planned["sample"] == 6
+    assert planned["evaluate"] == planned["best"] == 1
+
+    output = checkout.run("dvc", "repro").stdout
+    assert re.findall(r"Running stage '(.*?)'", output) == ["finetune@var-cca", "report"]
+    made_table = (checkout.folder / "results" / "digits" / "table1.csv").read_text()
+    rows = zip(table.splitlines(), made_table.splitlines(), strict=True)
+    assert [old.split(",")[:2] for old, made in rows if old != made] == [["var", "cca"]]
+    checkout.run("dvc", "status", "--quiet")
+    assert "Nothing to be done" in checkout.run("snakemake", "--cores", "2", "all").stdout
 
 
 def test_results_without_records_are_refused_in_a_stage(pulled: Checkout) -> None:
