@@ -132,12 +132,6 @@ def test_digits_is_the_default_and_does_not_leak_into_other_tiers(fresh: Checkou
     assert "finetune_edm2_ccdpo" not in fresh.snakemake("--dry-run").stdout
 
 
-def test_published_picture_is_the_one_of_the_results() -> None:
-    made = ROOT / "results" / "digits" / "figures" / "edm2-fd-is.png"
-    if made.exists():  # absent until `dvc pull` or `make demo`
-        assert (ROOT / "docs" / "digits-fd-is.png").read_bytes() == made.read_bytes()
-
-
 def test_tier_files_are_valid() -> None:
     from mclr.read_config import load_tier
 

@@ -56,6 +56,11 @@ def test_pull_brings_what_the_tier_publishes(pulled: Checkout) -> None:
             assert (results / "best" / f"{run.experiment}.safetensors").is_file()
 
 
+def test_readme_shows_the_published_picture(pulled: Checkout) -> None:
+    picture = pulled.folder / "results" / "digits" / "figures" / "edm2-fd-is.png"
+    assert (pulled.folder / "docs" / "digits-fd-is.png").read_bytes() == picture.read_bytes()
+
+
 def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
     assert "Nothing to be done" in pulled.run("snakemake", "--cores", "2", "all").stdout
     pulled.run("dvc", "status", "--quiet")
