@@ -69,7 +69,7 @@ def test_best_checkpoint_is_the_one_of_lowest_fd(finished: Checkout) -> None:
     assert best.read_bytes() == (finished.folder / winner).read_bytes()
 
 
-def test_grids_start_from_the_same_noise(finished: Checkout) -> None:
+def test_every_point_keeps_a_grid(finished: Checkout) -> None:
     grids = sorted(finished.results.glob("grids/edm2-*/*/step-*/guidance-*/seed-0/shard-000.png"))
     assert len(grids) == 5  # base, CFG, two MCLR checkpoints, one DDO checkpoint
 
