@@ -2,7 +2,7 @@
 # make test     the whole test suite
 # make check    formatting, lint and types
 # make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
-# make lock     pin the newest versions that pyproject.toml allows
+# make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
 # Each makes the environment in .venv first, from requirements.lock, if it is missing.
 
 PYTHON ?= python3.11
@@ -46,6 +46,6 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --no-emit-index-url --no-header --no-annotate --upgrade --quiet -o requirements.lock
+	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/python workflow/make_environment.py
 	rm -r .venv-lock
