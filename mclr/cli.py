@@ -55,6 +55,13 @@ spec_option = click.option(
 data_option = _path("data", "Folder of prepared data (with manifest.json).")
 tokenizer_option = _path("tokenizer", "Weights of the tokenizer (VAR).", required=False)
 state_option = _path("state", "Private folder for resumable state.")
+micro_batch_option = click.option(
+    "--micro-batch",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Samples per forward pass, to save memory; 0: the whole minibatch. Same gradient.",
+)
 config_option = click.option(
     "--config",
     type=PATH,
@@ -154,15 +161,17 @@ def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, stat
 @tokenizer_option
 @_path("run", "Folder of the run to write.")
 @state_option
+@micro_batch_option
 @click.pass_obj
 def base(
-    threads: int, spec: dict[str, Any], data: Path, tokenizer: Path | None, run: Path, state: Path
+    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
 ) -> None:
     """Train a base model from scratch."""
     from mclr.jobs.training import Data, train_base
+    from mclr.training.share import Share
 
     _deterministic(threads)
-    train_base(spec, Data(data), tokenizer, run, state)
+    train_base(spec, Data(data), **paths, share=Share(micro_batch))  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -195,14 +204,18 @@ def negatives(
 @_path("negatives", "Samples of the base model (DDO).", required=False)
 @_path("run", "Folder of the run to write.")
 @state_option
+@micro_batch_option
 @click.pass_obj
-def finetune(threads: int, /, spec: dict[str, Any], data: Path, **paths: Path | None) -> None:
+def finetune(
+    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
+) -> None:
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.training import Data
     from mclr.jobs.training import finetune as run_job
+    from mclr.training.share import Share
 
     _deterministic(threads)
-    run_job(spec, Data(data), **paths)  # type: ignore[arg-type]
+    run_job(spec, Data(data), **paths, share=Share(micro_batch))  # type: ignore[arg-type]
 
 
 @cli.command()

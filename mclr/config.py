@@ -200,12 +200,13 @@ class CcDpo(Section):
 
 
 class Cca(Section):
-    """Eq. (159)."""
+    """Eq. (159); thu-ml/CCA drops labels with probability uncond_ratio (0.1 in its recipes)."""
 
     name: Literal["cca"]
     beta: Positive
     lam: Annotated[float, Field(gt=0, alias="lambda")]
     K: Count = 1
+    uncond_ratio: Probability = 0.0
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss
 from mclr.provenance import code_digest, collect
 from mclr.training.base import base_settings, base_trainee
-from mclr.training.finetune import finetune_trainee
+from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.loop import StateFolder, Trainee, train
+from mclr.training.share import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
     net = build_classifier(settings, manifest, step_generator(settings.seed, 1))
     private = state_folder(state, spec, data.folder / "train.parquet")
 
-    def loss(step: int) -> Loss:
+    def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(images), settings.batch, step, settings.seed)
-        return Loss(nn.functional.cross_entropy(net(images[rows])[1], labels[rows]), {})
+        yield Loss(nn.functional.cross_entropy(net(images[rows])[1], labels[rows]), {})
 
-    trainee = Trainee(net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, loss)
+    trainee = Trainee(net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, losses)
     _train(trainee, folder.name, (settings.steps,), settings, private, folder)
     reference, reference_labels = data.reference()
     write_features(
@@ -88,7 +90,7 @@ def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path)
     images = data.train()[0].float() / 127.5 - 1
     private = state_folder(state, spec, data.folder / "train.parquet")
 
-    def loss(step: int) -> Loss:
+    def losses(step: int) -> Iterator[Loss]:
         x = images[minibatch(len(images), settings.batch, step, settings.seed)]
         out = net(x)
         reconstruction = nn.functional.mse_loss(out.recon, x)
@@ -96,24 +98,30 @@ def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path)
             "reconstruction": reconstruction.item(),
             "codes_used": (out.hits.sum(0) > 0).float().mean().item(),
         }
-        return Loss(reconstruction + out.vq_loss, terms)
+        yield Loss(reconstruction + out.vq_loss, terms)
 
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
-    trainee = Trainee(net, optimizer, lambda step: settings.lr, loss)
+    trainee = Trainee(net, optimizer, lambda step: settings.lr, losses)
     _train(trainee, output.parent.name, (settings.steps,), settings, private, output.parent)
     save_tensors(output, net.state_dict(), {"spec": canonical(spec)})
     private.clear()
 
 
 def train_base(
-    spec: dict[str, Any], data: Data, tokenizer: Path | None, run: Path, state: Path
+    spec: dict[str, Any],
+    data: Data,
+    tokenizer: Path | None,
+    run: Path,
+    state: Path,
+    share: Share = WHOLE,
 ) -> None:
     """Train a base model from scratch."""
     manifest = data.manifest
     family = make_family(spec, manifest, tokenizer)
     settings = base_settings(spec)
     images, labels = data.train()
-    trainee = base_trainee(family, settings, family.encode(images), labels, manifest.num_classes)
+    x, classes = family.encode(images), manifest.num_classes
+    trainee = base_trainee(family, settings, x, labels, classes, share)
     inputs = [data.folder / "train.parquet", *([tokenizer] if tokenizer else [])]
     private = state_folder(state, spec, *inputs)
     started = time.time()
@@ -129,6 +137,7 @@ def finetune(
     negatives: Path | None,
     run: Path,
     state: Path,
+    share: Share = WHOLE,
 ) -> None:
     """Fine-tune a base model with one objective."""
     manifest, settings = data.manifest, FineTuning.model_validate(spec["run"])
@@ -138,14 +147,16 @@ def finetune(
     if negatives:
         tensors, _ = load_tensors(negatives)
         wanted = getattr(settings.objective, "n_negatives", 0)
-        generated = tensors["x"][:wanted], tensors["labels"][:wanted]
+        made, made_labels = tensors["x"][:wanted], tensors["labels"][:wanted]
+        generated = Samples(made, made_labels, manifest.num_classes)
     trainee = finetune_trainee(
         family,
         load_network(family, base),
         settings,
         spec["seed"],
-        (family.encode(images), labels),
+        Samples(family.encode(images), labels, manifest.num_classes),
         generated,
+        share,
     )
     optional = [path for path in (tokenizer, negatives) if path]
     private = state_folder(state, spec, data.folder / "train.parquet", base, *optional)

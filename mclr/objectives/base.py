@@ -1,4 +1,8 @@
-"""What an objective is given and what it returns."""
+"""What an objective is given and what it returns.
+
+A loss is computed for a part of a minibatch: losses and terms of disjoint parts add up to those
+of the whole, so that neither micro-batches nor several processes change the gradient.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mclr.likelihood import Draw
-from mclr.objectives.contrast import draw_partners
+from mclr.objectives.contrast import Contrast
 
 LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
 
@@ -33,7 +37,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class LogRatios:
-    """log p_θ/p_ref of preferred samples (N, 1) and of K non-preferred ones each (N, K)."""
+    """log p_θ/p_ref of P preferred samples (P, 1) and of K non-preferred ones each (P, K)."""
 
     preferred: Tensor
     other: Tensor
@@ -41,18 +45,29 @@ class LogRatios:
 
 # Algorithm 2, lines 19–20, with the positive row shared by the K tuples of a sample.
 def preference_log_ratios(
-    policy: LogLikelihood, reference: LogLikelihood, batch: Batch, K: int, rng: torch.Generator
-) -> tuple[LogRatios, Callable[[Tensor], Tensor]]:
+    policy: LogLikelihood, reference: LogLikelihood, batch: Batch, contrast: Contrast, part: Tensor
+) -> LogRatios:
     """Log-ratios of (x_i, c_i) and of K samples x̃ of other classes under the same c_i, σ_i, ε_i.
 
-    Returns the ratios and the mean over the tuples that exist.
+    For the samples i in ``part`` (P,).
     """
-    contrast = draw_partners(batch.labels, K, rng)
-    own = torch.arange(len(batch.labels))
-    owner = torch.cat([own, own.repeat_interleave(K)])
-    rows = torch.cat([own, contrast.index.flatten()])
+    K, P = contrast.K, len(part)
+    rows = torch.cat([part, contrast.index[part].flatten()])
+    owner = torch.cat([part, part.repeat_interleave(K)])
     arguments = batch.x[rows], batch.labels[owner], batch.draw.take(owner)
     with torch.no_grad():
         reference_values = reference(*arguments)
-    preferred, other = (policy(*arguments) - reference_values).split([len(own), len(own) * K])
-    return LogRatios(preferred[:, None], other.view(len(own), K)), contrast.mean
+    preferred, other = (policy(*arguments) - reference_values).split([P, P * K])
+    return LogRatios(preferred[:, None], other.view(P, K))
+
+
+def preference_terms(
+    preferred: Tensor, other: Tensor, contrast: Contrast, part: Tensor
+) -> dict[str, float]:
+    """What is recorded of rewards β log p_θ/p_ref: preferred (P, 1) and other (P, K)."""
+    return {
+        "reward_preferred": preferred.sum().item() / len(contrast.index),
+        "reward_other": contrast.mean(other, part).item(),
+        "margin": contrast.mean(preferred - other, part).item(),
+        "accuracy": contrast.mean((preferred > other).double(), part).item(),
+    }

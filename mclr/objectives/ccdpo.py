@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mclr.config import CcDpo
-from mclr.objectives.base import Batch, LogLikelihood, Loss, preference_log_ratios
+from mclr.objectives.base import (
+    Batch,
+    LogLikelihood,
+    Loss,
+    preference_log_ratios,
+    preference_terms,
+)
+from mclr.objectives.contrast import Contrast
 
 
-# Eq. (156), Algorithm 2.
+# Eq. (156), for one tuple; equal to thu-ml/CCA's loss_type "DPO".
+def dpo_tuple_loss(preferred: Tensor, other: Tensor) -> Tensor:
+    """−log σ(r_w − r_l) of rewards r = β log p_θ/p_ref; broadcast shape of both."""
+    return -logsigmoid(preferred - other)
+
+
+# Algorithm 2.
 def ccdpo_loss(
     objective: CcDpo,
     policy: LogLikelihood,
     reference: LogLikelihood,
     batch: Batch,
-    rng: torch.Generator,
+    contrast: Contrast,
+    part: Tensor,
 ) -> Loss:
-    """−mean log σ(β [r(x_w, c) − r(x_l, c)]) with r = log p_θ/p_ref."""
-    ratios, mean = preference_log_ratios(policy, reference, batch, objective.K, rng)
-    margin = objective.beta * (ratios.preferred - ratios.other)
+    """Mean of the tuples' losses; share of the samples ``part`` (P,)."""
+    ratios = preference_log_ratios(policy, reference, batch, contrast, part)
+    preferred, other = objective.beta * ratios.preferred, objective.beta * ratios.other
     return Loss(
-        -mean(logsigmoid(margin)),
-        {
-            "reward_preferred": objective.beta * ratios.preferred.mean().item(),
-            "reward_other": objective.beta * mean(ratios.other).item(),
-            "margin": mean(margin).item(),
-            "accuracy": mean((margin > 0).float()).item(),
-        },
+        contrast.mean(dpo_tuple_loss(preferred, other), part),
+        preference_terms(preferred, other, contrast, part),
     )

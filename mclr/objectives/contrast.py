@@ -1,7 +1,8 @@
 """Contrastive tuples from a minibatch (paper, Appendix E.2).
 
 For each sample, K other members of the minibatch are drawn with replacement among those with
-another label: K = 1 is the paper's Approach 1, K > 1 its Approach 2.
+another label: K = 1 is the paper's Approach 1, K > 1 its Approach 2. The draw is made for the
+whole minibatch; a loss may then be computed for a part of its samples at a time.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ class Contrast:
     index: Tensor
     valid: Tensor
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Mean of ``values`` (N, K) over the tuples that exist; 0 if none does."""
-        weights = self.valid[:, None].expand_as(values).to(values.dtype)
-        return (values * weights).sum() / weights.sum().clamp(min=1)
+    @property
+    def K(self) -> int:
+        return self.index.shape[1]
+
+    def mean(self, values: Tensor, part: Tensor) -> Tensor:
+        """Share of samples ``part`` (P,) in the mean over all tuples that exist; 0 if none does.
+
+        values: (P, K). The shares of disjoint parts add up to the mean over the minibatch.
+        """
+        tuples = self.valid.sum().clamp(min=1) * self.K
+        return (values * self.valid[part, None].to(values.dtype)).sum() / tuples
 
 
 def draw_partners(labels: Tensor, K: int, generator: torch.Generator) -> Contrast:

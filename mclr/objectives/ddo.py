@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mclr.config import Ddo
@@ -16,27 +17,32 @@ def ddo_loss(
     reference: LogLikelihood,
     batch: Batch,
     negatives: Batch,
+    part: Tensor,
 ) -> Loss:
     """Each sample, real or generated, under its own label; both halves in one pass.
 
-    The diffusion part of DDO's training is unpublished: using the same one-draw surrogate as the
+    Share of the samples ``part`` (P,) of both minibatches, which have the same size N. The
+    diffusion part of DDO's training is unpublished: using the same one-draw surrogate as the
     other objectives is ours.
     """
-    N = len(batch.labels)
-    x = torch.cat([batch.x, negatives.x])
-    labels = torch.cat([batch.labels, negatives.labels])
-    draw = batch.draw.join(negatives.draw)
+    P, N = len(part), len(batch.labels)
+    if len(negatives.labels) != N:
+        raise ValueError(f"{len(negatives.labels)} negatives for {N} samples: expected as many")
+    x = torch.cat([batch.x[part], negatives.x[part]])
+    labels = torch.cat([batch.labels[part], negatives.labels[part]])
+    draw = batch.draw.take(part).join(negatives.draw.take(part))
     with torch.no_grad():
         reference_values = reference(x, labels, draw)
     ratio = policy(x, labels, draw) - reference_values
-    real, generated = (objective.beta * ratio).split([N, len(negatives.labels)])
-    value = -logsigmoid(real).mean() - objective.alpha * logsigmoid(-generated).mean()
+    real, generated = (objective.beta * ratio).split([P, P])
+    value = -logsigmoid(real).sum() - objective.alpha * logsigmoid(-generated).sum()
+    right = (real > 0).sum().item() + (generated < 0).sum().item()
     return Loss(
-        value,
+        value / N,
         {
-            "reward_preferred": real.mean().item(),
-            "reward_other": generated.mean().item(),
-            "margin": (real.mean() - generated.mean()).item(),
-            "accuracy": (torch.cat([real > 0, generated < 0])).float().mean().item(),
+            "reward_preferred": real.sum().item() / N,
+            "reward_other": generated.sum().item() / N,
+            "margin": (real - generated).sum().item() / N,
+            "accuracy": right / (2 * N),
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mclr.models.family import Family
 from mclr.objectives.base import Loss
 from mclr.training.loop import Trainee
 from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
+from mclr.training.share import WHOLE, Share
 
 
 def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
@@ -23,7 +25,12 @@ def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
 
 
 def base_trainee(
-    family: Family, settings: Edm2Base | VarBase, x: Tensor, labels: Tensor, classes: int
+    family: Family,
+    settings: Edm2Base | VarBase,
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    share: Share = WHOLE,
 ) -> Trainee:
     """A base model to train on x (N, …) with labels (N,), of which some are dropped at random.
 
@@ -32,13 +39,15 @@ def base_trainee(
     net = family.build(step_generator(settings.seed, 1)).train()
     family.after_step(net)
 
-    def loss(step: int) -> Loss:
+    def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(x), settings.batch, step, settings.seed)
         generator = step_generator(settings.seed, step, 2)
         dropped = torch.rand(len(rows), generator=generator) < settings.label_dropout
         conditions = torch.where(dropped, classes, labels[rows])
-        value = family.base_loss(net, x[rows], conditions, family.draw(x[rows], generator))
-        return Loss(value, {})
+        draw = family.draw(x[rows], generator)
+        for part in share.parts(len(rows)):
+            value = family.base_loss(net, x[rows[part]], conditions[part], draw.take(part))
+            yield Loss(value * (len(part) / len(rows)), {})
 
     if isinstance(settings, Edm2Base):
         ema = copy.deepcopy(net).eval().requires_grad_(False)
@@ -52,7 +61,7 @@ def base_trainee(
                 decay_steps=settings.lr_decay_steps,
                 rampup_images=settings.rampup_images,
             ),
-            loss,
+            losses,
             family.after_step,
             ema,
             settings.ema_std,
@@ -66,5 +75,5 @@ def base_trainee(
         lambda step: linear_learning_rate(
             step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps
         ),
-        loss,
+        losses,
     )

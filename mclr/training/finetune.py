@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +17,20 @@ from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
+from mclr.objectives.contrast import draw_partners
 from mclr.objectives.ddo import ddo_loss
 from mclr.objectives.mclr import mclr_loss
 from mclr.training.loop import Trainee
+from mclr.training.share import WHOLE, Share
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What to fine-tune on: x (N, …) and labels (N,) of classes 0 to ``classes`` − 1."""
+
+    x: Tensor
+    labels: Tensor
+    classes: int
 
 
 def finetune_trainee(
@@ -24,41 +38,59 @@ def finetune_trainee(
     base: nn.Module,
     settings: FineTuning,
     seed: int,
-    data: tuple[Tensor, Tensor],
-    negatives: tuple[Tensor, Tensor] | None,
+    data: Samples,
+    negatives: Samples | None = None,
+    share: Share = WHOLE,
 ) -> Trainee:
-    """A copy of ``base`` to fine-tune on data (x, labels); ``base`` stays as the reference.
+    """A copy of ``base`` to fine-tune on ``data``; ``base`` stays as the reference.
 
-    ``negatives`` are samples of the base model with their labels, needed by DDO alone.
+    ``negatives`` are samples of the base model, needed by DDO alone.
     """
     net = copy.deepcopy(base).train().requires_grad_(True)
     family.after_step(net)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, base)
 
-    def batch_of(source: tuple[Tensor, Tensor], step: int, stream: int) -> Batch:
-        x, labels = source
-        rows = minibatch(len(x), settings.batch, step, seed + (stream << 16))
-        draw = family.draw(x[rows], step_generator(seed, step, stream))
-        return Batch(x[rows], labels[rows], draw)
+    def batch_of(source: Samples, step: int, stream: int) -> Batch:
+        rows = minibatch(len(source.x), settings.batch, step, seed + (stream << 16))
+        draw = family.draw(source.x[rows], step_generator(seed, step, stream))
+        return Batch(source.x[rows], source.labels[rows], draw)
 
-    def loss(step: int) -> Loss:
+    def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
         batch, rng = batch_of(data, step, 3), step_generator(seed, step, 4)
         match settings.objective:
             case Mclr() as objective:
-                return mclr_loss(objective, policy, reference, batch, rng)
+                contrast = draw_partners(batch.labels, objective.K, rng)
+                return partial(mclr_loss, objective, policy, batch, contrast)
             case CcDpo() as objective:
-                return ccdpo_loss(objective, policy, reference, batch, rng)
+                contrast = draw_partners(batch.labels, objective.K, rng)
+                return partial(ccdpo_loss, objective, policy, reference, batch, contrast)
             case Cca() as objective:
-                return cca_loss(objective, policy, reference, batch, rng)
+                contrast = draw_partners(batch.labels, objective.K, rng)
+                batch, dropped = _drop_labels(batch, objective.uncond_ratio, data.classes, rng)
+                return partial(
+                    cca_loss, objective, policy, reference, batch, contrast, unconditional=dropped
+                )
             case Ddo() as objective:
                 if negatives is None:
                     raise UserError("DDO needs samples of the base model: give --negatives")
-                return ddo_loss(objective, policy, reference, batch, batch_of(negatives, step, 5))
+                made = batch_of(negatives, step, 5)
+                return partial(ddo_loss, objective, policy, reference, batch, made)
+
+    def losses(step: int) -> Iterator[Loss]:
+        return map(loss_of_step(step), share.parts(settings.batch))
 
     # Adam as EDM2 trains; the paper does not publish its optimiser.
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
-    return Trainee(net, optimizer, lambda step: settings.lr, loss, family.after_step)
+    return Trainee(net, optimizer, lambda step: settings.lr, losses, family.after_step)
 
 
 def _log_likelihood(family: Family, net: nn.Module) -> LogLikelihood:
     return lambda x, labels, draw: family.log_likelihood(net, x, labels, draw)
+
+
+def _drop_labels(
+    batch: Batch, ratio: float, null_label: int, rng: torch.Generator
+) -> tuple[Batch, Tensor]:
+    """The batch with each label replaced by the null label with probability ``ratio``; which."""
+    dropped = torch.rand(len(batch.labels), generator=rng) < ratio
+    return replace(batch, labels=torch.where(dropped, null_label, batch.labels)), dropped

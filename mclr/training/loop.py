@@ -7,9 +7,10 @@ decides the result; the state of another configuration, code or input is never r
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from mclr.errors import UserError
 from mclr.events import LOG, EventLog, Progress
 from mclr.files import load_tensors, save_tensors
 from mclr.objectives.base import Loss
+from mclr.training.gradient import accumulate, sum_over_processes
 from mclr.training.schedules import update_ema
 
 STATE_SECONDS = 60.0
@@ -34,12 +36,15 @@ class Interrupted(SystemExit):
 
 @dataclass
 class Trainee:
-    """What is trained: a network, its optimiser, and optionally an average of its weights."""
+    """What is trained: a network, its optimiser, and optionally an average of its weights.
+
+    ``losses`` gives the parts of a step's loss; they are back-propagated one after the other.
+    """
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
     learning_rate: Callable[[int], float]
-    loss: Callable[[int], Loss]
+    losses: Callable[[int], Iterable[Loss]]
     after_step: Callable[[nn.Module], None] = lambda net: None
     ema: nn.Module | None = None
     ema_std: float = 0.0
@@ -184,11 +189,10 @@ def _step(
     for group in trainee.optimizer.param_groups:
         group["lr"] = lr
     trainee.optimizer.zero_grad(set_to_none=True)
-    loss = trainee.loss(step)
-    loss.value.backward()
+    totals = sum_over_processes(trainee.net, accumulate(trainee.losses(step)))
     norm = nn.utils.get_total_norm([p.grad for p in trainee.net.parameters() if p.grad is not None])
-    value, grad_norm = loss.value.item(), norm.item()
-    if not (torch.isfinite(loss.value) and torch.isfinite(norm)):
+    value, grad_norm = totals["loss"], norm.item()
+    if not (math.isfinite(value) and math.isfinite(grad_norm)):
         last = state.last_checkpoint()
         kept = f"the last good checkpoint is {last}" if last else "there was no checkpoint before"
         raise UserError(
@@ -199,4 +203,4 @@ def _step(
     if trainee.ema is not None:
         update_ema(trainee.ema, trainee.net, step + 1, trainee.ema_std)
     trainee.after_step(trainee.net)
-    return {"loss": value, "grad_norm": grad_norm, "lr": lr, **loss.terms}
+    return {**totals, "grad_norm": grad_norm, "lr": lr}

@@ -14,13 +14,14 @@ from mclr.likelihood import Draw
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
-from mclr.objectives.contrast import draw_partners
+from mclr.objectives.contrast import Contrast, draw_partners
 from mclr.objectives.ddo import ddo_loss
 from mclr.objectives.mclr import mclr_loss
 
 FAMILIES = ("diffusion", "autoregressive")
 LABELS = [0, 1, 1, 2, 0, 4, 1]
-Run = Callable[[Toy, Batch, int], Loss]
+Run = Callable[..., Loss]
+"""(toy, batch, K, part) -> loss."""
 
 
 def rng() -> torch.Generator:
@@ -35,16 +36,34 @@ def both(toy: Toy) -> tuple[LogLikelihood, LogLikelihood]:
     return toy.library(toy.policy), toy.library(toy.reference)
 
 
-def run_mclr(toy: Toy, batch: Batch, K: int, dsm: float = 0.0) -> Loss:
-    return mclr_loss(Mclr(name="mclr", K=K, dsm=dsm), *both(toy), batch, rng())
+def whole(batch: Batch, part: Tensor | None = None) -> Tensor:
+    return torch.arange(len(batch.labels)) if part is None else part
 
 
-def run_ccdpo(toy: Toy, batch: Batch, K: int) -> Loss:
-    return ccdpo_loss(CcDpo(name="ccdpo", beta=0.3, K=K), *both(toy), batch, rng())
+def partners_of(batch: Batch, K: int) -> Contrast:
+    return draw_partners(batch.labels, K, rng())
 
 
-def run_cca(toy: Toy, batch: Batch, K: int) -> Loss:
-    return cca_loss(cca(K), *both(toy), batch, rng())
+def run_mclr(toy: Toy, batch: Batch, K: int, part: Tensor | None = None, dsm: float = 0.0) -> Loss:
+    contrast, policy = partners_of(batch, K), toy.library(toy.policy)
+    return mclr_loss(Mclr(name="mclr", K=K, dsm=dsm), policy, batch, contrast, whole(batch, part))
+
+
+def run_ccdpo(toy: Toy, batch: Batch, K: int, part: Tensor | None = None) -> Loss:
+    contrast, objective = partners_of(batch, K), CcDpo(name="ccdpo", beta=0.3, K=K)
+    return ccdpo_loss(objective, *both(toy), batch, contrast, whole(batch, part))
+
+
+def run_cca(toy: Toy, batch: Batch, K: int, part: Tensor | None = None) -> Loss:
+    contrast = partners_of(batch, K)
+    return cca_loss(cca(K), *both(toy), batch, contrast, whole(batch, part))
+
+
+def run_ddo(
+    toy: Toy, batch: Batch, negatives: Batch, part: Tensor | None = None, alpha: float = 4
+) -> Loss:
+    objective = Ddo(name="ddo", alpha=alpha, beta=0.3, n_negatives=10)
+    return ddo_loss(objective, *both(toy), batch, negatives, whole(batch, part))
 
 
 RUNS: dict[str, Run] = {"mclr": run_mclr, "ccdpo": run_ccdpo, "cca": run_cca}
@@ -70,7 +89,7 @@ def test_mclr_is_algorithm_1(family: str, K: int, dsm: float) -> None:
     batch = nets.batch(LABELS)
     partners = draw_partners(batch.labels, K, rng()).index
     expected = algorithm_1(nets.one_row(nets.policy), batch, partners, dsm)
-    assert_equal(nets.policy, run_mclr(nets, batch, K, dsm).value, expected)
+    assert_equal(nets.policy, run_mclr(nets, batch, K, dsm=dsm).value, expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -89,11 +108,38 @@ def test_ccdpo_and_cca_are_algorithm_2(family: str, K: int, lam: float | None) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ddo_is_its_formula(family: str) -> None:
     nets = toy(family)
-    batch, negatives = nets.batch(LABELS), nets.batch([3, 0, 2, 2], seed=9)
-    objective = Ddo(name="ddo", alpha=4, beta=0.3, n_negatives=10)
-    found = ddo_loss(objective, *both(nets), batch, negatives)
+    batch, negatives = nets.batch(LABELS), nets.batch([3, 0, 2, 2, 1, 1, 0], seed=3)
+    found = run_ddo(nets, batch, negatives)
     ell, ell_ref = nets.one_row(nets.policy), nets.one_row(nets.reference)
     assert_equal(nets.policy, found.value, ddo(ell, ell_ref, batch, negatives, 0.3, 4))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("labels", [LABELS, [3, 3, 3, 3, 3, 3, 0], [2] * 7])
+def test_losses_of_parts_add_up(family: str, labels: list[int]) -> None:
+    """Value, gradient and every term of disjoint parts sum to those of the minibatch."""
+    parts = [torch.tensor([5, 0]), torch.tensor([1, 2, 6]), torch.tensor([3]), torch.tensor([4])]
+    nets = toy(family)
+    batch = nets.batch(labels)
+
+    def run_both(part: Tensor | None = None) -> list[Loss]:
+        made = [run(nets, batch, 4, part) for run in RUNS.values()]
+        return [
+            *made, run_mclr(nets, batch, 3, part, dsm=2), run_ddo(nets, batch, batch, part)
+        ]  # fmt: skip
+
+    for whole, *shares in zip(run_both(), *map(run_both, parts), strict=True):
+        total = torch.stack([share.value for share in shares]).sum()
+        if whole.value.item() != 0:
+            assert_equal(nets.policy, total, whole.value)
+        for name, value in whole.terms.items():
+            assert sum(share.terms[name] for share in shares) == pytest.approx(value, rel=1e-12)
+
+
+def test_negatives_of_another_size() -> None:
+    nets = toy("diffusion")
+    with pytest.raises(ValueError, match="3 negatives for 7 samples"):
+        run_ddo(nets, nets.batch(LABELS), nets.batch([1, 2, 3]))
 
 
 # ------------------------------------------------------------------ known values
@@ -107,10 +153,7 @@ def test_values_where_policy_is_reference(family: str) -> None:
     for loss, value in (
         (run_ccdpo(nets, batch, 2), LOG2),
         (run_cca(nets, batch, 2), 1.7 * LOG2),
-        (
-            ddo_loss(Ddo(name="ddo", alpha=4, beta=0.3, n_negatives=1), *both(nets), batch, batch),
-            5 * LOG2,
-        ),
+        (run_ddo(nets, batch, batch), 5 * LOG2),
     ):
         assert loss.value.item() == pytest.approx(value, rel=1e-14)
         for term in ("reward_preferred", "reward_other", "margin"):
@@ -139,18 +182,19 @@ def test_terms_by_hand() -> None:
     """Two samples of two classes, K = 1: rows are positives, then negatives."""
     batch = Batch(torch.zeros(2, 1), torch.tensor([0, 1]), Draw())
     policy, zero = fixed([1.0, 2.0, 4.0, -1.0]), fixed([0.0] * 4)
-    mclr = mclr_loss(Mclr(name="mclr"), policy, zero, batch, rng())
+    contrast, both = draw_partners(batch.labels, 1, rng()), torch.arange(2)
+    mclr = mclr_loss(Mclr(name="mclr"), policy, batch, contrast, both)
     assert mclr.value.item() == 0.0  # −mean(1 − 4, 2 + 1)
     assert mclr.terms == {"log_likelihood": 1.5, "log_ratio": 0.0, "accuracy": 0.5}
-    dpo = ccdpo_loss(CcDpo(name="ccdpo", beta=2), policy, zero, batch, rng())
+    dpo = ccdpo_loss(CcDpo(name="ccdpo", beta=2), policy, zero, batch, contrast, both)
     assert dpo.terms == {
         "reward_preferred": 3.0, "reward_other": 3.0, "margin": 0.0, "accuracy": 0.5,
     }  # fmt: skip
-    nce = cca_loss(
-        Cca.model_validate({"name": "cca", "beta": 2, "lambda": 1}), policy, zero, batch, rng()
-    )
+    objective = Cca.model_validate({"name": "cca", "beta": 2, "lambda": 1})
+    nce = cca_loss(objective, policy, zero, batch, contrast, both)
     assert nce.terms == dpo.terms
-    made = ddo_loss(Ddo(name="ddo", alpha=1, beta=2, n_negatives=2), policy, zero, batch, batch)
+    ddo = Ddo(name="ddo", alpha=1, beta=2, n_negatives=2)
+    made = ddo_loss(ddo, policy, zero, batch, batch, both)
     assert made.terms == {
         "reward_preferred": 3.0, "reward_other": 3.0, "margin": 0.0, "accuracy": 0.75,
     }  # fmt: skip
@@ -257,7 +301,7 @@ def test_rows_of_each_objective(family: str, K: int) -> None:
         assert reference.calls == [((1 + K) * N, False)]
     policy.calls.clear()
     reference.calls.clear()
-    ddo_loss(Ddo(name="ddo", alpha=1, beta=1, n_negatives=1), *both(nets), batch, batch)
+    run_ddo(nets, batch, batch)
     assert (policy.calls, reference.calls) == ([(2 * N, True)], [(2 * N, False)])
 
 

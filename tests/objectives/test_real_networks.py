@@ -21,6 +21,7 @@ from mclr.objectives.mclr import mclr_loss
 from mclr.plan import Plan
 
 LABELS = torch.tensor([3, 1, 1, 0])
+EVERY = torch.arange(4)
 
 
 def one_row(family: Family, net: nn.Module) -> OneRow:
@@ -69,13 +70,10 @@ def assert_close(net: nn.Module, found: Tensor, expected: Tensor, tolerance: flo
 
 
 def test_mclr(case: Any) -> None:
-    family, reference, policy, batch, tolerance = case
-    partners = draw_partners(batch.labels, 4, step_generator(5)).index
-    found = mclr_loss(
-        Mclr(name="mclr", K=4), whole(family, policy), whole(family, reference), batch,
-        step_generator(5),
-    )  # fmt: skip
-    expected = algorithm_1(one_row(family, policy), batch, partners, 0.0)
+    family, _, policy, batch, tolerance = case
+    contrast = draw_partners(batch.labels, 4, step_generator(5))
+    found = mclr_loss(Mclr(name="mclr", K=4), whole(family, policy), batch, contrast, EVERY)
+    expected = algorithm_1(one_row(family, policy), batch, contrast.index, 0.0)
     assert_close(policy, found.value, expected, tolerance)
 
 
@@ -84,23 +82,21 @@ def test_ccdpo(case: Any) -> None:
     beta = 0.01
     objective = CcDpo(name="ccdpo", beta=beta, K=2)
     likelihoods = whole(family, policy), whole(family, reference)
-    partners = draw_partners(batch.labels, 2, step_generator(5)).index
-    found = ccdpo_loss(objective, *likelihoods, batch, step_generator(5))
+    contrast = draw_partners(batch.labels, 2, step_generator(5))
+    found = ccdpo_loss(objective, *likelihoods, batch, contrast, EVERY)
     expected = algorithm_2(
-        one_row(family, policy), one_row(family, reference), batch, partners, beta, None
+        one_row(family, policy), one_row(family, reference), batch, contrast.index, beta, None
     )
     assert_close(policy, found.value, expected, tolerance)
-    at_start = ccdpo_loss(objective, likelihoods[1], likelihoods[1], batch, step_generator(5))
+    at_start = ccdpo_loss(objective, likelihoods[1], likelihoods[1], batch, contrast, EVERY)
     assert at_start.value.item() == pytest.approx(LOG2, rel=1e-6)
 
 
 def test_five_rows_for_four_partners(case: Any) -> None:
     """MCLR with K = 4: the network sees each sample five times, in one pass."""
-    family, reference, policy, batch, _ = case
+    family, _, policy, batch, _ = case
     rows: list[int] = []
     policy.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
-    mclr_loss(
-        Mclr(name="mclr", K=4), whole(family, policy), whole(family, reference), batch,
-        step_generator(5),
-    )  # fmt: skip
+    contrast = draw_partners(batch.labels, 4, step_generator(5))
+    mclr_loss(Mclr(name="mclr", K=4), whole(family, policy), batch, contrast, EVERY)
     assert rows == [5 * len(LABELS)]

@@ -10,14 +10,17 @@ from tiny import Trained
 from torch import Tensor
 
 from mclr.config import Edm2Model, FineTuning
-from mclr.data.load import Manifest, load_images
+from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.models.family import Family, load_network, make_family
+from mclr.objectives.base import Loss
 from mclr.plan import Plan
 from mclr.training.base import base_settings, base_trainee
-from mclr.training.finetune import finetune_trainee
+from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.gradient import accumulate
 from mclr.training.loop import StateFolder, Trainee, _step
+from mclr.training.share import WHOLE, Share
 
 OBJECTIVES = ("mclr", "ccdpo", "cca", "ddo")
 
@@ -39,12 +42,26 @@ def data(family: Family, trained: Trained, manifest: Manifest) -> tuple[Tensor, 
 
 
 def tuned(
-    plan: Plan, family: Family, trained: Trained, model: str, name: str, data: Any, seed: int = 0
+    plan: Plan,
+    family: Family,
+    trained: Trained,
+    model: str,
+    name: str,
+    data: Any,
+    seed: int = 0,
+    share: Share = WHOLE,
 ) -> tuple[Trainee, Any]:
     settings = FineTuning.model_validate(plan.finetune_spec(f"{model}-{name}-seed0")["run"])
     base = load_network(family, trained.base(model))
-    negatives = (data[0].flip(0), data[1].flip(0)) if name == "ddo" else None
-    return finetune_trainee(family, base, settings, seed, data, negatives), base
+    negatives = Samples(data[0].flip(0), data[1].flip(0), 10) if name == "ddo" else None
+    samples = Samples(*data, 10)
+    return finetune_trainee(family, base, settings, seed, samples, negatives, share), base
+
+
+def loss_of(who: Trainee, step: int) -> Loss:
+    """The loss of a step that is computed in one part."""
+    (loss,) = who.losses(step)
+    return loss
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -69,14 +86,14 @@ def test_loss_depends_on_seed_and_step_alone(
     name: str, model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
 ) -> None:
     who, _ = tuned(tiny_plan, family, trained, model, name, data)
-    first = who.loss(3)
+    first = loss_of(who, 3)
     torch.manual_seed(11)
-    who.loss(2)
-    assert who.loss(3).value.item() == first.value.item()
-    assert who.loss(3).terms == first.terms
+    loss_of(who, 2)
+    again = loss_of(who, 3)
+    assert again.value.item() == first.value.item() and again.terms == first.terms
     if name == "mclr":
         other, _ = tuned(tiny_plan, family, trained, model, name, data, seed=1)
-        assert other.loss(3).value.item() != first.value.item()
+        assert loss_of(other, 3).value.item() != first.value.item()
 
 
 def test_first_step_of_preference_losses_is_their_known_value(
@@ -85,7 +102,7 @@ def test_first_step_of_preference_losses_is_their_known_value(
     for name, value in (("ccdpo", 1.0), ("cca", 1.5), ("ddo", 3.0)):
         who, _ = tuned(tiny_plan, family, trained, model, name, data)
         expected = value * torch.log(torch.tensor(2.0)).item()
-        assert who.loss(0).value.item() == pytest.approx(expected, rel=1e-5)
+        assert loss_of(who, 0).value.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_ddo_without_negatives(
@@ -93,9 +110,104 @@ def test_ddo_without_negatives(
 ) -> None:
     settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-ddo-seed0")["run"])
     base = load_network(family, trained.base(model))
-    who = finetune_trainee(family, base, settings, 0, data, None)
+    who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
     with pytest.raises(UserError, match="DDO needs samples of the base model: give --negatives"):
-        who.loss(0)
+        loss_of(who, 0)
+
+
+# ------------------------------------------------------------------ parts of a minibatch
+
+
+def gradient(who: Trainee, step: int) -> tuple[Tensor, dict[str, float]]:
+    """All gradients of a step as one vector, and the summed terms."""
+    who.net.zero_grad(set_to_none=True)
+    terms = accumulate(who.losses(step))
+    found = [p.grad.flatten() for p in who.net.parameters() if p.grad is not None]
+    return torch.cat(found), terms
+
+
+def close(found: tuple[Tensor, Any], expected: tuple[Tensor, Any]) -> None:
+    """To what float32 allows of a small difference of large terms; exactly: test_objectives."""
+    assert expected[0].abs().max() > 0
+    assert (found[0] - expected[0]).abs().max() <= 5e-4 * expected[0].abs().max()
+    assert found[1] == pytest.approx(expected[1], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_micro_batches_give_the_gradient_of_the_minibatch(
+    name: str, micro_batch: int, model: str, family: Family, data: Any, trained: Trained,
+    tiny_plan: Plan,
+) -> None:  # fmt: skip
+    arguments = tiny_plan, family, trained, model, name, data
+    share = Share(micro_batch)
+    assert len(share.parts(8)) == -(-8 // micro_batch)
+    (whole, _), (parts, _) = tuned(*arguments), tuned(*arguments, share=share)
+    # Away from the base model, where log-ratios are not 0.
+    for who in (whole, parts):
+        with torch.no_grad():
+            for i, p in enumerate(who.net.parameters()):
+                p.add_(0.05 * torch.randn(p.shape, generator=step_generator(i)))
+    close(gradient(parts, 2), gradient(whole, 2))
+
+
+def test_micro_batches_of_a_base_model(
+    model: str, family: Family, data: Any, tiny_plan: Plan
+) -> None:
+    settings = tiny_plan.tier.models[model].base
+    whole, parts = (
+        base_trainee(family, settings, *data, 10, share) for share in (Share(), Share(5))
+    )
+    for who in (whole, parts):
+        with torch.no_grad():
+            for i, p in enumerate(who.net.parameters()):
+                p.add_(0.05 * torch.randn(p.shape, generator=step_generator(i)))
+    close(gradient(parts, 2), gradient(whole, 2))
+
+
+def test_one_graph_lives_at_a_time(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
+) -> None:
+    """Micro-batches are computed when they are asked for, each seeing (1 + K) of its rows."""
+    who, _ = tuned(tiny_plan, family, trained, model, "mclr", data, share=Share(2))
+    rows: list[int] = []
+    who.net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    parts = iter(who.losses(0))
+    next(parts)
+    assert rows == [5 * 2]
+    list(parts)
+    assert rows == [5 * 2] * 4
+
+
+def test_shares_cover_the_minibatch_once() -> None:
+    rows = [part for rank in range(3) for part in Share(2, rank, 3).parts(8)]
+    assert torch.equal(torch.cat(rows), torch.arange(8)) and max(map(len, rows)) == 2
+    with pytest.raises(UserError, match="batch 2: fewer samples than the 3 processes"):
+        Share(size=3).parts(2)
+
+
+def test_labels_dropped_by_cca(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With uncond_ratio 1 every label is the null label, and all rewards count as positive."""
+    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-cca-seed0")["run"])
+    base = load_network(family, trained.base(model))
+    seen: list[Tensor] = []
+
+    def log_likelihood(net: Any, x: Tensor, labels: Tensor, draw: Any) -> Tensor:
+        seen.append(labels)
+        return torch.zeros(len(labels), requires_grad=True)
+
+    monkeypatch.setattr(family, "log_likelihood", log_likelihood)
+    for ratio, loss in ((0.999999999, 2.0), (0.0, 1.5)):
+        objective = settings.objective.model_copy(update={"uncond_ratio": ratio})
+        run = settings.model_copy(update={"objective": objective})
+        who = finetune_trainee(family, base, run, 0, Samples(*data, 10))
+        expected = loss * torch.log(torch.tensor(2.0)).item()
+        assert loss_of(who, 0).value.item() == pytest.approx(expected, rel=1e-6)
+        assert all((labels == 10).all().item() == (ratio > 0) for labels in seen)
+        seen.clear()
 
 
 def test_base_settings_are_typed(tiny_plan: Plan) -> None:
@@ -120,7 +232,7 @@ def test_labels_are_dropped_to_the_null_label(
     if who is None:
         who = base_trainee(family, settings, torch.arange(40)[:, None], labels, 10)
     for step in range(50):
-        who.loss(step)
+        loss_of(who, step)
     rows = torch.cat([x.flatten().long() for x, _ in seen])
     found = torch.cat([labels for _, labels in seen])
     dropped = found == 10

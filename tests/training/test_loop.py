@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,17 @@ def trainee(
         for i, p in enumerate(net.parameters()):
             p.copy_(torch.randn(p.shape, generator=step_generator(i)))
 
-    def loss(step: int) -> Loss:
+    def losses(step: int) -> Iterator[Loss]:
         x = torch.randn(8, 3, generator=step_generator(step, 9))
         value = (net(x)[:, 0] - x.sum(1)).square().mean()
         factor = hook(step)
-        return Loss(value if factor is None else value * factor, {"twice": 2 * value.item()})
+        yield Loss(value if factor is None else value * factor, {"twice": 2 * value.item()})
 
     average = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.BatchNorm1d(4), nn.Linear(4, 1))
     average.load_state_dict(net.state_dict())
     optimizer = kind(net.parameters(), lr=1.0)  # type: ignore[call-arg]
     return Trainee(
-        net, optimizer, lambda step: 0.01 * (step + 1), loss, ema=average if ema else None,
+        net, optimizer, lambda step: 0.01 * (step + 1), losses, ema=average if ema else None,
         ema_std=0.1,
     )  # fmt: skip
 

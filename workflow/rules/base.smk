@@ -42,6 +42,8 @@ for model in TIER.models:
         priority: 100
         conda:
             "../../environment.yml"
+        resources:
+            micro_batch=0,
         params:
             spec=canonical(PLAN.base_spec(model)),
             data=subpath(input.manifest, parent=True),
@@ -52,3 +54,4 @@ for model in TIER.models:
         shell:
             "python -m mclr --log {log} base --spec {params.spec:q} --data {params.data}"
             " {params.tokenizer} --run {params.run} --state {params.state}"
+            " --micro-batch {resources.micro_batch}"

@@ -47,6 +47,8 @@ for run in PLAN.runs.values():
         priority: 50
         conda:
             "../../environment.yml"
+        resources:
+            micro_batch=0,
         params:
             spec=canonical(PLAN.finetune_spec(run.run_id)),
             data=subpath(input.manifest, parent=True),
@@ -58,4 +60,4 @@ for run in PLAN.runs.values():
         shell:
             "python -m mclr --log {log} finetune --spec {params.spec:q} --data {params.data}"
             " --base {input.base} {params.tokenizer} {params.negatives}"
-            " --run {params.run} --state {params.state}"
+            " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"

@@ -1,0 +1,36 @@
+"""Which samples of a minibatch a process takes, and how many at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mclr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of process ``rank`` of ``size``, in micro-batches of ``micro_batch`` samples.
+
+    A matter of the machine, not of the experiment: every share gives the gradient of the whole
+    minibatch. ``micro_batch`` 0 takes all of the process's samples in one pass.
+    """
+
+    micro_batch: int = 0
+    rank: int = 0
+    size: int = 1
+
+    def parts(self, n: int) -> list[Tensor]:
+        """Rows of the minibatch of n samples that this process takes, one tensor per pass."""
+        if n < self.size:
+            raise UserError(
+                f"batch {n}: fewer samples than the {self.size} processes; use fewer processes"
+            )
+        begin, end = (n * r // self.size for r in (self.rank, self.rank + 1))
+        return list(torch.arange(begin, end).split(self.micro_batch or end - begin))
+
+
+WHOLE = Share()
+"""All of the minibatch, in one pass."""
