@@ -31,6 +31,7 @@ from mclr.jobs.training import (
 )
 from mclr.plan import Plan
 from mclr.training import loop
+from mclr.training.share import WHOLE, Share
 
 MODELS = ("edm2", "var")
 
@@ -48,7 +49,7 @@ def negatives(tmp_path_factory: pytest.TempPathFactory, trained: Trained, tiny_p
 
 def tune(
     folder: Path, trained: Trained, plan: Plan, run_id: str, negatives: Path | None = None,
-    **edit: Any,
+    share: Share = WHOLE, **edit: Any,
 ) -> Path:  # fmt: skip
     spec, model = plan.finetune_spec(run_id), plan.runs[run_id].model
     spec["run"] |= edit
@@ -56,8 +57,29 @@ def tune(
     finetune(
         spec, Data(trained.prepared), trained.base(model), trained.tokenizer_of(model),
         negatives / f"{model}.safetensors" if negatives else None, run, folder / "state",
+        share,
     )  # fmt: skip
     return run
+
+
+# ------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_micro_batches_end_at_the_same_weights(
+    model: str, trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    """Two Adam steps, of which the first ignores the gradient's size: 2 lr bounds any change."""
+    ends = []
+    for name, share in (("whole", WHOLE), ("parts", Share(3))):
+        run = tune(tmp_path / name, trained, tiny_plan, f"{model}-ccdpo-seed0", share=share)
+        ends.append(load_tensors(run / "checkpoints" / "step-000002.safetensors")[0])
+    start, (whole, parts) = load_tensors(trained.base(model))[0], ends
+    names = [name for name in whole if name not in ("lvl_1L", "attn_bias_for_masking")]
+    moved = torch.cat([(whole[name] - start[name]).abs().flatten() for name in names])
+    apart = torch.cat([(whole[name] - parts[name]).abs().flatten() for name in names])
+    assert moved.max() > 1e-3
+    assert apart.median() < 1e-6
 
 
 # ------------------------------------------------------------------ what is published

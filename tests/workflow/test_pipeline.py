@@ -116,6 +116,18 @@ def test_another_guidance_scale_trains_nothing(copy_of_finished: Callable[[], Ch
     assert not [name for name in planned if name.startswith(("base", "finetune", "feature"))]
 
 
+def test_memory_is_bounded_without_touching_the_experiment(
+    copy_of_finished: Callable[[], Checkout],
+) -> None:
+    """``micro_batch`` reaches the job, and finished runs are not made again for it."""
+    checkout = copy_of_finished()
+    setting = "--set-resources", "finetune_edm2_mclr_seed0:micro_batch=3"
+    assert checkout.planned(*setting) == {}
+    forced = "--forcerun", "finetune_edm2_mclr_seed0", "--dry-run", "--printshellcmds"
+    assert "--micro-batch 3" in checkout.snakemake(*setting, *forced).stdout
+    assert "--micro-batch 0" in checkout.snakemake(*forced).stdout
+
+
 def test_a_comment_reruns_nothing_and_code_does(copy_of_finished: Callable[[], Checkout]) -> None:
     checkout = copy_of_finished()
     checkout.edit("mclr/objectives/cca.py", "# Eq. (159)", "# Equation (159)")
