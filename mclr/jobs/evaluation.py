@@ -28,8 +28,8 @@ def evaluate(
 
     evaluation = spec["evaluation"]
     hashes = {name: sha256(folder / "net.safetensors") for name, folder in feature_nets.items()}
-    reference_hash = load_manifest(manifest_file).hashes["reference"]
-    shared = protocol(evaluation, hashes, reference_hash)
+    manifest = load_manifest(manifest_file)
+    shared = protocol(evaluation, hashes, manifest.hashes["reference"])
     real = {
         name: read_features([folder / "reference.parquet"], name)
         for name, folder in feature_nets.items()
@@ -42,7 +42,8 @@ def evaluate(
         row["protocol"] = shared["id"]
         for name in feature_nets:
             generated = _complete(read_features(shards, name), evaluation["n_samples"], point)
-            row |= scores(name, generated, real[name], evaluation["neighbourhood"])
+            k, classes = evaluation["neighbourhood"], manifest.num_classes
+            row |= scores(name, generated, real[name], k, classes)
             if name == evaluation["isc_features"]:
                 mean, std = inception_score(generated.logits, evaluation["isc_splits"])
                 row |= {"is_mean": mean, "is_std": std}

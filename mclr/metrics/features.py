@@ -1,7 +1,7 @@
 """Feature nets applied to images, and features as Parquet.
 
 A feature file has one row per image: ``seed``, ``label``, and for each feature net ``f`` the
-columns ``f.features`` and ``f.logits`` (float32 lists).
+columns ``f.features`` and, if the net has any, ``f.logits`` (float32 lists).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def feature_batch(nets: Nets, images: Tensor, seeds: Sequence[int], labels: Tens
     for name, net in nets.items():
         features, logits = net(images)
         columns[f"{name}.features"] = _lists(features)
-        columns[f"{name}.logits"] = _lists(logits)
+        if logits.shape[1]:
+            columns[f"{name}.logits"] = _lists(logits)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -83,7 +84,7 @@ def write_features(path: Path, nets: Nets, images: Tensor, labels: Tensor) -> No
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N images by one net: features (N, d) and logits (N, classes), float64."""
+    """Features of N images by one net: features (N, d) and logits (N, classes or 0), float64."""
 
     features: Tensor
     logits: Tensor
@@ -102,9 +103,12 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
             f"{paths[0].parent}: a feature shard is missing or damaged ({error}); "
             "delete the folder and run `snakemake` again"
         ) from None
+    features, logits = _matrix(table[f"{net}.features"]), torch.empty(len(table), 0).double()
+    if f"{net}.logits" in table.column_names:
+        logits = _matrix(table[f"{net}.logits"])
     return Features(
-        _matrix(table[f"{net}.features"]),
-        _matrix(table[f"{net}.logits"]),
+        features,
+        logits,
         torch.from_numpy(table["label"].to_numpy().astype(np.int64)),
         torch.from_numpy(table["seed"].to_numpy().copy()),
     )

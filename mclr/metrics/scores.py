@@ -1,4 +1,4 @@
-"""FD, Inception Score, precision and recall of features, computed by torch-fidelity.
+"""FD, KID, Inception Score, precision and recall of features, computed by torch-fidelity.
 
 Features are passed in float64: in float32 torch-fidelity's means and distances lose digits.
 """
@@ -12,51 +12,148 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__ as torch_fidelity_version
 
 from mclr.config import canonical
+from mclr.errors import UserError
 from mclr.metrics.features import Features
+from mclr.metrics.statistics import Gaussian
+
+SEED = 2020
+"""Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""
+
+ALL_PAIRS = 20_000
+"""Up to so many images the distances of all pairs are held in memory (3 GB), else in blocks."""
 
 
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
-    """FD between Gaussians fitted to features (N, d) and (M, d); covariance with N − 1."""
-    statistics = [fid_features_to_statistics(features) for features in (generated, real)]
-    score: float = fid_statistics_to_metric(*statistics, verbose=False)[
-        "frechet_inception_distance"
-    ]
-    return score
+    """FD between Gaussians fitted to features (N, d) and (M, d); covariance with N − 1.
+
+    Raises:
+        UserError: other dimensions, fewer than 2 images, or a value that is not finite.
+    """
+    _require_comparable(generated, real, 2, "FD")
+    return _distance(*(fid_features_to_statistics(f.double()) for f in (generated, real)))
+
+
+def frechet_distance_of_moments(generated: Gaussian, real: Gaussian) -> float:
+    """FD between two Gaussians, for features that were never in memory together.
+
+    Raises:
+        UserError: the Gaussians have other dimensions.
+    """
+    if generated.mu.shape != real.mu.shape:
+        raise UserError(
+            f"FD: {len(generated.mu)} generated and {len(real.mu)} real feature dimensions; "
+            "take both from one feature net"
+        )
+    return _distance(*({"mu": g.mu.numpy(), "sigma": g.sigma.numpy()} for g in (generated, real)))
+
+
+def _distance(*statistics: dict[str, Any]) -> float:
+    found = fid_statistics_to_metric(*statistics, verbose=False)
+    return float(found["frechet_inception_distance"])
+
+
+def kernel_inception_distance(
+    generated: Tensor, real: Tensor, subsets: int, subset_size: int
+) -> tuple[float, float]:
+    """Mean and standard deviation over random subsets of the unbiased MMD² (Bińkowski 2018).
+
+    Kernel (xᵀy / d + 1)³; subsets drawn with the fixed seed 2020.
+
+    Args:
+        generated, real: features (N, d) and (M, d).
+        subset_size: images of either set in a subset; at most min(N, M).
+
+    Raises:
+        UserError: other dimensions, too few images, or a value that is not finite.
+    """
+    _require_comparable(generated, real, max(2, subset_size), "KID")
+    if subsets < 1 or subset_size < 2:
+        raise UserError(
+            f"KID: {subsets} subsets of {subset_size} images, expected at least 1 subset of 2"
+        )
+    found = kid_features_to_metric(
+        generated.double(), real.double(), kid_subsets=subsets, kid_subset_size=subset_size,
+        rng_seed=SEED, verbose=False,
+    )  # fmt: skip
+    return found["kernel_inception_distance_mean"], found["kernel_inception_distance_std"]
 
 
 def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int) -> tuple[float, float]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019) with k-th neighbour radii, ≤."""
+    """Improved precision and recall (Kynkäänniemi et al. 2019) with k-th neighbour radii, ≤.
+
+    Raises:
+        UserError: other dimensions, at most k images, or a value that is not finite.
+    """
+    _require_comparable(generated, real, neighbourhood + 1, "precision and recall")
     found = prc_features_to_metric(
         generated, real, prc_neighborhood=neighbourhood, prc_batch_size=10_000,
-        save_cpu_ram=len(real) > 20_000, verbose=False,
+        save_cpu_ram=max(len(generated), len(real)) > ALL_PAIRS, verbose=False,
     )  # fmt: skip
     return found["precision"], found["recall"]
 
 
 def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
-    """Mean and standard deviation over splits, after a shuffle with the fixed seed 2020."""
-    found = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=2020)
+    """Mean and standard deviation over splits, after a shuffle with the fixed seed 2020.
+
+    Raises:
+        UserError: the feature net has no logits, or there are fewer images than splits.
+    """
+    if logits.shape[1] == 0:
+        raise UserError(
+            "Inception Score: the feature net has no logits (DINOv2 is no classifier); "
+            "name a classifier or Inception in evaluation.isc_features"
+        )
+    if len(logits) < splits:
+        raise UserError(f"Inception Score: {len(logits)} images for {splits} splits; sample more")
+    found = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SEED)
     return found["inception_score_mean"], found["inception_score_std"]
 
 
-def scores(name: str, generated: Features, real: Features, neighbourhood: int) -> dict[str, float]:
-    """The columns of one feature net ``name`` in ``metrics.parquet``."""
+def _require_comparable(generated: Tensor, real: Tensor, least: int, metric: str) -> None:
+    if generated.shape[1] != real.shape[1]:
+        raise UserError(
+            f"{metric}: {generated.shape[1]} generated and {real.shape[1]} real feature "
+            "dimensions; take both from one feature net"
+        )
+    for name, features in (("generated", generated), ("real", real)):
+        if len(features) < least:
+            raise UserError(
+                f"{metric}: {len(features)} {name} images, expected at least {least}; sample more"
+            )
+        if not features.isfinite().all():
+            raise UserError(f"{metric}: features of {name} images are not finite; check the images")
+
+
+def scores(
+    name: str, generated: Features, real: Features, neighbourhood: int, classes: int
+) -> dict[str, float]:
+    """The columns of one feature net ``name`` in ``metrics.parquet``.
+
+    Accuracy is among them if the net's logits are the ``classes`` of the data: DINOv2 has none,
+    and Inception's 1,008 are not in the order of ImageNet's 1,000 labels.
+    """
     precision, recall = precision_recall(generated.features, real.features, neighbourhood)
-    right = (generated.logits.argmax(1) == generated.labels).double().mean().item()
-    return {
+    columns = {
         f"fd_{name}": frechet_distance(generated.features, real.features),
         f"precision_{name}": precision,
         f"recall_{name}": recall,
-        f"accuracy_{name}": right,
     }
+    if generated.logits.shape[1] == classes:
+        right = (generated.logits.argmax(1) == generated.labels).double().mean()
+        columns[f"accuracy_{name}"] = right.item()
+    return columns
 
 
 def protocol(
-    evaluation: dict[str, Any], nets: dict[str, str], reference_sha256: str
+    evaluation: dict[str, Any],
+    nets: dict[str, str],
+    reference_sha256: str,
+    resize: str | dict[str, str] = "none",
 ) -> dict[str, Any]:
     """Everything that must be equal for two numbers to be compared, and its short id.
 
@@ -64,11 +161,12 @@ def protocol(
         evaluation: n_samples, labels, neighbourhood, isc_splits.
         nets: sha256 of the weights of each feature net.
         reference_sha256: hash of the reference images.
+        resize: how images are resized before features are taken, for all nets or by name.
     """
     content = {
         **evaluation,
         "seeds": "block of n_samples consecutive seeds: seed * n_samples + i",
-        "resize": "none",
+        "resize": resize,
         "feature_nets": nets,
         "reference_sha256": reference_sha256,
         "torch_fidelity": torch_fidelity_version,

@@ -66,7 +66,7 @@ def test_rows(scene: Scene) -> None:
     point, row = scene.spec["points"][3], found["rows"][3]
     generated = read_features([scene.shard(point, s) for s in (0, 1)], "cnn")
     real = read_features([scene.trained.net / "reference.parquet"], "cnn")
-    expected = scores("cnn", generated, real, 3)
+    expected = scores("cnn", generated, real, 3, classes=10)
     mean, std = inception_score(generated.logits, 2)
     assert row == {
         "tier": "tiny", **point, "n_samples": 20, "protocol": found["protocol"]["id"],

@@ -1,42 +1,32 @@
-"""Metrics against recorded values of other libraries, closed forms and conventions."""
+"""Metrics in closed form, their errors, and the protocol that goes with them."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from mclr.errors import UserError
+from mclr.metrics import scores as metrics
 from mclr.metrics.features import Features
 from mclr.metrics.scores import (
     frechet_distance,
+    frechet_distance_of_moments,
     inception_score,
+    kernel_inception_distance,
     precision_recall,
     protocol,
     scores,
 )
-
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "metrics.npz")
-
-
-def features(name: str) -> Tensor:
-    return torch.from_numpy(GOLDEN[name].astype(np.float64))
+from mclr.metrics.statistics import gaussian
 
 
-def test_fd_is_edm2s() -> None:
-    """EDM2 averages in float64, as we do; float32 means would differ in the eighth digit."""
-    found = frechet_distance(features("gen"), features("real"))
-    assert found == pytest.approx(float(GOLDEN["fd:edm2"]), rel=1e-9)
-    assert found != pytest.approx(float(GOLDEN["fd:torch_fidelity"]), rel=1e-9)
-
-
-def test_fd_of_fewer_images_than_dimensions() -> None:
-    found = frechet_distance(features("gen")[:40], features("real")[:40])
-    assert found == pytest.approx(float(GOLDEN["fd_rankdeficient40:edm2"]), rel=1e-7)
+def points(n: int, d: int = 3) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
 
 
 def test_fd_in_closed_form() -> None:
@@ -49,20 +39,21 @@ def test_fd_in_closed_form() -> None:
     assert frechet_distance(points, points) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("k", [3, 5])
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_precision_and_recall_are_exact(k: int, offset: float) -> None:
-    """Counts in float64; a common offset, which breaks float32 distances, changes nothing."""
-    found = precision_recall(features("gen") + offset, features("real") + offset, k)
-    for value, name in zip(found, ("precision", "recall"), strict=True):
-        exact = float(GOLDEN[f"prc:exact64_le_k{k}_{name}"])
-        assert value == pytest.approx(exact, abs=1e-7)  # of a mean in float32
-
-
-def test_ties_count_as_inside() -> None:
-    precision, recall = precision_recall(features("gen_ties"), features("real_ties"), 3)
-    assert precision == pytest.approx(float(GOLDEN["prc_ties:exact64_le_k3_precision"]), abs=1e-7)
-    assert recall == pytest.approx(float(GOLDEN["prc_ties:exact64_le_k3_recall"]), abs=1e-7)
+def test_many_images_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many of either kind; the counts are the same."""
+    seen, library = [], metrics.prc_features_to_metric
+    monkeypatch.setattr(
+        metrics, "prc_features_to_metric",
+        lambda *features, save_cpu_ram, **options: seen.append(save_cpu_ram)
+        or library(*features, save_cpu_ram=save_cpu_ram, **options),
+    )  # fmt: skip
+    sets = [(points(n), points(m) + 0.5) for n, m in ((40, 30), (30, 40), (30, 31))]
+    found = []
+    for limit in (39, 100):
+        monkeypatch.setattr(metrics, "ALL_PAIRS", limit)
+        found.append([precision_recall(x, y, 3) for x, y in sets])
+    assert found[0] == found[1]
+    assert seen == [True, True, False] + 3 * [False]
 
 
 def test_collapsed_generator_has_high_precision_and_low_recall() -> None:
@@ -76,20 +67,92 @@ def test_collapsed_generator_has_high_precision_and_low_recall() -> None:
     assert precision < 0.3 and recall > 0.9
 
 
-@pytest.mark.parametrize("splits", [1, 10])
-def test_inception_score(splits: int) -> None:
-    for n in (500, 503):
-        found = inception_score(features(f"is_logits{n}"), splits)
-        name = f"is{n}_splits{splits}_shuffle1:torch_fidelity"
-        assert found[0] == pytest.approx(float(GOLDEN[f"{name}_mean"]), rel=1e-9)
-        assert found[1] == pytest.approx(float(GOLDEN[f"{name}_std"]), rel=1e-9, abs=1e-12)
-
-
 def test_inception_score_of_perfect_classes() -> None:
     """Sure of every image and even over C classes: IS = C. Never sure: IS = 1."""
     sure = 1e3 * torch.eye(4, dtype=torch.float64).repeat(50, 1)
     assert inception_score(sure, 1) == pytest.approx((4.0, 0.0))
     assert inception_score(torch.zeros(40, 4, dtype=torch.float64), 2) == pytest.approx((1.0, 0.0))
+
+
+def naive_kid(x: Tensor, y: Tensor) -> float:
+    """Unbiased MMD² of two sets of m vectors, pair by pair."""
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return float((a @ b / len(a) + 1) ** 3)
+
+    m = len(x)
+    pairs = [(i, j) for i in range(m) for j in range(m)]
+    within = sum(kernel(s[i], s[j]) for s in (x, y) for i, j in pairs if i != j) / (m * (m - 1))
+    return within - 2 * sum(kernel(x[i], y[j]) for i, j in pairs) / m**2
+
+
+def test_kid_pair_by_pair() -> None:
+    """A subset of all images leaves nothing to chance."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(6, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    mean, std = kernel_inception_distance(x, y + 1, 3, 6)
+    assert mean == pytest.approx(naive_kid(x, y + 1), rel=1e-12)
+    assert std == pytest.approx(0, abs=1e-12)
+
+
+def test_kid_is_repeatable() -> None:
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first = kernel_inception_distance(x[:15], x[15:], 4, 5)
+    torch.manual_seed(7)
+    assert kernel_inception_distance(x[:15], x[15:], 4, 5) == first and first[1] > 0
+
+
+@pytest.mark.parametrize("measure", [
+    lambda x, y: frechet_distance(x, y),
+    lambda x, y: kernel_inception_distance(x, y, 2, 2),
+    lambda x, y: precision_recall(x, y, 1),
+], ids=["fd", "kid", "prc"])  # fmt: skip
+def test_features_that_cannot_be_compared(measure: Callable[[Tensor, Tensor], Any]) -> None:
+    measure(points(4), points(5))
+    with pytest.raises(UserError, match="3 generated and 2 real feature dimensions"):
+        measure(points(4), points(5, 2))
+    with pytest.raises(UserError, match="1 generated images, expected at least 2"):
+        measure(points(1), points(5))
+    with pytest.raises(UserError, match="1 real images, expected at least 2"):
+        measure(points(4), points(1))
+    broken = points(5)
+    broken[2, 1] = math.nan
+    with pytest.raises(UserError, match="features of real images are not finite"):
+        measure(points(4), broken)
+
+
+def test_too_few_images_for_the_settings() -> None:
+    with pytest.raises(UserError, match="4 generated images, expected at least 5"):
+        precision_recall(points(4), points(9), 4)
+    with pytest.raises(UserError, match="KID: 6 real images, expected at least 7"):
+        kernel_inception_distance(points(9), points(6), 1, 7)
+    with pytest.raises(UserError, match="KID: 0 subsets of 3 images"):
+        kernel_inception_distance(points(9), points(6), 0, 3)
+    with pytest.raises(UserError, match="4 images for 5 splits"):
+        inception_score(points(4), 5)
+
+
+def test_no_inception_score_without_logits() -> None:
+    with pytest.raises(UserError, match=r"no logits .* evaluation\.isc_features"):
+        inception_score(torch.zeros(9, 0), 1)
+
+
+def test_fd_of_moments_of_two_nets() -> None:
+    two, three = (gaussian(torch.zeros(d), torch.eye(d), "test") for d in (2, 3))
+    with pytest.raises(UserError, match="2 generated and 3 real feature dimensions"):
+        frechet_distance_of_moments(two, three)
+
+
+@pytest.mark.parametrize("classes", [0, 6])
+def test_accuracy_needs_the_classes_of_the_data(classes: int) -> None:
+    """DINOv2 has no logits, Inception those of other classes."""
+    labels = torch.arange(5).repeat(2)
+    made = Features(points(10), torch.zeros(10, classes), labels, torch.arange(10))
+    assert scores("net", made, made, 3, classes=5).keys() == {
+        "fd_net",
+        "precision_net",
+        "recall_net",
+    }
 
 
 def test_columns() -> None:
@@ -100,7 +163,7 @@ def test_columns() -> None:
     seeds = torch.arange(50)
     labels[:10] = (labels[:10] + 1) % 5
     generated = Features(points, logits, labels, seeds)
-    found = scores("cnn", generated, Features(points + 1, logits, labels, seeds), 3)
+    found = scores("cnn", generated, Features(points + 1, logits, labels, seeds), 3, classes=5)
     assert found.keys() == {"fd_cnn", "precision_cnn", "recall_cnn", "accuracy_cnn"}
     assert found["fd_cnn"] == pytest.approx(3.0)
     assert found["accuracy_cnn"] == pytest.approx(0.8)
@@ -113,8 +176,13 @@ EVALUATION: dict[str, Any] = {
 
 
 def test_protocol_id_changes_with_each_ingredient(monkeypatch: pytest.MonkeyPatch) -> None:
-    def identity(nets: dict[str, str] | None = None, reference: str = "r", **edit: Any) -> str:
-        found: str = protocol(EVALUATION | edit, nets or {"cnn": "a"}, reference)["id"]
+    def identity(
+        nets: dict[str, str] | None = None,
+        reference: str = "r",
+        resize: str | dict[str, str] = "none",
+        **edit: Any,
+    ) -> str:
+        found: str = protocol(EVALUATION | edit, nets or {"cnn": "a"}, reference, resize)["id"]
         return found
 
     first = identity()
@@ -129,6 +197,8 @@ def test_protocol_id_changes_with_each_ingredient(monkeypatch: pytest.MonkeyPatc
         identity(nets={"net": "a"}),
         identity(nets={"cnn": "a", "more": "b"}),
         identity(reference="s"),
+        identity(resize={"cnn": "torch"}),
+        identity(resize={"cnn": "pil"}),
     ]
     monkeypatch.setattr("mclr.metrics.scores.torch_fidelity_version", "9")
     others.append(identity())
@@ -139,4 +209,5 @@ def test_protocol_tells_its_ingredients() -> None:
     found = protocol(EVALUATION, {"cnn": "a"}, "r")
     assert found.items() >= EVALUATION.items()
     assert found["feature_nets"] == {"cnn": "a"} and found["reference_sha256"] == "r"
+    assert found["resize"] == "none"
     assert found["torch_fidelity"] == "0.4.0" and found["dtype"] == "torch.float64"
