@@ -1,0 +1,1 @@
+"""Commands for people, grouped by subject; heavy imports happen inside the commands."""

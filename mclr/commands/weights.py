@@ -1,0 +1,69 @@
+"""Commands that convert weights between official files and ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+class _Sides(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas."""
+
+    name = "n,n,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"expected whole numbers with commas, got {value!r}", param, ctx)
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, required=True, help="File to write: X.safetensors, and X.json.")
+@click.option(
+    "--kind",
+    type=click.Choice(["edm2", "var", "vqvae", "statistics"]),
+    help="What SOURCE is; default: recognised from its content.",
+)
+@click.option("--sha256", help="Expected digest of SOURCE, compared before it is read.")
+@click.option(
+    "--patch-nums",
+    type=_Sides(),
+    help="Grid sides of a VAR tokenizer's scales; default: the ten of 256 pixels.",
+)
+def import_weights(
+    source: Path,
+    out: Path,
+    kind: Any,
+    sha256: str | None,
+    patch_nums: tuple[int, ...] | None,
+) -> None:
+    """Convert official weights to safetensors, executing no code of SOURCE.
+
+    SOURCE: a network pickle of EDM2 (.pkl), a VAR transformer or tokenizer (.pth), or reference
+    statistics of a data set (.pkl, .npz).
+    """
+    from mclr.checkpoints.importer import import_weights as run
+
+    header = run(source, out, kind, sha256, patch_nums)
+    unit = "values" if header.kind == "statistics" else "parameters"
+    click.echo(f"{header.kind}: {header.parameters:,} {unit}, {header.stored_dtype}, in {out}")
+    for key, value in header.assumed.items():
+        click.echo(f"not in the file, so assumed: {key} = {value}")
+
+
+@click.command()
+@click.argument("weights", type=PATH)
+@click.option("--out", type=PATH, required=True, help="File to write (.pkl for EDM2, else .pth).")
+@click.option("--like", type=PATH, help="EDM2: the official pickle to take all but weights from.")
+def export_weights(weights: Path, out: Path, like: Path | None) -> None:
+    """Write WEIGHTS (.safetensors) as the official tools read them."""
+    from mclr.checkpoints.export import export_weights as run
+
+    done = run(weights, out, like)
+    click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {out}")
