@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from mclr.commands.weights import export_weights, import_weights
 from mclr.errors import UserError
 from mclr.events import LOG, set_up_logging
 
@@ -92,7 +93,8 @@ def cli(context: click.Context, debug: bool, threads: int, log: Path | None) -> 
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, str(threads))
     context.obj = threads
-    set_up_logging(log)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    set_up_logging(log if first else None, progress=first)
 
 
 def _deterministic(threads: int) -> None:
@@ -168,10 +170,11 @@ def base(
 ) -> None:
     """Train a base model from scratch."""
     from mclr.jobs.training import Data, train_base
-    from mclr.training.share import Share
+    from mclr.training.processes import joined
 
     _deterministic(threads)
-    train_base(spec, Data(data), **paths, share=Share(micro_batch))  # type: ignore[arg-type]
+    with joined(micro_batch) as share:
+        train_base(spec, Data(data), **paths, share=share)  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -212,10 +215,11 @@ def finetune(
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.training import Data
     from mclr.jobs.training import finetune as run_job
-    from mclr.training.share import Share
+    from mclr.training.processes import joined
 
     _deterministic(threads)
-    run_job(spec, Data(data), **paths, share=Share(micro_batch))  # type: ignore[arg-type]
+    with joined(micro_batch) as share:
+        run_job(spec, Data(data), **paths, share=share)  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -397,6 +401,10 @@ def show(config: Path) -> None:
     click.echo(f"\nReport:  {folder / 'report.html'}\nMLflow:  {command}")
     for link in links:
         click.echo(f"         {link}")
+
+
+cli.add_command(import_weights)
+cli.add_command(export_weights)
 
 
 def main() -> None:

@@ -91,9 +91,12 @@ class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
 
-def set_up_logging(log_file: Path | None) -> None:
-    """Send progress and messages to the terminal and, if given, to a log file."""
-    LOG.setLevel(logging.INFO)
+def set_up_logging(log_file: Path | None, *, progress: bool = True) -> None:
+    """Send progress and messages to the terminal and, if given, to a log file.
+
+    Without ``progress`` only errors are sent.
+    """
+    LOG.setLevel(logging.INFO if progress else logging.ERROR)
     LOG.handlers.clear()
     LOG.propagate = False
     handlers: list[logging.Handler] = [_TerminalHandler(sys.stderr)]

@@ -24,6 +24,7 @@ from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss
 from mclr.provenance import code_digest, collect
+from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.loop import StateFolder, Trainee, train
@@ -200,7 +201,13 @@ def _publish(
     manifest: Manifest,
     started: float,
 ) -> None:
-    """Move a finished run from its private folder to where everyone reads it."""
+    """Move a finished run from its private folder to where everyone reads it.
+
+    Of several processes the first does so, and the others wait for it.
+    """
+    if not processes.is_first():
+        processes.wait_for_all()
+        return
     for step in checkpoints:
         tensors, metadata = load_tensors(private.checkpoint(step))
         target = run / "checkpoints" / private.checkpoint(step).name
@@ -216,3 +223,4 @@ def _publish(
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])
     private.clear()
+    processes.wait_for_all()

@@ -2,7 +2,8 @@
 
 State and checkpoints live in a private folder until training is complete, because Snakemake
 deletes the declared outputs of a job that failed. State is keyed by a digest of everything that
-decides the result; the state of another configuration, code or input is never resumed.
+decides the result; the state of another configuration, code or input is never resumed. Of several
+processes the first writes all files; every process reads the state, so it lies on a shared disk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mclr.errors import UserError
 from mclr.events import LOG, EventLog, Progress
 from mclr.files import load_tensors, save_tensors
 from mclr.objectives.base import Loss
+from mclr.training import processes
 from mclr.training.gradient import accumulate, sum_over_processes
 from mclr.training.schedules import update_ema
 
@@ -93,18 +95,20 @@ class StateFolder:
     def save(self, trainee: Trainee, step: int) -> None:
         save_tensors(self.state, trainee.state(), {"key": self.key, "step": str(step)})
 
+    def discard_others(self) -> None:
+        """Remove what a run of another key left here."""
+        if self.state.exists() and load_tensors(self.state)[1].get("key") == self.key:
+            return
+        if self.state.exists():
+            LOG.info("state of another configuration, code or input is not resumed: %s", self.state)
+        # Checkpoints of a run that never saved its state may be of another key.
+        self.clear()
+
     def resume(self, trainee: Trainee) -> int:
         """Restore the state of this key, if there is one; returns the steps already done."""
         if not self.state.exists():
-            # Checkpoints of a run that never saved its state may be of another key.
-            for checkpoint in self.folder.glob("step-*.safetensors"):
-                checkpoint.unlink()
             return 0
         tensors, metadata = load_tensors(self.state)
-        if metadata.get("key") != self.key:
-            LOG.info("state of another configuration, code or input is not resumed: %s", self.state)
-            self.clear()
-            return 0
         trainee.restore(tensors)
         return int(metadata["step"])
 
@@ -150,33 +154,74 @@ def train(
 ) -> None:
     """Train up to the last checkpoint; leaves one file per checkpoint in the state folder.
 
+    In a process group all processes call this together, each with its share of every minibatch.
+
     Raises:
         UserError: the loss or a gradient is not finite; the last checkpoint before is kept.
-        Interrupted: SIGINT or SIGTERM; the state is saved first.
+        Interrupted: SIGINT or SIGTERM, in any process; the state is saved first.
     """
-    steps, done = checkpoints[-1], state.resume(trainee)
-    events.rewind(done)
-    events.write("resume" if done else "start", step=done, steps=steps)
-    progress = Progress(name, steps, batch, done=done)
-    saved = time.monotonic()
+    writer = Writer(name, checkpoints, batch, state, events) if processes.is_first() else None
+    if writer:
+        state.discard_others()
+    processes.wait_for_all()
+    done = state.resume(trainee)
+    if writer:
+        writer.start(done)
     with _Signals() as signals:
-        for step in range(done, steps):
+        for step in range(done, checkpoints[-1]):
             terms = _step(trainee, step, seed, name, state)
-            if (step + 1) % log_every == 0 or step + 1 in checkpoints:
-                events.write("train", step=step + 1, nimg=(step + 1) * batch, **terms)
-            progress.update(step + 1, f"loss {terms['loss']:.4g}")
-            if step + 1 in checkpoints:
-                save_tensors(
-                    state.checkpoint(step + 1), trainee.result.state_dict(), {"step": str(step + 1)}
-                )
-                events.write("checkpoint", step=step + 1, nimg=(step + 1) * batch)
-            if signals.received or time.monotonic() - saved > STATE_SECONDS:
-                state.save(trainee, step + 1)
-                saved = time.monotonic()
-            if signals.received:
+            stop = int(processes.maximum(signals.received))
+            if writer:
+                writer.after(trainee, step + 1, terms, log_every, stopping=stop > 0)
+            if stop:
                 LOG.info("%s: stopped at step %d, state saved; run again to resume", name, step + 1)
-                raise Interrupted(128 + signals.received)
-        state.save(trainee, steps)
+                raise Interrupted(128 + stop)
+    processes.wait_for_all()
+
+
+class Writer:
+    """Events, progress, checkpoints and state of one run, written by its first process."""
+
+    def __init__(
+        self,
+        name: str,
+        checkpoints: tuple[int, ...],
+        batch: int,
+        state: StateFolder,
+        events: EventLog,
+    ) -> None:
+        self.name, self.checkpoints, self.batch = name, checkpoints, batch
+        self.state, self.events = state, events
+
+    def start(self, done: int) -> None:
+        steps = self.checkpoints[-1]
+        self.events.rewind(done)
+        self.events.write("resume" if done else "start", step=done, steps=steps)
+        self.progress = Progress(self.name, steps, self.batch, done=done)
+        self.saved = time.monotonic()
+
+    def after(
+        self,
+        trainee: Trainee,
+        step: int,
+        terms: dict[str, float],
+        log_every: int,
+        *,
+        stopping: bool,
+    ) -> None:
+        """Write what is due after ``step`` steps."""
+        nimg = step * self.batch
+        if step % log_every == 0 or step in self.checkpoints:
+            self.events.write("train", step=step, nimg=nimg, **terms)
+        self.progress.update(step, f"loss {terms['loss']:.4g}")
+        if step in self.checkpoints:
+            weights = trainee.result.state_dict()
+            save_tensors(self.state.checkpoint(step), weights, {"step": str(step)})
+            self.events.write("checkpoint", step=step, nimg=nimg)
+        due = time.monotonic() - self.saved > STATE_SECONDS
+        if stopping or due or step == self.checkpoints[-1]:
+            self.state.save(trainee, step)
+            self.saved = time.monotonic()
 
 
 def _step(
@@ -184,7 +229,7 @@ def _step(
 ) -> dict[str, float]:
     """One optimiser step; returns the terms to record."""
     # For dropout, which draws from torch's own generator.
-    torch.manual_seed(step_generator(seed, step, 7).initial_seed())
+    torch.manual_seed(step_generator(seed, step, 7, *processes.own_key()).initial_seed())
     lr = trainee.learning_rate(step)
     for group in trainee.optimizer.param_groups:
         group["lr"] = lr
