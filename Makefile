@@ -45,7 +45,7 @@ $(ENV): requirements.lock pyproject.toml
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra remotes --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/python workflow/make_environment.py
 	rm -r .venv-lock
