@@ -69,17 +69,38 @@ def guided_logits(conditional: Tensor, unconditional: Tensor, cfg: float, ramp: 
     return (1 + t) * conditional - t * unconditional
 
 
+# VAR's "more_smooth": softmax(((1 + r) logits − ln E) / τ) with τ = max(0.27 (1 − 0.95 r), 0.005)
+def smooth_weights(logits: Tensor, uniforms: Tensor, ramp: float) -> Tensor:
+    """Shares of the codes at each position, nearly one-hot: three (N, l, V), ramp = si / (S - 1).
+
+    A Gumbel-softmax: its largest share is a draw from softmax((1 + ramp) logits).
+    """
+    exponentials = -torch.log1p(-uniforms.double())
+    temperature = max(0.27 * (1 - 0.95 * ramp), 0.005)
+    scores = (1 + ramp) * logits - exponentials.log().to(logits)
+    return (scores / temperature).softmax(dim=-1)
+
+
 def _check(
-    var: Var, labels: Tensor, uniforms: Tensor, cfg: float, top_k: int, top_p: float
+    var: Var, vqvae: Vqvae, labels: Tensor, uniforms: Tensor, shape: tuple[int, ...]
 ) -> None:
-    length, vocab = var.config.length, var.config.vocab_size
-    if labels.ndim != 1 or uniforms.shape != (len(labels), length):
+    if vqvae.config.patch_nums != var.config.patch_nums:
+        raise UserError(
+            f"tokenizer has patch_nums {vqvae.config.patch_nums}, VAR has {var.config.patch_nums}: "
+            "they must be equal"
+        )
+    if labels.ndim != 1 or uniforms.shape != (len(labels), *shape):
+        wanted = ", ".join(["N", *map(str, shape)])
         raise UserError(
             f"VAR sampler got labels {tuple(labels.shape)} and uniforms {tuple(uniforms.shape)}: "
-            f"expected (N,) and (N, {length}); draw them with seeded_uniforms(seeds, {length})"
+            f"expected (N,) and ({wanted}); draw them with seeded_uniforms(seeds, "
+            f"{math.prod(shape)})"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= var.null_label:
         raise UserError(f"labels must be 0 to {var.null_label} ({var.null_label} = no class)")
+
+
+def _check_settings(vocab: int, cfg: float, top_k: int, top_p: float) -> None:
     if cfg < 0 or not 0 <= top_k <= vocab or not 0 <= top_p <= 1:
         raise UserError(
             f"cfg={cfg}, top_k={top_k}, top_p={top_p}: expected cfg >= 0, top_k from 0 (off) to "
@@ -87,12 +108,35 @@ def _check(
         )
 
 
-def _check_models(var: Var, vqvae: Vqvae) -> None:
-    if vqvae.config.patch_nums != var.config.patch_nums:
-        raise UserError(
-            f"tokenizer has patch_nums {vqvae.config.patch_nums}, VAR has {var.config.patch_nums}: "
-            "they must be equal"
-        )
+def _generate(
+    var: Var,
+    vqvae: Vqvae,
+    labels: Tensor,
+    cfg: float,
+    top_k: int,
+    top_p: float,
+    codes: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """Quantised latent (N, C, P, P), scale by scale.
+
+    codes(si, logits) makes of the guided, filtered logits (N, l, V) of scale si the map
+    (N, C, p, p) of what was chosen.
+    """
+    _check_settings(var.config.vocab_size, cfg, top_k, top_p)
+    n, guided, last = len(labels), cfg > 0, len(var.spans) - 1
+    rows = torch.cat([labels, torch.full_like(labels, var.null_label)]) if guided else labels
+    side, channels = vqvae.config.patch_nums[-1], vqvae.config.z_channels
+    fhat = torch.zeros(n, channels, side, side, device=labels.device)
+    inputs: Tensor | None = None
+    caches = var.new_caches()
+    for si in range(last + 1):
+        logits = var.scale_logits(si, rows, inputs, caches)
+        if guided:
+            logits = guided_logits(logits[:n], logits[n:], cfg, si / last)
+        h = codes(si, filter_logits(logits, top_k, top_p))
+        fhat, following = vqvae.next_input(si, fhat, h)
+        inputs = following.flatten(2).transpose(1, 2).repeat(2 if guided else 1, 1, 1)
+    return fhat
 
 
 @torch.no_grad()
@@ -115,22 +159,44 @@ def var_sample(
     and evaluates N rows per scale, otherwise 2N. choose: replaces inverse_cdf.
     Raises UserError for shapes or settings that do not fit the model.
     """
-    _check_models(var, vqvae)
-    _check(var, labels, uniforms, cfg, top_k, top_p)
+    _check(var, vqvae, labels, uniforms, (var.config.length,))
     choose = inverse_cdf if choose is None else choose
-    n, guided, last = len(labels), cfg > 0, len(var.spans) - 1
-    rows = torch.cat([labels, torch.full_like(labels, var.null_label)]) if guided else labels
     uniforms = uniforms.to(labels.device)
-    side, channels = vqvae.config.patch_nums[-1], vqvae.config.z_channels
-    fhat = torch.zeros(n, channels, side, side, device=labels.device)
-    inputs: Tensor | None = None
-    caches, grids = var.new_caches(), []
-    for si, (begin, end) in enumerate(var.spans):
-        logits = var.scale_logits(si, rows, inputs, caches)
-        if guided:
-            logits = guided_logits(logits[:n], logits[n:], cfg, si / last)
-        probabilities = filter_logits(logits, top_k, top_p).softmax(dim=-1)
-        grids.append(choose(probabilities, uniforms[:, begin:end]))
-        fhat, following = vqvae.next_input(si, fhat, vqvae.quantize.embed(si, grids[-1]))
-        inputs = following.flatten(2).transpose(1, 2).repeat(2 if guided else 1, 1, 1)
+    grids: list[Tensor] = []
+
+    def codes(si: int, logits: Tensor) -> Tensor:
+        grids.append(choose(logits.softmax(dim=-1), uniforms[:, slice(*var.spans[si])]))
+        return vqvae.quantize.embed(si, grids[-1])
+
+    _generate(var, vqvae, labels, cfg, top_k, top_p, codes)
     return torch.cat(grids, dim=1)
+
+
+@torch.no_grad()
+def var_sample_smooth(
+    var: Var,
+    vqvae: Vqvae,
+    labels: Tensor,
+    uniforms: Tensor,
+    *,
+    cfg: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 0.0,
+) -> Tensor:
+    """Latent (N, C, P, P) of one image per label; Vqvae.decode turns it into images in [-1, 1].
+
+    The released sampler's "more_smooth": pictures nicer to look at, not samples of the model, so
+    not for metrics. Every position has a mixture of codes, see smooth_weights, instead of one.
+    uniforms (N, L, V): seeded_uniforms(seeds, L * V) in that shape. Other arguments and errors as
+    for var_sample.
+    """
+    _check(var, vqvae, labels, uniforms, (var.config.length, var.config.vocab_size))
+    uniforms, last = uniforms.to(labels.device), len(var.spans) - 1
+
+    def codes(si: int, logits: Tensor) -> Tensor:
+        shares = smooth_weights(logits, uniforms[:, slice(*var.spans[si])], si / last)
+        p = vqvae.config.patch_nums[si]
+        mixed: Tensor = shares @ vqvae.quantize.embedding.weight
+        return mixed.transpose(1, 2).reshape(len(mixed), -1, p, p)
+
+    return _generate(var, vqvae, labels, cfg, top_k, top_p, codes)

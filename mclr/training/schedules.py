@@ -27,7 +27,7 @@ def linear_learning_rate(step: int, *, lr: float, warmup_steps: int, steps: int)
     return lr * (steps - step) / max(steps - warmup_steps, 1)
 
 
-# Karras et al. (arXiv 2312.02696), Eq. 126: σ_rel² = (γ + 1) / ((γ + 2)² (γ + 3)).
+# Karras et al. (arXiv 2312.02696), Eq. 126: the cubic whose root has σ_rel of Eq. 123.
 @cache
 def ema_exponent(std: float) -> float:
     """γ of the power-function average whose profile has relative standard deviation ``std``."""
@@ -35,7 +35,7 @@ def ema_exponent(std: float) -> float:
     return float(np.roots([1, 7, 16 - t, 12 - t]).real.max())
 
 
-# Karras et al. (arXiv 2312.02696), Eq. 121–122: β_t = (1 − 1/t)^(γ+1).
+# Karras et al. (arXiv 2312.02696), Eq. 127: β_t = (1 − 1/t)^(γ+1).
 @torch.no_grad()
 def update_ema(ema: nn.Module, net: nn.Module, step: int, std: float) -> None:
     """Average after optimiser step ``step`` (from 1); buffers are copied."""

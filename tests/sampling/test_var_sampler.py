@@ -23,7 +23,9 @@ from mclr.sampling.var import (
     guided_logits,
     inverse_cdf,
     seeded_uniforms,
+    smooth_weights,
     var_sample,
+    var_sample_smooth,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -228,14 +230,130 @@ def test_bad_arguments_say_what_is_expected(models: tuple[Var, Vqvae]) -> None:
         var_sample(var, other, labels, uniforms)
 
 
+def test_smooth_weights_are_a_gumbel_softmax() -> None:
+    """Their largest share is a draw from the sharpened softmax; the shares sharpen with scale."""
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(4000, 5, 4)
+    uniforms = seeded_uniforms(range(4000), 20).view(4000, 5, 4)
+    for ramp in (0.0, 1.0):
+        weights = smooth_weights(logits, uniforms, ramp)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(4000, 5))
+        frequency = weights.argmax(-1).flatten().bincount(minlength=4) / 20_000
+        expected = ((1 + ramp) * logits[0, 0]).softmax(-1)
+        assert (frequency - expected).abs().max() < 0.015
+    coarse, fine = (smooth_weights(logits, uniforms, ramp).amax(-1).mean() for ramp in (0.0, 1.0))
+    assert 0.8 < coarse < fine and fine > 0.99
+    removed = logits.masked_fill(torch.tensor([True, False, False, False]), -math.inf)
+    assert not smooth_weights(removed, uniforms, 0.5)[..., 0].any()
+
+
+def test_smooth_image_depends_on_its_seed_only(models: tuple[Var, Vqvae]) -> None:
+    var, vae = models
+    labels = torch.tensor([0, 4, 5])
+    uniforms = seeded_uniforms([11, 12, 13], 30 * 32).view(3, 30, 32)
+    batch = var_sample_smooth(var, vae, labels, uniforms, cfg=1.5, top_k=9)
+    assert batch.shape == (3, 8, 4, 4)
+    alone = var_sample_smooth(var, vae, labels[1:2], uniforms[1:2], cfg=1.5, top_k=9)
+    # The last temperature, 0.0135, makes rounding 75 times larger.
+    torch.testing.assert_close(alone[0], batch[1], atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match=r"\(N,\) and \(N, 30, 32\).*seeds, 960"):
+        var_sample_smooth(var, vae, labels, uniforms[..., :31])
+    with pytest.raises(UserError, match="top_k from 0"):
+        var_sample_smooth(var, vae, labels, uniforms, top_k=33)
+
+
 # --- recorded runs -----------------------------------------------------------------------------
 
 
 def test_recorded_filters() -> None:
     data = golden("var_autoregressive")
     for k, p in [(0, 0.0), (3, 0.0), (0, 0.9), (0, 0.5), (5, 0.8), (1, 0.0), (12, 0.99)]:
-        kept = filter_logits(data["filter_logits"], k, p).isfinite()
-        assert torch.equal(kept, data[f"filter_k{k}_p{p}_kept"]), (k, p)
+        filtered = filter_logits(data["filter_logits"], k, p)
+        assert torch.equal(filtered.isfinite(), data[f"filter_k{k}_p{p}_kept"]), (k, p)
+        draws = torch.Generator().manual_seed(data["meta"]["filter_seed"])
+        drawn = multinomial(draws)(filtered.softmax(-1), torch.empty(2, 4))
+        assert torch.equal(drawn[..., None], data[f"filter_k{k}_p{p}_sample"]), (k, p)
+
+
+def test_recorded_gumbel_softmax() -> None:
+    """Recorded at logits and temperature 0.3: of ours at ramp r with logits / (1 + r)."""
+    data = golden("var_autoregressive")
+    uniforms = -torch.expm1(-data["gumbel_exponential_draws"].double())
+    # 0.3 is warmer than any scale's temperature, so one outside of [0, 1] is asked for.
+    ramp = (1 - 0.3 / 0.27) / 0.95
+    weights = smooth_weights(data["filter_logits"] / (1 + ramp), uniforms, ramp)
+    torch.testing.assert_close(weights, data["gumbel_out"], atol=1e-5, rtol=0)
+
+
+def test_recorded_smooth_run(models: tuple[Var, Vqvae], monkeypatch: pytest.MonkeyPatch) -> None:
+    var, vae = models
+    data = golden("var_autoregressive")
+    (setting,) = [s for s in data["meta"]["rng"] if s["tag"] == "smooth"]
+    draws = torch.Generator().manual_seed(setting["g_seed"])
+    exponentials = []
+    for begin, end in var.spans:  # the released sampler draws tokens first, and ignores them
+        torch.multinomial(torch.ones(3 * (end - begin), 32), 1, generator=draws)
+        exponentials.append(torch.empty(3, end - begin, 32).exponential_(generator=draws))
+    uniforms = -torch.expm1(-torch.cat(exponentials, dim=1).double())
+    seen: list[Tensor] = []
+    original = var.scale_logits
+
+    def recording(*args: Any) -> Tensor:
+        seen.append(original(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(var, "scale_logits", recording)
+    keys = ("cfg", "top_k", "top_p")
+    fhat = var_sample_smooth(
+        var, vae, data["labels"], uniforms, **{key: setting[key] for key in keys}
+    )
+    torch.testing.assert_close(torch.cat(seen, 1), data["smooth_logits_2B"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(fhat, data["smooth_fhat"], atol=1e-4, rtol=0)
+    with torch.no_grad():
+        images = (vae.decode(fhat).clamp(-1, 1) + 1) / 2
+    torch.testing.assert_close(images, data["smooth_img"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("case", "label"), [("intlabel2", 2), ("intlabelneg", 5)])
+def test_recorded_single_labels(models: tuple[Var, Vqvae], case: str, label: int) -> None:
+    """One class for the whole batch; a negative one means none. Recorded with cfg 1.5, top-k 1."""
+    var, vae = models
+    data = golden("var_autoregressive")
+    expected = data[f"{case}_tokens"]
+    uniforms = torch.full(expected.shape, 0.5)
+    labels = torch.full((len(expected),), label)
+    tokens = var_sample(var, vae, labels, uniforms, cfg=1.5, top_k=1)
+    assert torch.equal(tokens, expected)
+    images = (vae.decode_tokens(tokens) + 1) / 2
+    torch.testing.assert_close(images, data[f"{case}_img"], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_recorded_evaluation(models: tuple[Var, Vqvae]) -> None:
+    """The released trainer's validation: cross-entropy and accuracy, all tokens and last scale."""
+    var, vae = models
+    data = golden("var_forward")
+    tokens = data["tokens"]
+    logits = var(data["labels"], vae.tokens_to_input(tokens))
+    surprise = -logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    hits = (logits.argmax(-1) == tokens).double() * 100
+    found = [surprise.mean(), surprise[:, -16:].mean(), hits.mean(), hits[:, -16:].mean()]
+    torch.testing.assert_close(torch.stack(found).double(), data["eval_ep"], atol=1e-5, rtol=0)
+    following = vae.tokens_to_input(data["tokens2"])
+    torch.testing.assert_close(following, data["var_input2"], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_recorded_ways_from_tokens_to_images(models: tuple[Var, Vqvae]) -> None:
+    """Latents and images of every scale, by each of the released tokenizer's helpers."""
+    _, vae = models
+    data = golden("var_vae_small")
+    fhats = vae.quantize.fhats(data["tokens"])
+    torch.testing.assert_close(torch.stack(fhats), data["embed_to_fhat_all"], atol=1e-4, rtol=0)
+    images = torch.stack([vae.decode(fhat).clamp(-1, 1) for fhat in fhats])
+    for name in ("recon_all", "idx_to_img_all"):
+        torch.testing.assert_close(images, data[name], atol=1e-4, rtol=0)
+    for name in ("idx_to_img_last", "fhat_to_img"):
+        torch.testing.assert_close(images[-1], data[name], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["greedy_cfg0", "greedy_cfg1.5", "greedy_cfg4"])

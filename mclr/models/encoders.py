@@ -1,0 +1,152 @@
+"""Images to what a diffusion model works on, and back: plain pixels, or Stable Diffusion latents.
+
+An encoder has a slow half, ``encode_pixels``, whose raw result is stored with the data set, and a
+fast half, ``encode_latents``, applied whenever an image is used. Constants are those of EDM2
+(Karras et al. 2024, arXiv 2312.02696, appendix B.1); its latents differ from other users of the
+same autoencoder in having no factor 0.18215 and pixels in [0, 1].
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from mclr.errors import UserError
+
+VAE_NAME = "stabilityai/sd-vae-ft-mse"
+VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+VAE_REDUCTION = 8  # pixels per latent along one side
+RAW_MEAN = (5.81, 3.25, 0.12, -2.15)  # of the latents of ImageNet, per channel
+RAW_STD = (4.17, 4.62, 3.71, 3.28)
+FINAL_MEAN, FINAL_STD = 0.0, 0.5  # what the denoiser expects: its sigma_data
+
+
+class Encoder(Protocol):
+    """What both encoders offer; N images of height H and width W."""
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to the raw form that is stored: a pure function of the image."""
+
+    def encode_latents(
+        self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        """Raw form to the model's x (N, …), float32, with zero mean and known deviation."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The model's x to uint8 (N, C, H, W)."""
+
+
+class RgbEncoder:
+    """Pixels themselves, as in EDM2's ImageNet-64: x in [−1, 1], any number of channels."""
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """The pixels unchanged; UserError unless uint8 (N, C, H, W)."""
+        _check_pixels(pixels)
+        return pixels
+
+    def encode_latents(
+        self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        """x = raw / 127.5 − 1; nothing is drawn."""
+        return raw.float() / 127.5 - 1
+
+    def decode(self, x: Tensor) -> Tensor:
+        """127.5 x + 128, clipped, fractions cut off."""
+        return (x.float() * 127.5 + 128).clip(0, 255).to(torch.uint8)
+
+
+class StabilityVaeEncoder:
+    """Latents (N, 4, H/8, W/8) of Stable Diffusion's autoencoder, as in EDM2's ImageNet-512.
+
+    folder: a local copy of ``stabilityai/sd-vae-ft-mse`` in diffusers' layout; it is read when an
+    image is first encoded or decoded, so stored latents need no autoencoder. batch: images that
+    go through the autoencoder at once.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu", batch: int = 8) -> None:
+        self.folder, self.device, self.batch = folder, torch.device(device), batch
+        mean, std = (torch.tensor(values).view(4, 1, 1) for values in (RAW_MEAN, RAW_STD))
+        self.scale = FINAL_STD / std
+        self.bias = FINAL_MEAN - mean * self.scale
+
+    @cached_property
+    def vae(self) -> Any:
+        """diffusers' ``AutoencoderKL``; UserError if its files are missing or do not fit."""
+        missing = [name for name in VAE_FILES if not (self.folder / name).is_file()]
+        if missing:
+            raise UserError(
+                f"{self.folder}: no {' and no '.join(missing)} of the autoencoder {VAE_NAME}; "
+                f"download {', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} into it"
+            )
+        from diffusers import AutoencoderKL
+
+        try:
+            vae = AutoencoderKL.from_pretrained(  # type: ignore[no-untyped-call]
+                self.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,  # needs another package
+            )
+        except Exception as error:
+            raise UserError(
+                f"{self.folder}: not a readable autoencoder ({error}); download "
+                f"{', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} again"
+            ) from None
+        return vae.to(self.device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) to mean and deviation of each latent, (N, 8, H/8, W/8) float32.
+
+        Raises UserError for another type or shape, or sides that are not multiples of 8.
+        """
+        _check_pixels(pixels)
+        if pixels.shape[1] != 3 or any(side % VAE_REDUCTION for side in pixels.shape[2:]):
+            raise UserError(
+                f"images of shape {tuple(pixels.shape[1:])}: the autoencoder expects (3, H, W) "
+                f"with sides that are multiples of {VAE_REDUCTION}; crop or resize them"
+            )
+        raws = []
+        for part in pixels.split(self.batch):
+            distribution = self.vae.encode(part.to(self.device).float() / 255).latent_dist
+            raws.append(torch.cat([distribution.mean, distribution.std], dim=1))
+        return torch.cat(raws)
+
+    # x = (mean + ε std) · 0.5 / raw_std − raw_mean · 0.5 / raw_std
+    def encode_latents(
+        self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
+    ) -> Tensor:
+        """A sample (N, 4, h, w) of raw latents (N, 8, h, w); a new one for every draw of noise.
+
+        noise: unit Gaussian (N, 4, h, w); without it, it is drawn from ``generator`` on the
+        generator's device. Raises ValueError without both.
+        """
+        mean, std = raw.float().chunk(2, dim=1)
+        if noise is None:
+            if generator is None:
+                raise ValueError("a sample of latents needs a generator or its noise")
+            noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+        z = mean + noise.to(mean) * std
+        return z * self.scale.to(z) + self.bias.to(z)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor) -> Tensor:
+        """Latents (N, 4, h, w) to images uint8 (N, 3, 8h, 8w): clamped, fractions cut off."""
+        images = []
+        for part in x.split(self.batch):
+            z = (part.float() - self.bias.to(part.device)) / self.scale.to(part.device)
+            pixels = self.vae.decode(z.to(self.device)).sample
+            images.append((pixels.clamp(0, 1) * 255).to(torch.uint8))
+        return torch.cat(images)
+
+
+def _check_pixels(pixels: Tensor) -> None:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        raise UserError(
+            f"images of type {pixels.dtype} and shape {tuple(pixels.shape)}: expected uint8 "
+            "(N, C, H, W) with values 0 to 255"
+        )
