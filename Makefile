@@ -29,7 +29,7 @@ check: env
 	snakemake --lint
 
 publish: env
-	snakemake --cores $(CORES) all
+	snakemake --cores $(CORES) all theory
 	python workflow/publish.py
 
 env: $(ENV)

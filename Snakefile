@@ -18,13 +18,14 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
+include: "workflow/rules/theory.smk"
 
 
 localrules:
     all,
 
 
-# Other targets: table1, figures, report, track, and any file.
+# Other targets: table1, figures, report, track, theory, and any file.
 rule all:
     default_target: True
     input:

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from mclr.commands.weights import export_weights, import_weights
+from mclr.commands.theory import theory, theory_page
+from mclr.commands.weights import export_weights, import_weights, reconstruct_ema
 from mclr.errors import UserError
 from mclr.events import LOG, set_up_logging
 
@@ -405,6 +406,9 @@ def show(config: Path) -> None:
 
 cli.add_command(import_weights)
 cli.add_command(export_weights)
+cli.add_command(reconstruct_ema)
+cli.add_command(theory)
+cli.add_command(theory_page)
 
 
 def main() -> None:

@@ -67,3 +67,21 @@ def export_weights(weights: Path, out: Path, like: Path | None) -> None:
 
     done = run(weights, out, like)
     click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {out}")
+
+
+@click.command()
+@click.argument("snapshots", type=PATH, nargs=-1, required=True)
+@click.option("--std", type=float, required=True, help="Averaging length σ_rel, such as 0.085.")
+@click.option("--time", type=float, help="kimg of the result; default: the last snapshot's.")
+@click.option("--out", type=PATH, required=True, help="File to write: X.safetensors, and X.json.")
+def reconstruct_ema(snapshots: tuple[Path, ...], std: float, time: float | None, out: Path) -> None:
+    """Average EDM2's SNAPSHOTS to another length, after training (post-hoc EMA).
+
+    SNAPSHOTS: imported networks whose names end with -<kimg>-<std>.safetensors, as EDM2 names
+    them, of every time and length that was stored.
+    """
+    from mclr.checkpoints.average import reconstruct_checkpoint
+
+    header = reconstruct_checkpoint(snapshots, out, std, time)
+    used = len(header.training["ema_from"])
+    click.echo(f"{header.kind}: std {std:g} from {used} snapshots, {header.stored_dtype}, in {out}")

@@ -1,0 +1,46 @@
+# The paper's theory, checked by computation. It has no tier: nothing but code goes in.
+
+from mclr.theory.lab import TOPICS, module_of
+
+THEORY = "results/theory"
+THEORY_LOGS = "results/logs/theory"
+
+
+rule theory_topic:
+    output:
+        statements=f"{THEORY}/{{topic}}.json",
+        figures=directory(f"{THEORY}/{{topic}}"),
+    log:
+        f"{THEORY_LOGS}/{{topic}}.log",
+    benchmark:
+        f"{THEORY_LOGS}/{{topic}}.tsv"
+    wildcard_constraints:
+        topic="|".join(TOPICS),
+    conda:
+        "../../environment.yml"
+    params:
+        folder=subpath(output.statements, parent=True),
+        code=lambda wildcards: code_digest(
+            "mclr.theory.lab", module_of(wildcards.topic)
+        ),
+    shell:
+        "python -m mclr --log {log} theory {wildcards.topic} --output {params.folder}"
+
+
+rule theory:
+    input:
+        statements=expand(f"{THEORY}/{{topic}}.json", topic=TOPICS),
+        figures=expand(f"{THEORY}/{{topic}}", topic=TOPICS),
+        template="mclr/theory/page.html.j2",
+    output:
+        data=f"{THEORY}/theory.json",
+        page=f"{THEORY}/theory.html",
+    log:
+        f"{THEORY_LOGS}/theory.log",
+    conda:
+        "../../environment.yml"
+    params:
+        folder=subpath(output.data, parent=True),
+        code=code_digest("mclr.theory.lab", *map(module_of, TOPICS)),
+    shell:
+        "python -m mclr --log {log} theory-page --results {params.folder}"
