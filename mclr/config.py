@@ -74,6 +74,10 @@ def _distinct(values: list[float]) -> list[float]:
 Scales = Annotated[list[Positive], AfterValidator(_distinct)]
 
 
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+"""Of activations and the weights beside them; ``auto`` is what the machine is fast in."""
+
+
 class Edm2Base(Section):
     """Training of the EDM2 base model by denoising score matching."""
 
@@ -120,6 +124,7 @@ class Edm2Model(Section):
     noise: NoiseLevels
     sampler: Edm2Sampler
     guidance: Scales
+    precision: Precision = "float32"
 
 
 class VarBase(Section):
@@ -167,6 +172,7 @@ class VarModel(Section):
     base: VarBase
     sampler: VarSampler
     guidance: Scales
+    precision: Precision = "float32"
 
 
 Model = Annotated[Edm2Model | VarModel, Field(discriminator="family")]
@@ -185,6 +191,25 @@ class Mclr(Section):
     @property
     def method(self) -> str:
         return "mclr+dsm" if self.dsm else "mclr"
+
+
+class Wmclr(Section):
+    """Theorem 3's weighted objective, Eq. (23): its optimum is the CFG score at γ = 1/dsm.
+
+    The ratio p_t(x_t|c̃)/p_t(x_t) is estimated with ``draws`` draws, two evaluations of the base
+    model each and per label; at most ``clip``, and 0 below ``floor``.
+    """
+
+    name: Literal["wmclr"]
+    dsm: Positive
+    K: Count = 4
+    draws: Count = 4
+    floor: Probability = 0.2
+    clip: Annotated[float, Field(ge=1)] = 10.0
+
+    @property
+    def method(self) -> str:
+        return self.name
 
 
 class CcDpo(Section):
@@ -229,7 +254,7 @@ class Ddo(Section):
         return self.name
 
 
-Objective = Annotated[Mclr | CcDpo | Cca | Ddo, Field(discriminator="name")]
+Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo, Field(discriminator="name")]
 
 
 class FineTuning(Section):
@@ -279,10 +304,16 @@ class Report(Section):
     features: Name
 
 
+def _free(tier: str) -> str:
+    if tier in ("theory", "logs"):
+        raise ValueError(f"results/{tier}/ has another use; choose another name")
+    return tier
+
+
 class Tier(Section):
     """One experiment at one size: data, models, fine-tuning runs, evaluation and report."""
 
-    tier: Name
+    tier: Annotated[Name, AfterValidator(_free)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     data: Data
     features: Annotated[dict[Name, ClassifierFeatures], Field(min_length=1)]
@@ -313,6 +344,11 @@ class Tier(Section):
         for name, run in self.runs.items():
             if run.model not in self.models:
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
+            if run.objective.name == "wmclr" and self.models[run.model].family != "edm2":
+                raise ValueError(
+                    f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
+                    "optimum is the conditional model itself, without guidance); use mclr"
+                )
             if name.endswith("-base"):
                 raise ValueError(f"runs.{name}: names ending in -base belong to the base models")
         for where, net in {

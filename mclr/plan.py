@@ -106,7 +106,7 @@ class Plan:
         run = self.runs[f"{model}-base"]
         return {
             "identity": _identity(run),
-            "network": _network(settings),
+            **_network(settings),
             "base": _dump(settings.base),
         } | _likelihood(settings)
 
@@ -118,7 +118,7 @@ class Plan:
             if run.model == model and run.settings and run.settings.objective.name == "ddo"
         ]
         return {
-            "network": _network(settings),
+            **_network(settings),
             "sampler": _dump(settings.sampler),
             "n_negatives": max(wanted, default=0),
             "batch": self.tier.evaluation.batch,
@@ -129,7 +129,7 @@ class Plan:
         settings = self.model(run)
         return {
             "identity": _identity(run),
-            "network": _network(settings),
+            **_network(settings),
             "run": _dump(run.settings) | {"sweep": {}},
             "seed": run.seed,
         } | _likelihood(settings)
@@ -138,7 +138,7 @@ class Plan:
         settings = self.model(point.run)
         evaluation = self.tier.evaluation
         return {
-            "network": _network(settings),
+            **_network(settings),
             "sampler": _dump(settings.sampler),
             "guidance": point.guidance,
             "seed": point.seed,
@@ -234,12 +234,11 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
 
 
 def _network(model: Model) -> dict[str, Any]:
+    """The architecture, and the number type it computes in."""
     network = {"family": model.family, **_dump(model.network)}
-    return (
-        network
-        if isinstance(model, Edm2Model)
-        else network | {"tokenizer": _dump(model.tokenizer.network)}
-    )
+    if not isinstance(model, Edm2Model):
+        network["tokenizer"] = _dump(model.tokenizer.network)
+    return {"network": network, "precision": model.precision}
 
 
 def _identity(run: Run) -> dict[str, Any]:

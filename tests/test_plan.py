@@ -39,7 +39,9 @@ def test_fine_tuning_run(tiny_plan: Plan) -> None:
     run = tiny_plan.runs["edm2-cca-seed1"]
     assert (run.model, run.method, run.seed, run.checkpoints) == ("edm2", "cca", 1, (2, 4))
     assert not run.is_base
-    assert run.hyperparameters == {"lr": 0.001, "batch": 8, "beta": 0.1, "lambda": 0.5, "K": 2}
+    assert run.hyperparameters == {
+        "lr": 0.001, "batch": 8, "beta": 0.1, "lambda": 0.5, "K": 2, "uncond_ratio": 0.0,
+    }  # fmt: skip
 
 
 def test_sweeps_multiply(tiny: dict[str, Any]) -> None:

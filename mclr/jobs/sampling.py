@@ -60,7 +60,7 @@ def sample(
     """
     manifest = load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
-    net = load_network(family, weights)
+    net = family.frozen(load_network(family, weights))
     nets = {name: load_feature_net(path, manifest) for name, path in feature_nets.items()}
     batches = shard_batches(spec, shard)
     progress = Progress(str(features.parent), len(batches), spec["batch"])
@@ -97,7 +97,7 @@ def sample_negatives(
     """Samples of the frozen base model with balanced labels, as the network models them."""
     manifest = load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
-    net = load_network(family, weights)
+    net = family.frozen(load_network(family, weights))
     n, size = spec["n_negatives"], spec["batch"]
     progress, parts = Progress(output.stem, n, 1), []
     labels = labels_of(list(range(n)), "balanced", manifest.num_classes)

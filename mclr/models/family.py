@@ -44,6 +44,12 @@ class Family(Protocol):
     def after_step(self, net: nn.Module) -> None:
         """Constraints restored after each optimiser step."""
 
+    def frozen(self, net: nn.Module) -> nn.Module:
+        """``net`` for evaluation alone, while its weights stay: what can be done once is done.
+
+        ``log_likelihood`` and ``generate`` take it in place of a network.
+        """
+
     def generate(
         self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
     ) -> Tensor:
@@ -51,19 +57,22 @@ class Family(Protocol):
 
 
 def make_family(spec: dict[str, Any], manifest: Manifest, tokenizer: Path | None = None) -> Family:
-    """The family of ``spec["network"]``, with ``spec["noise"]`` / ``spec["sampler"]`` if given."""
+    """The family of ``spec["network"]``, with ``spec["noise"]`` / ``spec["sampler"]`` if given.
+
+    ``spec["precision"]`` is a name of ``mclr.models.precision``; float32 if absent.
+    """
     network = dict(spec["network"])
-    family = network.pop("family")
+    family, precision = network.pop("family"), spec.get("precision", "float32")
     if family == "edm2":
         from mclr.models.edm2.family import Edm2Family
 
-        return Edm2Family(network, manifest, spec.get("noise"), spec.get("sampler"))
+        return Edm2Family(network, manifest, spec.get("noise"), spec.get("sampler"), precision)
     if family == "var":
         from mclr.models.var.family import VarFamily
 
         if tokenizer is None:
             raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
-        return VarFamily(network, manifest, tokenizer, spec.get("sampler"))
+        return VarFamily(network, manifest, tokenizer, spec.get("sampler"), precision)
     raise UserError(f"model family {family!r} is unknown; choose from edm2, var")
 
 

@@ -40,6 +40,7 @@ METHODS = {
         Method("cca", "+CCA", "#009e73", "v", "triangle-down"),
         Method("ccdpo", "+CC-DPO", "#cc79a7", "D", "diamond"),
         Method("mclr", "+MCLR", "#d55e00", "P", "cross"),
+        Method("wmclr", "+wMCLR", "#882255", "*", "star"),
         Method("mclr+dsm", "+MCLR + DSM", "#0072b2", "X", "x", in_table=False),
     )
 }

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.edm2.network import (
-    Block,
+from mclr.models.edm2.network import Block
+from mclr.models.edm2.operations import (
+    FixedConv,
     MPConv,
     MPFourier,
     mp_cat,
@@ -78,6 +79,19 @@ def test_normalize_gives_unit_rms_and_a_finite_gradient_at_zero() -> None:
     assert x.grad is not None and bool(x.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("dims", [(1,), (2, 3), (1, 2, 3)])
+def test_gradient_of_normalize(rng: torch.Generator, dims: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, 4, 2, generator=rng, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda x: normalize(x, dims), (x,))
+
+
+def test_normalize_of_large_half_precision_values_is_finite(rng: torch.Generator) -> None:
+    """Squares of clipped activations exceed the largest float16."""
+    x = torch.full((1, 4, 1, 1), 256.0)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(normalize(x.to(dtype)), torch.ones(1, 4, 1, 1, dtype=dtype))
+
+
 def test_resample_of_a_constant_and_of_one_pixel() -> None:
     ones = torch.ones(1, 2, 4, 4)
     assert torch.equal(resample(ones, mode="down"), torch.ones(1, 2, 2, 2))
@@ -99,6 +113,38 @@ def test_mpconv_ignores_the_scale_of_its_weight(rng: torch.Generator) -> None:
     with torch.no_grad():
         layer.weight.mul_(7)
     torch.testing.assert_close(layer.effective_weight().detach(), before, rtol=2e-4, atol=0)
+
+
+def test_factor_of_a_layer_multiplies_its_result(rng: torch.Generator) -> None:
+    layer, scaled = MPConv(6, 4, (3, 3)), MPConv(6, 4, (3, 3), factor=0.3)
+    torch.nn.init.normal_(layer.weight, generator=rng)
+    scaled.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 6, 4, 4, generator=rng)
+    torch.testing.assert_close(scaled(x, 2.0), 0.6 * layer(x))
+
+
+def test_one_pixel_convolution_in_low_precision(rng: torch.Generator) -> None:
+    """There it is a matrix product; here the convolution it stands for."""
+    layer = MPConv(6, 4, (1, 1))
+    torch.nn.init.normal_(layer.weight, generator=rng)
+    x = torch.randn(2, 6, 3, 5, generator=rng)
+    low = layer(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), layer(x), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+@pytest.mark.parametrize("gain", [1.0, torch.tensor(0.4)])
+def test_fixed_layer_is_the_layer_at_that_moment(
+    rng: torch.Generator, kernel: tuple[int, ...], gain: float | Tensor
+) -> None:
+    layer = MPConv(6, 4, kernel)
+    torch.nn.init.normal_(layer.weight, generator=rng)
+    x = torch.randn(2, 6, *kernel, generator=rng)
+    fixed, expected = FixedConv(layer, gain, torch.float32), layer(x, gain)
+    torch.nn.init.normal_(layer.weight, generator=rng)
+    torch.testing.assert_close(fixed(x), expected)
+    assert not list(fixed.parameters())
 
 
 # --- operations: golden -----------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,9 @@ from mclr.config import Edm2Sampler, NoiseLevels
 from mclr.data.load import Manifest
 from mclr.likelihood import Draw, denoising_log_likelihood, draw_noise, noise_weight
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.edm2.precond import Precond, build
+from mclr.models.edm2.precond import Frozen, Precond, build
+from mclr.models.precision import check_precision, resolve_precision
+from mclr.objectives.weights import LevelDraw, noise_level_log_likelihood
 from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise
 
 
@@ -25,6 +28,7 @@ class Edm2Family:
         manifest: Manifest,
         noise: dict[str, Any] | None,
         sampler: dict[str, Any] | None,
+        precision: str = "float32",
     ) -> None:
         self.config = Edm2Network(
             **architecture,
@@ -35,6 +39,7 @@ class Edm2Family:
         self.shape = manifest.shape
         self.noise = NoiseLevels.model_validate(noise) if noise else None
         self.sampler = Edm2Sampler.model_validate(sampler) if sampler else None
+        self.precision = check_precision(precision)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         return build(self.config, generator)
@@ -51,23 +56,50 @@ class Edm2Family:
         return draw_noise(x, self.noise.P_mean, self.noise.P_std, generator)
 
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
+        denoiser = self._denoiser(net, x.device)
+
         def denoise(noisy: Tensor, sigma: Tensor, classes: Tensor) -> Tensor:
-            return cast(Tensor, net(noisy, sigma, self.one_hot(classes)))
+            return cast(Tensor, denoiser(noisy, sigma, self.one_hot(classes)))
 
         return denoising_log_likelihood(denoise, x, labels, draw, self.config.sigma_data)
+
+    def noisy_log_likelihood(
+        self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw
+    ) -> Tensor:
+        """log p_t(x_t|c) of noisy x_t (N, …) at levels sigma (N,), up to a constant per row."""
+        denoiser = self._denoiser(net, x_t.device)
+
+        def denoise(noisy: Tensor, level: Tensor, classes: Tensor) -> Tensor:
+            return cast(Tensor, denoiser(noisy, level, self.one_hot(classes)))
+
+        return noise_level_log_likelihood(denoise, x_t, sigma, labels, draw, self.config.sigma_data)
 
     # Karras et al. (arXiv 2312.02696), Eq. 14–15: w(σ)/e^u ‖D − x‖² + u per pixel, summed.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         if draw.sigma is None or draw.epsilon is None:
             raise ValueError("denoising score matching needs a noise draw")
         noisy = x + draw.sigma.view(-1, 1, 1, 1) * draw.epsilon
-        denoised, u = net(noisy, draw.sigma, self.one_hot(labels), return_logvar=True)
+        denoiser = self._denoiser(net, x.device)
+        denoised, u = denoiser(noisy, draw.sigma, self.one_hot(labels), return_logvar=True)
         weight = noise_weight(draw.sigma, self.config.sigma_data).view(-1, 1, 1, 1)
         loss: Tensor = weight / u.exp() * (denoised - x).square() + u
         return loss.sum() / len(x)
 
     def after_step(self, net: nn.Module) -> None:
         cast(Precond, net).normalize_weights_()
+
+    def frozen(self, net: nn.Module) -> nn.Module:
+        if isinstance(net, Frozen):
+            return net
+        device = next(net.parameters()).device
+        return cast(Precond, net).frozen(resolve_precision(self.precision, device))
+
+    def _denoiser(self, net: nn.Module, device: torch.device) -> Callable[..., Any]:
+        """The network at this family's precision; a frozen one has its own."""
+        dtype = resolve_precision(self.precision, device)
+        if isinstance(net, Frozen) or dtype == torch.float32:
+            return net
+        return partial(net, dtype=dtype)
 
     def generate(
         self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
@@ -76,7 +108,8 @@ class Edm2Family:
             raise ValueError("sampler settings are needed to generate")
         noise = seeded_noise(seeds, self.shape)
         streams = iter(range(1, 2 * self.sampler.num_steps))
-        denoise = guided_denoiser(cast(Precond, net), self.one_hot(labels), guidance)
+        fixed = cast(Frozen, self.frozen(net))
+        denoise = guided_denoiser(fixed, self.one_hot(labels), guidance)
         return heun_sample(
             denoise,
             noise,

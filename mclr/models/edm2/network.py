@@ -5,14 +5,15 @@ buffer names are the official ones, so official state dicts load unchanged. The 
 never changes a parameter: weights are normalised functionally, and the forced normalisation of
 training is the separate call ``MPConv.normalize_weight_``.
 
+Constant factors of mp_silu and mp_sum are part of the weights beside them, and activations lie
+channels last: both save passes over the activations and change no result but in its last bits.
+
 Legend for shapes: N batch, C channels, H x W pixels, L = H * W, E embedding channels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,110 +21,18 @@ from torch import Tensor, nn
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
-
-Resample = Literal["keep", "down", "up"]
-EPS = 1e-4  # keeps a zero vector finite in normalisation
-
-
-def _rms(x: Tensor, dim: tuple[int, ...]) -> Tensor:
-    """Root mean square of ``x`` over ``dim``: float32, dims kept, gradient 0 where x is 0."""
-    if x.dtype == torch.float32:  # on CPUs far faster than vector_norm over a strided axis
-        return x.square().mean(dim=dim, keepdim=True).clamp_min(1e-30).sqrt()
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=torch.float32)
-    return norm * math.sqrt(norm.numel() / x.numel())
-
-
-# Section 2.4 (pixel norm) and, over a weight's rows, Eq. 66 (forced weight normalisation)
-def normalize(x: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
-    """Scale ``x`` to root-mean-square 1 over ``dim`` (default: all but the first); same shape."""
-    dims = tuple(range(1, x.ndim)) if dim is None else dim
-    return x / (_rms(x, dims) + EPS).to(x.dtype)
-
-
-# Eq. 81
-def mp_silu(x: Tensor) -> Tensor:
-    """SiLU divided by its root mean square under N(0, 1) inputs; same shape."""
-    return F.silu(x).div_(0.596)
-
-
-# Eq. 88
-def mp_sum(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
-    """Blend (1-t) a + t b of broadcastable unit-variance tensors, keeping unit variance."""
-    return torch.lerp(a, b, t).div_(math.hypot(1 - t, t))
-
-
-# Eq. 103
-def mp_cat(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
-    """Join (N, Ca, ...) and (N, Cb, ...) along channels; ``b`` gets the share t of magnitude."""
-    n_a, n_b = a.shape[1], b.shape[1]
-    scale = math.sqrt((n_a + n_b) / ((1 - t) ** 2 + t**2))
-    w_a, w_b = scale / math.sqrt(n_a) * (1 - t), scale / math.sqrt(n_b) * t
-    return torch.cat([a * w_a, b * w_b], dim=1)
-
-
-def resample(x: Tensor, taps: Sequence[float] = (1, 1), mode: Resample = "keep") -> Tensor:
-    """Halve, keep or double the sides of (N, C, H, W) with the separable filter ``taps``.
-
-    ``taps`` is normalised to sum 1; outside the image is zero.
-    """
-    if mode == "keep":
-        return x
-    if tuple(taps) == (1, 1):  # box filter: the same result without a convolution
-        return F.avg_pool2d(x, 2) if mode == "down" else F.interpolate(x, scale_factor=2.0)
-    line = torch.tensor(taps, dtype=torch.float32)
-    line = line / line.sum()
-    kernel = torch.outer(line, line).to(x).expand(x.shape[1], 1, -1, -1)
-    pad = (len(taps) - 1) // 2
-    if mode == "down":
-        return F.conv2d(x, kernel, stride=2, padding=pad, groups=x.shape[1])
-    return F.conv_transpose2d(x, kernel * 4, stride=2, padding=pad, groups=x.shape[1])
-
-
-class MPFourier(nn.Module):
-    """Random Fourier features of a scalar: (N,) -> (N, num_channels), Eq. 75."""
-
-    freqs: Tensor
-    phases: Tensor
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        self.register_buffer("freqs", torch.zeros(num_channels))
-        self.register_buffer("phases", torch.zeros(num_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        angle = torch.addcmul(self.phases.float(), x.float()[:, None], self.freqs.float())
-        return (angle.cos() * math.sqrt(2)).to(x.dtype)
-
-
-class MPConv(nn.Module):
-    """Bias-free linear layer (``kernel=()``) or same-size convolution, unit-norm weights.
-
-    ``forward(x, gain)``: x is (N, in) or (N, in, H, W); result has the type of x.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.out_channels = out_channels
-        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, *kernel))
-
-    # Eq. 47: w gain / (sqrt(fan_in) rms(w)), one factor per output row
-    def effective_weight(self, gain: Tensor | float = 1.0) -> Tensor:
-        """The weight that is applied: normalised per output row, times gain / sqrt(fan_in)."""
-        w = self.weight.float()
-        root = math.sqrt(w[0].numel())
-        norm: Tensor = torch.linalg.vector_norm(w, dim=tuple(range(1, w.ndim)), keepdim=True)
-        return w * (gain / root / (norm / root + EPS))
-
-    @torch.no_grad()
-    def normalize_weight_(self) -> None:
-        """Forced weight normalisation (Eq. 66): overwrite the weight by its normalised self."""
-        self.weight.copy_(normalize(self.weight.float()))
-
-    def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-        w = self.effective_weight(gain).to(x.dtype)
-        if w.ndim == 2:
-            return F.linear(x, w)
-        return F.conv2d(x, w, padding=w.shape[-1] // 2)
+from mclr.models.edm2.operations import (
+    SILU_RMS,
+    MPConv,
+    MPFourier,
+    Resample,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalize,
+    resample,
+    sum_shares,
+)
 
 
 class Block(nn.Module):
@@ -157,15 +66,17 @@ class Block(nn.Module):
                 "heads; choose channels_per_head so that it divides every level's channels"
             )
         inner = out_channels if encoder else in_channels
+        self.share_x, share_y = sum_shares(config.res_balance)
+        self.share_attn_x, share_attn = sum_shares(config.attn_balance)
         self.emb_gain = nn.Parameter(torch.zeros([]))
-        self.conv_res0 = MPConv(inner, out_channels, (3, 3))
+        self.conv_res0 = MPConv(inner, out_channels, (3, 3), 1 / SILU_RMS)
         self.emb_linear = MPConv(emb_channels, out_channels)
-        self.conv_res1 = MPConv(out_channels, out_channels, (3, 3))
+        self.conv_res1 = MPConv(out_channels, out_channels, (3, 3), share_y / SILU_RMS)
         widen = in_channels != out_channels
         self.conv_skip = MPConv(in_channels, out_channels, (1, 1)) if widen else None
         attn = self.num_heads > 0
         self.attn_qkv = MPConv(out_channels, out_channels * 3, (1, 1)) if attn else None
-        self.attn_proj = MPConv(out_channels, out_channels, (1, 1)) if attn else None
+        self.attn_proj = MPConv(out_channels, out_channels, (1, 1), share_attn) if attn else None
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         c = self.config
@@ -175,16 +86,18 @@ class Block(nn.Module):
         y = self._residual(x, emb)
         if not self.encoder and self.conv_skip is not None:
             x = self.conv_skip(x)
-        x = mp_sum(x, y, c.res_balance)
+        x = y.add_(x, alpha=self.share_x)  # mp_sum
         if self.attn_qkv is not None and self.attn_proj is not None:
-            x = mp_sum(x, self.attn_proj(self._attend(self.attn_qkv(x))), c.attn_balance)
-        return x if c.clip_act is None else x.clamp_(-c.clip_act, c.clip_act)
+            y = self.attn_proj(self._attend(self.attn_qkv(x)))
+            x = torch.add(y, x, alpha=self.share_attn_x)
+        # hardtanh is a clamp whose gradient needs no pass over a mask
+        return x if c.clip_act is None else F.hardtanh_(x, -c.clip_act, c.clip_act)
 
     def _residual(self, x: Tensor, emb: Tensor) -> Tensor:
         """Two convolutions, modulated by the embedding: (N, C, H, W) -> (N, out, H, W)."""
-        y = self.conv_res0(mp_silu(x))
+        y = self.conv_res0(F.silu(x))
         scale = self.emb_linear(emb, gain=self.emb_gain) + 1
-        y = mp_silu(y * scale[:, :, None, None].to(y.dtype))
+        y = F.silu(y * scale[:, :, None, None].to(y.dtype))
         y = F.dropout(y, self.config.dropout, self.training)
         out: Tensor = self.conv_res1(y)
         return out
@@ -195,10 +108,12 @@ class Block(nn.Module):
         Channels are ordered head, channel, (q, k, v); q, k and v are unit rms per head and pixel.
         """
         n, _, h, w = qkv.shape
-        split = qkv.reshape(n, self.num_heads, -1, 3, h * w)
-        q, k, v = normalize(split, dim=(2,)).unbind(3)  # each (N, heads, C / heads, L)
-        weights = (q.transpose(-2, -1) @ (k / math.sqrt(k.shape[2]))).softmax(dim=-1)
-        return (v @ weights.transpose(-2, -1)).reshape(n, -1, h, w)
+        split = qkv.movedim(1, -1).reshape(n, h * w, self.num_heads, -1, 3)
+        q, k, v = normalize(split.permute(4, 0, 2, 1, 3).contiguous(), dim=(4,)).unbind(0)
+        # Each (N, heads, L, C / heads); torch's fused attention is no faster at these L, and its
+        # gradient in bfloat16 is ten times slower on CPUs.
+        weights = (q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)).softmax(dim=-1)
+        return (weights @ v).transpose(1, 2).reshape(n, h, w, -1).movedim(-1, 1)
 
 
 class UNet(nn.Module):
@@ -275,6 +190,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None) -> Tensor:
         emb = self.embed(c_noise, class_labels)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for layer in self.enc.values():
             x = layer(x, emb) if isinstance(layer, Block) else layer(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.edm2.network import MPConv, MPFourier, UNet
+from mclr.models.edm2.network import UNet
+from mclr.models.edm2.operations import FixedConv, MPConv, MPFourier
 
 
 class Precond(nn.Module):
@@ -74,6 +76,14 @@ class Precond(nn.Module):
             )
         return class_labels.float().reshape(-1, width)
 
+    def frozen(self, dtype: torch.dtype = torch.float32) -> Frozen:
+        """This denoiser as it is now, fixed: for many evaluations of weights that do not change.
+
+        dtype: type of the U-Net's activations and convolution weights; weights are normalised in
+        float32 first. The result has no parameters and does not follow later changes of this net.
+        """
+        return Frozen(self, dtype)
+
     def normalize_weights_(self) -> None:
         """Forced weight normalisation of all layers, in place; once per optimiser step.
 
@@ -83,6 +93,43 @@ class Precond(nn.Module):
         for module in self.modules():
             if isinstance(module, MPConv):
                 module.normalize_weight_()
+
+
+class Frozen(nn.Module):
+    """A snapshot of a ``Precond`` with every normalised weight, gain included, worked out once.
+
+    forward(x, sigma, class_labels, return_logvar) as ``Precond``; always without dropout.
+    """
+
+    def __init__(self, net: Precond, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.net = copy.deepcopy(net, {id(p): p for p in net.parameters()}).eval()
+        for module in self.net.modules():
+            gains = {"emb_linear": "emb_gain", "out_conv": "out_gain"}
+            for name, layer in module.named_children():
+                if isinstance(layer, MPConv):
+                    gain = getattr(module, gains[name]) if name in gains else 1.0
+                    module.add_module(name, FixedConv(layer, gain, dtype))
+        for module in self.net.modules():
+            for name in [name for name, _ in module.named_parameters(recurse=False)]:
+                module.register_parameter(name, None)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stays in evaluation mode: there is nothing to train."""
+        return self
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        class_labels: Tensor | None = None,
+        return_logvar: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        out: Tensor | tuple[Tensor, Tensor] = self.net(
+            x, sigma, class_labels, return_logvar, dtype=self.dtype
+        )
+        return out
 
 
 def build(config: Edm2Network, generator: torch.Generator | None = None) -> Precond:

@@ -13,6 +13,7 @@ from mclr.config import VarSampler
 from mclr.data.load import Manifest
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.precision import check_precision, resolve_precision
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
@@ -29,6 +30,7 @@ class VarFamily:
         manifest: Manifest,
         tokenizer: Path,
         sampler: dict[str, Any] | None,
+        precision: str = "float32",
     ) -> None:
         architecture = dict(architecture)
         codes = VqvaeConfig(**architecture.pop("tokenizer"), img_channels=manifest.channels)
@@ -43,6 +45,7 @@ class VarFamily:
         load_weights(self.vqvae, load_tensors(tokenizer)[0], tokenizer)
         self.vqvae.eval().requires_grad_(False)
         self.sampler = VarSampler.model_validate(sampler) if sampler else None
+        self.precision = check_precision(precision)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         return Var.build(self.config, generator)
@@ -58,7 +61,9 @@ class VarFamily:
         return Draw()
 
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        return cast(Var, net).log_likelihood(labels, x, self.vqvae.tokens_to_input(x))
+        inputs = self.vqvae.tokens_to_input(x)
+        with self._autocast(x.device):
+            return cast(Var, net).log_likelihood(labels, x, inputs)
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
@@ -67,6 +72,17 @@ class VarFamily:
     def after_step(self, net: nn.Module) -> None:
         """No constraint."""
 
+    def frozen(self, net: nn.Module) -> nn.Module:
+        return cast(Var, net).frozen(self._dtype(next(net.parameters()).device))
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        # Where float16 would need scaled losses to train a transformer, bfloat16 does not.
+        return resolve_precision(self.precision, device, on_gpu=torch.bfloat16)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        dtype = self._dtype(device)
+        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
     def generate(
         self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
     ) -> Tensor:
@@ -74,4 +90,6 @@ class VarFamily:
             raise ValueError("sampler settings are needed to generate")
         uniforms = seeded_uniforms(seeds, self.config.length)
         settings = self.sampler.model_dump()
-        return var_sample(cast(Var, net), self.vqvae, labels, uniforms, cfg=guidance, **settings)
+        fixed = cast(Var, self.frozen(net))
+        with self._autocast(labels.device):
+            return var_sample(fixed, self.vqvae, labels, uniforms, cfg=guidance, **settings)

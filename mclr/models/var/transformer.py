@@ -8,80 +8,18 @@ Source: VAR paper, section 3; class conditioning by adaptive layer norm (DiT).
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from mclr.errors import UserError
 from mclr.likelihood import token_log_likelihood
 from mclr.models.var.config import VarConfig, scale_spans
+from mclr.models.var.layers import Attention, FeedForward, KvCache, Linear
 from mclr.models.var.quantizer import uninitialised_embedding
-
-MAX_LOG_SCALE = math.log(100.0)  # attention temperature with unit queries and keys: at most 100
-
-
-class KvCache:
-    """Keys and values, (N, h, tokens so far, d), of one block while an image is generated."""
-
-    def __init__(self) -> None:
-        self.k: Tensor | None = None
-        self.v: Tensor | None = None
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the tokens of one scale and return all keys and values so far."""
-        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
-        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
-        return self.k, self.v
-
-
-class Attention(nn.Module):
-    """Multi-head attention; with attn_l2_norm queries and keys are unit vectors."""
-
-    def __init__(self, config: VarConfig) -> None:
-        super().__init__()
-        width, self.heads = config.width, config.heads
-        self.l2_norm = config.attn_l2_norm
-        # 0.25 / sqrt(d) is the released code's choice for plain dot products.
-        self.scale = 1.0 if self.l2_norm else 0.25 / math.sqrt(width // self.heads)
-        if self.l2_norm:
-            self.scale_mul_1H11 = nn.Parameter(torch.full((1, self.heads, 1, 1), math.log(4.0)))
-        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
-        self.register_buffer("zero_k_bias", torch.zeros(width))
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KvCache | None) -> Tensor:
-        """x (N, l, C); mask (1, 1, l, l) is added to the scores; the cache grows by l tokens."""
-        n, length, width = x.shape
-        bias = torch.cat([self.q_bias, self.get_buffer("zero_k_bias"), self.v_bias])
-        qkv = F.linear(x, self.mat_qkv.weight, bias).view(n, length, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if self.l2_norm:
-            q = F.normalize(q, dim=-1) * self.scale_mul_1H11.clamp_max(MAX_LOG_SCALE).exp()
-            k = F.normalize(k, dim=-1)
-        q, k = q.to(v), k.to(v)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        allowed = None if mask is None else mask.to(v)
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self.scale)
-        out: Tensor = self.proj(h.transpose(1, 2).reshape(n, length, width))
-        return out
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with the tanh form of GELU between them."""
-
-    def __init__(self, config: VarConfig) -> None:
-        super().__init__()
-        hidden = round(config.width * config.mlp_ratio)
-        self.fc1, self.fc2 = nn.Linear(config.width, hidden), nn.Linear(hidden, config.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-        return out
 
 
 def _drop_path(branch: Tensor, rate: float, generator: Generator | None) -> Tensor:
@@ -107,7 +45,7 @@ class Block(nn.Module):
         if self.shared_aln:
             self.ada_gss = nn.Parameter(torch.zeros(1, 1, 6, self.width))
         else:
-            self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(self.width, 6 * self.width))
+            self.ada_lin = nn.Sequential(nn.SiLU(), Linear(self.width, 6 * self.width))
 
     def forward(
         self,
@@ -148,7 +86,7 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.width = config.width
         self.ln_wo_grad = nn.LayerNorm(self.width, eps=config.norm_eps, elementwise_affine=False)
-        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(self.width, 2 * self.width))
+        self.ada_lin = nn.Sequential(nn.SiLU(), Linear(self.width, 2 * self.width))
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, shift = self.ada_lin(cond).view(-1, 1, 2, self.width).unbind(2)
@@ -171,17 +109,17 @@ class Var(nn.Module):
         self.null_label = config.num_classes
         self.spans = scale_spans(config.patch_nums)
         width = config.width
-        self.word_embed = nn.Linear(config.z_channels, width)
+        self.word_embed = Linear(config.z_channels, width)
         self.class_emb = uninitialised_embedding(config.num_classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, config.first_length, width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, config.length, width))
         self.lvl_embed = uninitialised_embedding(len(config.patch_nums), width)
         if config.shared_aln:
-            self.shared_ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+            self.shared_ada_lin = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
         rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.head_nm = HeadNorm(config)
-        self.head = nn.Linear(width, config.vocab_size)
+        self.head = Linear(width, config.vocab_size)
         # Small, and never on the meta device, where making them would import torch's compiler.
         for name, value in self._level_buffers(torch.device("cpu")).items():
             self.register_buffer(name, value)
@@ -225,6 +163,20 @@ class Var(nn.Module):
             cast(Block, block).shrink_init(self.config.depth)
         for name, value in self._level_buffers(self.pos_1LC.device).items():
             self.get_buffer(name).copy_(value)
+
+    def frozen(self, dtype: torch.dtype) -> Var:
+        """This network for evaluation under autocast to ``dtype``: block weights of that type.
+
+        Autocast would convert the weights of a network that is not trained in every forward pass.
+        Other weights, and in float32 all of them, are this network's own.
+        """
+        if dtype == torch.float32:
+            return self
+        fixed = copy.deepcopy(self, {id(p): p for p in self.parameters()}).eval()
+        for module in fixed.blocks.modules():
+            if isinstance(module, Linear):
+                module.weight = nn.Parameter(module.weight.detach().to(dtype), requires_grad=False)
+        return fixed
 
     def _trunk(
         self,

@@ -1,0 +1,257 @@
+"""What ``speed.py`` times: each case as the library does it and as plain code does it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from mclr.config import Edm2Base, FineTuning
+from mclr.data.load import Manifest, minibatch, step_generator
+from mclr.files import save_tensors
+from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
+from mclr.models.family import Family, make_family
+from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.vqvae import Vqvae
+from mclr.objectives.base import Batch
+from mclr.objectives.contrast import draw_partners
+from mclr.sampling.edm2 import seeded_noise
+from mclr.sampling.var import seeded_uniforms
+from mclr.training.base import base_trainee
+from mclr.training.finetune import Samples, finetune_trainee
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "plain"))
+
+import plain_steps as plain  # noqa: E402
+from plain_edm2 import PlainPrecond  # noqa: E402
+from plain_var import PlainVar, plain_var_sample  # noqa: E402
+from speed_steps import plain_stepper, stepper  # noqa: E402
+
+CLASSES, S_D = 10, 0.5
+IMAGES, SAMPLES, METRIC_SHAPE = 256, 64, (2000, 64)
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "mclr K=1": {"name": "mclr", "K": 1},
+    "mclr K=4": {"name": "mclr", "K": 4},
+    "ccdpo K=4": {"name": "ccdpo", "beta": 0.05, "K": 4},
+    "cca K=4": {"name": "cca", "beta": 0.05, "lambda": 1, "K": 4},
+    "ddo": {"name": "ddo", "alpha": 0.5, "beta": 0.05, "n_negatives": 256},
+}
+FASHION: dict[str, Any] = {
+    "edm2": {"model_channels": 64, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []},
+    "var": {"depth": 6, "embed_dim": 192, "num_heads": 6},
+    "tokenizer": {
+        "vocab_size": 256, "z_channels": 16, "ch": 32, "ch_mult": [1, 1],
+        "num_res_blocks": 1, "patch_nums": [1, 2, 3, 4],
+    },
+}  # fmt: skip
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Work on ``count`` images, once in every variant; ``builders`` make it ready to run."""
+
+    count: int
+    builders: dict[str, Callable[[], Run]]
+
+
+def networks(size: str) -> tuple[dict[str, Any], Manifest]:
+    """Architectures, and the data they are for: 8×8 cells of 4 channels, or of 1 for digits."""
+    if size == "fashion":
+        return FASHION, Manifest(4, 8, CLASSES, (), {})
+    models = yaml.safe_load((ROOT / "config" / "digits.yaml").read_text(encoding="utf-8"))["models"]
+    var = models["var"]
+    found = {"edm2": models["edm2"]["network"], "var": var["network"]}
+    return found | {"tokenizer": var["tokenizer"]["network"]}, Manifest(1, 8, CLASSES, (), {})
+
+
+class Bench:
+    """Networks of one size with the same random weights in every variant, and random images."""
+
+    def __init__(self, size: str, batch: int) -> None:
+        self.networks, self.manifest = networks(size)
+        self.batch = batch
+        self.images = torch.randint(
+            256, (IMAGES, *self.manifest.shape), generator=step_generator(1), dtype=torch.uint8
+        )
+        self.labels = torch.arange(IMAGES) % CLASSES
+
+    def family(self, kind: str, precision: str) -> Family:
+        network = {"family": kind, **self.networks[kind]}
+        if kind == "edm2":
+            sampler = {"num_steps": 8, "sigma_min": 0.002, "sigma_max": 80, "rho": 7}
+            noise = {"P_mean": -0.8, "P_std": 1.6}
+            spec = {"network": network, "noise": noise, "sampler": sampler}
+            return make_family(spec | {"precision": precision}, self.manifest)
+        codes = VqvaeConfig(**self.networks["tokenizer"], img_channels=self.manifest.channels)
+        tokenizer = Vqvae.build(codes, step_generator(2))
+        with tempfile.TemporaryDirectory() as folder:
+            save_tensors(Path(folder, "t.safetensors"), tokenizer.state_dict(), {})
+            network["tokenizer"] = self.networks["tokenizer"]
+            spec = {"network": network, "sampler": {"top_k": 0, "top_p": 0.0}}
+            spec["precision"] = precision
+            return make_family(spec, self.manifest, Path(folder, "t.safetensors"))
+
+    def base(self, family: Family) -> nn.Module:
+        """A network whose gains let every layer matter, as after training."""
+        net = family.build(step_generator(3))
+        for name, parameter in net.named_parameters():
+            if name.endswith("gain"):
+                nn.init.constant_(parameter, 0.3)
+        return net.eval().requires_grad_(False)
+
+    def plain_net(self, kind: str) -> tuple[Any, nn.Module]:
+        """The family, for data and noise alone, and a plain network."""
+        family: Any = self.family(kind, "float32")
+        net = PlainPrecond(family.config) if kind == "edm2" else PlainVar(family.config)
+        net.load_state_dict(self.base(family).state_dict())
+        return family, net
+
+
+def training_case(bench: Bench, kind: str, objective: dict[str, Any]) -> Case:
+    """One optimiser step of fine-tuning."""
+
+    def ours(precision: str) -> Run:
+        family = bench.family(kind, precision)
+        x, base = family.encode(bench.images), bench.base(family)
+        settings = FineTuning.model_validate(
+            {"model": kind, "objective": objective, "lr": 1e-4, "batch": bench.batch,
+             "checkpoints": [1]}
+        )  # fmt: skip
+        data = Samples(x, bench.labels, CLASSES)
+        negatives = Samples(x, bench.labels, CLASSES)
+        return stepper(finetune_trainee(family, base, settings, 0, data, negatives))
+
+    def naive() -> Run:
+        family, net = bench.plain_net(kind)
+        _, reference = bench.plain_net(kind)
+        reference.requires_grad_(False)
+        ell, ell_ref = (plain_ell(family, n) for n in (net, reference))
+        x = family.encode(bench.images)
+
+        def loss(step: int) -> Tensor:
+            batch = draw_batch(bench, family, x, step)
+            if objective["name"] == "ddo":
+                made = draw_batch(bench, family, x, step + 1000)
+                return plain.ddo(ell, ell_ref, batch, made, objective["beta"], objective["alpha"])
+            partners = draw_partners(batch.labels, objective["K"], step_generator(step)).index
+            match objective["name"]:
+                case "mclr":
+                    return plain.mclr(ell, batch, partners)
+                case "ccdpo":
+                    return plain.ccdpo(ell, ell_ref, batch, partners, objective["beta"])
+            lam = objective["lambda"]
+            return plain.cca(ell, ell_ref, batch, partners, objective["beta"], lam)
+
+        return plain_stepper(net, loss)
+
+    return Case(bench.batch, variants(naive, ours))
+
+
+def base_case(bench: Bench) -> Case:
+    """One optimiser step of training an EDM2 base model, with its average of weights."""
+    settings = Edm2Base(
+        seed=0, steps=1, batch=bench.batch, lr=1e-4, lr_decay_steps=1, rampup_images=0,
+        label_dropout=0.1, ema_std=0.1,
+    )  # fmt: skip
+
+    def ours(precision: str) -> Run:
+        family = bench.family("edm2", precision)
+        x = family.encode(bench.images)
+        return stepper(base_trainee(family, settings, x, bench.labels, CLASSES))
+
+    def naive() -> Run:
+        family, net = bench.plain_net("edm2")
+        _, ema = bench.plain_net("edm2")
+        x = family.encode(bench.images)
+
+        def loss(step: int) -> Tensor:
+            return plain.dsm(net, draw_batch(bench, family, x, step), CLASSES, S_D)
+
+        return plain_stepper(net, loss, ema)
+
+    return Case(bench.batch, variants(naive, ours))
+
+
+def sampling_case(bench: Bench, kind: str, guidance: float) -> Case:
+    """Generate ``SAMPLES`` images (EDM2: 8 Heun steps, 15 evaluations)."""
+    seeds, labels = list(range(SAMPLES)), bench.labels[:SAMPLES]
+
+    def ours(precision: str) -> Run:
+        family = bench.family(kind, precision)
+        net = bench.base(family)
+        return torch.no_grad()(lambda: family.generate(net, seeds, labels, guidance))
+
+    def naive() -> Run:
+        family, net = bench.plain_net(kind)
+        if kind == "var":
+            return lambda: plain_var_sample(
+                net, family.vqvae, labels, seeded_uniforms(seeds, family.config.length), guidance
+            )
+        one_hot = nn.functional.one_hot(labels, CLASSES).float()
+        return lambda: plain.heun(
+            net, seeded_noise(seeds, family.shape), one_hot, guidance,
+            num_steps=8, sigma_min=0.002, sigma_max=80, rho=7,
+        )  # fmt: skip
+
+    return Case(SAMPLES, variants(naive, ours))
+
+
+def metrics_case() -> Case:
+    """FD, precision, recall and Inception Score of ``METRIC_SHAPE`` features, float64."""
+    rng = step_generator(4)
+    a, b = torch.randn(2, *METRIC_SHAPE, generator=rng, dtype=torch.float64)
+    logits = torch.randn(len(a), CLASSES, generator=rng, dtype=torch.float64)
+
+    def ours() -> Any:
+        return frechet_distance(a, b), precision_recall(a, b, 3), inception_score(logits, 10)
+
+    def naive() -> Any:
+        return (
+            plain.frechet(a.numpy(), b.numpy()),
+            plain.precision_recall(a, b, 3),
+            plain.inception_score(logits, 10),
+        )
+
+    return Case(len(a), {"plain": lambda: naive, "ours": lambda: ours})
+
+
+def variants(naive: Callable[[], Run], ours: Callable[[str], Run]) -> dict[str, Callable[[], Run]]:
+    """The plain code, and the library at its default precision and at the machine's best."""
+    return {"plain": naive, "ours": lambda: ours("float32"), "ours, auto": lambda: ours("auto")}
+
+
+def draw_batch(bench: Bench, family: Family, x: Tensor, step: int) -> Batch:
+    """The minibatch of a step and its noise."""
+    rows = minibatch(len(x), bench.batch, step, 0)
+    return Batch(x[rows], bench.labels[rows], family.draw(x[rows], step_generator(step)))
+
+
+def plain_ell(family: Any, net: Any) -> plain.Ell:
+    """ℓ of a plain network; the family's tokenizer gives VAR its inputs."""
+    if isinstance(net, PlainPrecond):
+        return plain.denoising_ell(net, CLASSES, S_D)
+    return lambda x, labels, draw: net.log_likelihood(labels, x, family.vqvae.tokens_to_input(x))
+
+
+def all_cases(size: str, batch: int) -> dict[str, Case]:
+    """Every case by name, in the order of the table."""
+    bench = Bench(size, batch)
+    cases = {"edm2 dsm": base_case(bench)}
+    for name, objective in OBJECTIVES.items():
+        cases[f"edm2 {name}"] = training_case(bench, "edm2", objective)
+    for name in ("mclr K=1", "mclr K=4", "ccdpo K=4"):
+        cases[f"var {name}"] = training_case(bench, "var", OBJECTIVES[name])
+    for kind in ("edm2", "var"):
+        cases[f"{kind} sample"] = sampling_case(bench, kind, 0.0)
+        cases[f"{kind} sample guided"] = sampling_case(bench, kind, 1.5)
+    return cases | {"metrics": metrics_case()}

@@ -1,0 +1,112 @@
+"""What makes VAR fast changes no result: its linear layers, its attention, number types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import TINY
+from torch import nn
+
+from mclr.data.load import Manifest, step_generator
+from mclr.errors import UserError
+from mclr.files import save_tensors
+from mclr.likelihood import Draw
+from mclr.models.family import make_family
+from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.family import VarFamily
+from mclr.models.var.layers import Linear, attend
+from mclr.models.var.vqvae import Vqvae
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 6), (4, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_linear_layer_is_torchs(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    layer = Linear(6, 7).to(dtype)
+    for i, p in enumerate(layer.parameters()):
+        nn.init.normal_(p, generator=step_generator(i))
+    x = torch.randn(shape, generator=step_generator(5), dtype=torch.float32).to(dtype)
+    found, expected = layer(x), F.linear(x, layer.weight, layer.bias)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 0.02)]
+)
+def test_attention_is_torchs(masked: bool, dtype: torch.dtype, tolerance: float) -> None:
+    q, k, v = torch.randn(3, 2, 3, 5, 4, generator=step_generator(1), dtype=torch.float64).to(dtype)
+    mask = torch.full((5, 5), float("-inf")).triu(1)[None, None] if masked else None
+    found = attend(q[:, :, -5:], k, v, mask, 0.7)
+    allowed = None if mask is None else mask.double()
+    expected = F.scaled_dot_product_attention(
+        q.double(), k.double(), v.double(), attn_mask=allowed, scale=0.7
+    )
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    codes = VqvaeConfig(**TINY["models"]["var"]["tokenizer"]["network"], img_channels=1)
+    net = Vqvae.build(codes, step_generator(1))
+    save_tensors(tmp_path / "tokenizer.safetensors", net.state_dict(), {})
+    return tmp_path / "tokenizer.safetensors"
+
+
+def family(tokenizer: Path, precision: str | None) -> VarFamily:
+    section = TINY["models"]["var"]
+    network = {"depth": 2, "embed_dim": 32, "num_heads": 2}
+    network |= {"family": "var", "tokenizer": section["tokenizer"]["network"]}
+    spec = {"network": network, "sampler": section["sampler"]}
+    if precision:
+        spec["precision"] = precision
+    found = make_family(spec, Manifest(1, 8, 3, (), {}), tokenizer)
+    assert isinstance(found, VarFamily)
+    return found
+
+
+def lively(found: VarFamily) -> nn.Module:
+    net = found.build(step_generator(2))
+    for i, parameter in enumerate(net.parameters()):
+        nn.init.normal_(parameter, std=0.2, generator=step_generator(3, i))
+    return net
+
+
+def test_bfloat16_likelihood_and_samples(tokenizer: Path) -> None:
+    usual, low = family(tokenizer, None), family(tokenizer, "bfloat16")
+    net, labels = lively(usual), torch.arange(4)
+    tokens = torch.randint(8, (4, usual.config.length), generator=step_generator(4))
+    full = usual.log_likelihood(net, tokens, labels, Draw())
+    found = low.log_likelihood(net, tokens, labels, Draw())
+    assert found.dtype == torch.float32
+    error = ((found - full) / full).abs().max().item()
+    assert 0 < error < 2**-7
+    samples = low.generate(net, list(range(40)), labels.repeat(10), 1.5)
+    agree = (samples == usual.generate(net, list(range(40)), labels.repeat(10), 1.5)).double()
+    assert samples.dtype == torch.int64 and agree.mean() > 0.8
+
+
+def test_frozen_network_stands_for_the_network(tokenizer: Path) -> None:
+    usual, low = family(tokenizer, None), family(tokenizer, "bfloat16")
+    net, labels = lively(usual), torch.arange(4)
+    weights = {key: value.clone() for key, value in net.state_dict().items()}
+    assert usual.frozen(net) is net
+    frozen = low.frozen(net)
+    tokens = torch.randint(8, (4, usual.config.length), generator=step_generator(4))
+    expected = low.log_likelihood(net, tokens, labels, Draw())
+    assert torch.equal(low.log_likelihood(frozen, tokens, labels, Draw()), expected)
+    seeds = [1, 2, 3, 4]
+    assert torch.equal(
+        low.generate(frozen, seeds, labels, 1.5), low.generate(net, seeds, labels, 1.5)
+    )
+    assert frozen.get_parameter("blocks.0.ffn.fc1.weight").dtype == torch.bfloat16
+    assert all(torch.equal(value, weights[key]) for key, value in net.state_dict().items())
+
+
+def test_unknown_precision_is_explained(tokenizer: Path) -> None:
+    with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
+        family(tokenizer, "float8")
