@@ -80,8 +80,14 @@ def code_digest(*modules: str) -> str:
             seen.add(module)
             pending += _imports(module)
     for module in sorted(seen):
-        digest.update(f"{module}\n{ast.dump(_tree(module))}\n".encode())
+        digest.update(module.encode() + b"\n" + _digest(_tree(module)))
     return digest.hexdigest()[:16]
+
+
+# To write a tree out takes milliseconds, and the Snakefile of a sweep asks for hundreds of rules.
+@cache
+def _digest(tree: ast.Module) -> bytes:
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
 def _source(module: str) -> Path | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from mclr.errors import UserError
 from mclr.files import read_json
+
+# Most jobs that read a manifest do without torch, which takes seconds to load.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def load_manifest(path: Path) -> Manifest:
 
 def load_images(path: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, C, H, W) and labels int64 (N,) of one Parquet split."""
+    import torch
+
     try:
         table = pq.ParquetFile(path).read(columns=["label", "image"])
     except (OSError, pa.ArrowException) as error:
@@ -56,6 +62,8 @@ def load_images(path: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
 
 def step_generator(*key: int) -> torch.Generator:
     """A generator for one purpose: equal keys (seed, step, stream …) give equal draws."""
+    import torch
+
     # With its length: SeedSequence takes (a, b) and (a, b, 0) for the same key.
     state = np.random.SeedSequence((*key, len(key))).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> 1))
@@ -63,6 +71,8 @@ def step_generator(*key: int) -> torch.Generator:
 
 def minibatch(n: int, batch: int, step: int, seed: int) -> Tensor:
     """Rows (batch,) of step ``step`` (from 0): permutation after permutation of n rows."""
+    import torch
+
     positions = torch.arange(step * batch, (step + 1) * batch)
     epochs = positions // n
     rows = torch.empty_like(positions)

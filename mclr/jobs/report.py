@@ -1,4 +1,7 @@
-"""Jobs that show: figures and the report page, from files that other jobs wrote."""
+"""Jobs that show: figures and the report page, from files that other jobs wrote.
+
+Each imports its own drawing libraries, which take longer to load than a table takes to write.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from mclr.config import Tier
-from mclr.data.load import load_manifest
 from mclr.files import read_json, write_json, write_text
 from mclr.plan import Plan
-from mclr.report.curves import write_figures
-from mclr.report.grids import write_grids
-from mclr.report.page import write_report
 from mclr.report.summary import METRICS, best_rows, summarise
-from mclr.report.table import write_table
 
 
 def table(tier: Tier, metrics: Path, folder: Path) -> None:
     """Table 1 for people, and the same numbers for ``dvc metrics`` and ``dvc plots``."""
+    from mclr.report.table import write_table
+
     rows = pd.read_parquet(metrics)
     write_table(rows, tier, folder)
     best = best_rows(rows, tier.report.features)
@@ -33,6 +33,10 @@ def table(tier: Tier, metrics: Path, folder: Path) -> None:
 
 def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
     """Curves from the metrics, and progressive grids from the points' stored images."""
+    from mclr.data.load import load_manifest
+    from mclr.report.curves import write_figures
+    from mclr.report.grids import write_grids
+
     rows, plan = pd.read_parquet(metrics), Plan(tier)
     write_figures(rows, tier, output)
     points = [point for experiment in plan.experiments for point in plan.points(experiment)]
@@ -42,6 +46,8 @@ def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path
 
 def report(tier: Tier, results: Path, output: Path) -> None:
     """One self-contained page of everything a tier has to show."""
+    from mclr.report.page import write_report
+
     write_report(
         pd.read_parquet(results / "metrics.parquet"),
         tier,

@@ -8,6 +8,7 @@ is written last, so a run without the right one is unfinished or out of date. ``
 
 from __future__ import annotations
 
+import getpass
 import logging
 import time
 from collections import Counter, defaultdict
@@ -19,8 +20,8 @@ from mclr.config import Tier
 from mclr.errors import UserError
 from mclr.tracking.records import Record, metrics_digest, read_records, unfinished
 from mclr.tracking.store import (
-    experiment_name,
-    find_experiment,
+    delete_run,
+    find_or_create_experiment,
     only_publisher,
     open_store,
     resolve_uri,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("mclr")
 KEY, KIND = "mclr.key", "mclr.kind"
+# Who published a run, and from where: others may have runs of the same name in the same server.
+ORIGIN = "mclr.origin"
 DIGEST, METRICS, ARTEFACTS = "mclr.digest", "mclr.metrics", "mclr.artefacts"
 PARENT = "mlflow.parentRunId"
 # MLflow takes at most 1000 entries in a batch, parameters and tags included.
@@ -51,7 +54,8 @@ def publish(
     """Bring MLflow up to date with the files of a tier.
 
     One experiment ``mclr-<tier>``; a run per training run, with a child per evaluated point; a run
-    ``report`` with figures, Table 1 and configuration. Runs that are no longer planned stay.
+    ``report`` with figures, Table 1 and configuration. Runs that are no longer planned stay, and
+    so do the runs of other people and other folders; what is equal in content is published once.
 
     Args:
         results_dir: ``results/<tier>``; the lock lies beside it, shared by all tiers.
@@ -70,14 +74,12 @@ def publish(
     with only_publisher(results_dir.parent / ".track.lock", lock_timeout_s):
         records = read_records(tier, results_dir)
         with open_store(resolve_uri(tracking_uri)) as client:
-            experiment = find_experiment(client, tier)
-            if experiment is None:
-                created = client.create_experiment(experiment_name(tier))
-                experiment = client.get_experiment(created)
+            experiment = find_or_create_experiment(client, tier)
             put_views(client, experiment)
-            publisher = _Publisher(client, experiment.experiment_id)
+            publisher = _Publisher(client, experiment.experiment_id, _origin(results_dir))
             for record in records:
                 publisher.publish(record, parent=None)
+            publisher.drop_twins()
             return publisher.counts
 
 
@@ -116,6 +118,11 @@ def watch(
         LOG.info("stopped; run `mclr track` again to publish the rest")
 
 
+def _origin(results_dir: Path) -> str:
+    """``user:folder``. The folder has the same name on all nodes of a cluster; a host has not."""
+    return f"{getpass.getuser()}:{results_dir.resolve()}"
+
+
 def _words(counts: Counter[str]) -> str:
     return ", ".join(f"{n} {word}" for word, n in sorted(counts.items())) or "nothing yet"
 
@@ -134,9 +141,13 @@ def _stopped(stop: Callable[[], bool], interval_s: float) -> bool:
 class _Publisher:
     """Publishes records into one experiment whose runs were listed once, at the start."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
-        self.client, self.experiment_id = client, experiment_id
+    def __init__(self, client: MlflowClient, experiment_id: str, origin: str) -> None:
+        self.client, self.experiment_id, self.origin = client, experiment_id, origin
         self.counts: Counter[str] = Counter()
+        self._list()
+
+    def _list(self) -> None:
+        """All runs by key and parent, and by parent."""
         self.known: dict[tuple[str, str | None], list[Run]] = defaultdict(list)
         self.children: dict[str, list[Run]] = defaultdict(list)
         for run in self._all_runs():
@@ -161,8 +172,9 @@ class _Publisher:
         known = self.known[record.key, parent]
         digest = record.digest()
         same = [run for run in known if run.data.tags.get(DIGEST) == digest]
-        run = next((r for r in (*same, *known) if r in same or _continues(r, record)), None)
-        outcome = "unchanged" if same else "resumed" if run else "replaced" if known else "created"
+        own = [run for run in known if run.data.tags.get(ORIGIN, self.origin) == self.origin]
+        run = next((r for r in (*same, *own) if r in same or _continues(r, record)), None)
+        outcome = "unchanged" if same else "resumed" if run else "replaced" if own else "created"
         run = run or self._create(record, parent)
         run_id = run.info.run_id
         if not same:
@@ -173,13 +185,31 @@ class _Publisher:
             if record.finished:
                 self.client.set_terminated(run_id, end_time=record.end_ms)
             self.client.set_tag(run_id, DIGEST, digest)
-        for old in known:
+        for old in own:
             if old.info.run_id != run_id:
                 self._delete(old)
         self.counts[outcome] += 1
 
+    def drop_twins(self) -> None:
+        """Leave one of the runs that several publishers made of the same record at the same time.
+
+        Every publisher looks after its last run is complete, so one of them sees all; all keep the
+        same one, and a run that another has deleted meanwhile is gone as it should be.
+        """
+        if not self.counts.keys() - {"unchanged"}:
+            return
+        self._list()
+        twins: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for (key, parent), runs in self.known.items():
+            for run in runs:
+                if parent is None and DIGEST in run.data.tags:
+                    twins[key, run.data.tags[DIGEST]].append(run)
+        for runs in twins.values():
+            for run in sorted(runs, key=lambda run: run.info.run_id)[1:]:
+                self._delete(run)
+
     def _create(self, record: Record, parent: str | None) -> Run:
-        tags = {KEY: record.key, KIND: record.kind}
+        tags = {KEY: record.key, KIND: record.kind, ORIGIN: self.origin}
         if parent is not None:
             tags[PARENT] = parent
         return self.client.create_run(
@@ -210,7 +240,7 @@ class _Publisher:
     def _delete(self, run: Run) -> None:
         """Children first: a deletion that is interrupted is found again by its parent."""
         for old in (*self.children[run.info.run_id], run):
-            self.client.delete_run(old.info.run_id)
+            delete_run(self.client, old.info.run_id)
 
 
 def _published(run: Run) -> tuple[int, str]:

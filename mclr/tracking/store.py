@@ -140,3 +140,30 @@ def find_experiment(client: MlflowClient, tier: Tier) -> Experiment | None:
             "`mlflow gc`, then run `mclr track` again"
         )
     return experiment
+
+
+def find_or_create_experiment(client: MlflowClient, tier: Tier) -> Experiment:
+    """The tier's experiment; of several publishers that find none, one makes it."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = find_experiment(client, tier)
+    if experiment is not None:
+        return experiment
+    try:
+        return client.get_experiment(client.create_experiment(experiment_name(tier)))
+    except MlflowException:
+        experiment = find_experiment(client, tier)
+        if experiment is None:
+            raise
+        return experiment
+
+
+def delete_run(client: MlflowClient, run_id: str) -> None:
+    """Delete a run; that somebody else has just done so is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException:
+        if client.get_run(run_id).info.lifecycle_stage == "active":
+            raise

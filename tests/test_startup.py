@@ -1,0 +1,105 @@
+"""A job loads what it uses and nothing else; the libraries below take from 0.1 s to 4 s each."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {
+    *("torch", "torch._dynamo", "torch.distributed.fsdp", "torchvision", "torch_fidelity"),
+    *("diffusers", "timm", "sklearn", "scipy", "pandas", "matplotlib", "plotly", "jinja2"),
+    *("mlflow", "sqlalchemy", "dvc", "snakemake"),
+}
+TABLE = {"pandas"}
+# What the job of each command may have loaded when its work begins.
+MAY_LOAD: dict[str, set[str]] = {
+    "fetch": set(),
+    "prepare": {"pandas", "sklearn", "scipy"},  # the stratified split is scikit-learn's
+    "feature_net": {"torch"},
+    "tokenizer": {"torch"},
+    "base": {"torch"},
+    "negatives": {"torch"},
+    "finetune": {"torch"},
+    "sample": {"torch"},
+    "evaluate": {"torch"},
+    "best": set(),
+    "metrics": set(),
+    "effective_config": set(),
+    "table": TABLE,
+    "figures": TABLE,
+    "report": TABLE,
+    "track": set(),
+}
+
+
+def imports_of(command: str) -> str:
+    """The import statements in the body of a command of ``mclr.cli``, as a program."""
+    tree = ast.parse((ROOT / "mclr" / "cli.py").read_text())
+    (function,) = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == command
+    ]
+    found = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+    return "\n".join(ast.unparse(node) for node in found)
+
+
+def loaded_by(program: str) -> set[str]:
+    """The heavy modules in memory after a program has run in a fresh interpreter."""
+    code = f"import mclr.cli\n{textwrap.dedent(program)}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        (sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return HEAVY & set(done.stdout.split())
+
+
+def test_every_job_of_the_rules_is_listed() -> None:
+    rules = "\n".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
+    for command in MAY_LOAD:
+        assert f" {command.replace('_', '-')}" in rules, command
+    cli = ast.parse((ROOT / "mclr" / "cli.py").read_text())
+    commands = {
+        node.name
+        for node in cli.body
+        if isinstance(node, ast.FunctionDef)
+        and any(
+            ast.unparse(decorator).startswith("cli.command") for decorator in node.decorator_list
+        )
+    }
+    assert commands - {"schema", "show"} == MAY_LOAD.keys()  # those two are for people
+
+
+@pytest.mark.parametrize("command", MAY_LOAD)
+def test_a_job_loads_only_what_it_uses(command: str) -> None:
+    assert loaded_by(imports_of(command)) <= MAY_LOAD[command]
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        ("mclr.report.table", {"pandas"}),
+        ("mclr.report.curves", {"pandas"}),
+        ("mclr.report.grids", {"pandas", "matplotlib"}),
+        ("mclr.report.page", {"pandas", "plotly", "jinja2"}),
+        ("mclr.data.load", set()),
+    ],
+)
+def test_each_view_loads_its_own_library(module: str, libraries: set[str]) -> None:
+    assert loaded_by(f"import {module}") == libraries
+
+
+def test_help_answers_at_once() -> None:
+    """Half a second is promised on a quiet machine: the best of a few, to be fair to a busy one."""
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        subprocess.run(
+            (sys.executable, "-m", "mclr", "--help"), cwd=ROOT, check=True, capture_output=True
+        )
+        times.append(time.monotonic() - start)
+    assert min(times) < 0.5, times
