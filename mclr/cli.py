@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from mclr.commands.doctor import doctor
+from mclr.commands.store import check_store
 from mclr.commands.theory import theory, theory_page
 from mclr.commands.weights import export_weights, import_weights, reconstruct_ema
 from mclr.errors import UserError
@@ -408,6 +410,8 @@ cli.add_command(import_weights)
 cli.add_command(export_weights)
 cli.add_command(reconstruct_ema)
 cli.add_command(theory)
+cli.add_command(check_store)
+cli.add_command(doctor)
 cli.add_command(theory_page)
 
 

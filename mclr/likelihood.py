@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(noisy (N, …), sigma (N,), labels (N,)) -> denoised (N, …)."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -53,7 +56,7 @@ def noise_weight(sigma: Tensor, sigma_data: float) -> Tensor:
 
 # One draw of Eq. (153): ℓ_θ(x, c) = −w(σ) ‖x − D_θ(x + σε; σ, c)‖²
 def denoising_log_likelihood(
-    denoise: Callable[[Tensor, Tensor, Tensor], Tensor],
+    denoise: Denoise,
     x: Tensor,
     labels: Tensor,
     draw: Draw,
@@ -74,3 +77,48 @@ def token_log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     cross_entropy = torch.nn.functional.cross_entropy
     return -cross_entropy(logits.transpose(1, 2), tokens, reduction="none").sum(1)
+
+
+# ------------------------------------------------------------------ of noisy samples
+
+
+@dataclass(frozen=True)
+class LevelDraw:
+    """The randomness of M draws for N samples: ``u`` (M, N) in (0, 1), ``epsilon`` (M, N, …)."""
+
+    u: Tensor
+    epsilon: Tensor
+
+
+def draw_levels(x_t: Tensor, M: int, generator: torch.Generator) -> LevelDraw:
+    """M draws for each row of x_t (N, …), one in each of M equal parts of (0, 1)."""
+    inside = torch.rand((M, len(x_t)), generator=generator, dtype=x_t.dtype)
+    part = torch.arange(M, dtype=x_t.dtype)[:, None]
+    epsilon = torch.randn((M, *x_t.shape), generator=generator, dtype=x_t.dtype)
+    return LevelDraw((part + inside) / M, epsilon)
+
+
+# Eq. (6) with x_t as the data: −½ ∫ ‖∇ log p(x'|x_t) − s(x'; √(σ² + v))‖² dv over v > 0, where
+# x' = x_t + √v ε; v = V u/(1 − u) with V = σ² + σ_d² has dv = V/(1 − u)² du.
+@torch.no_grad()
+def noise_level_log_likelihood(
+    denoise: Denoise, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw, sigma_data: float
+) -> Tensor:
+    """ELBO of log p_t(x_t|c), (N,), up to a constant that is the same for all labels.
+
+    x_t (N, …) at noise levels sigma (N,); 2M passes of the network: each draw is used with +ε
+    and −ε, which cancels most of the noise. Share ``draw`` between the labels to be compared.
+    """
+    shape = (-1,) + (1,) * (x_t.ndim - 1)
+    scale = sigma**2 + sigma_data**2
+    total = torch.zeros_like(sigma)
+    for u, epsilon in zip(draw.u, draw.epsilon, strict=True):
+        v = scale * u / (1 - u)
+        level = (sigma**2 + v).sqrt()
+        for signed in (epsilon, -epsilon):
+            noisy = x_t + v.sqrt().view(shape) * signed
+            score = (denoise(noisy, level, labels) - noisy) / (level**2).view(shape)
+            # ‖target − s‖² less ‖target‖², which no label changes; the target is −ε/√v.
+            error = score * (score + 2 * signed / v.sqrt().view(shape))
+            total -= error.flatten(1).sum(1) * scale / (1 - u) ** 2 / 4
+    return total / len(draw.u)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -26,7 +27,8 @@ def single_run(folder: Path) -> TextIOWrapper:
 
     Snakemake's own locks protect files, not the directory, and are dropped when an instance with
     other targets finishes. The operating system releases this one when the process ends, however
-    it ends.
+    it ends. What a killed instance on this machine left of Snakemake's locks is therefore stale,
+    and removed; those of another machine stay, because not every filesystem locks across machines.
 
     Raises:
         UserError: another run holds the lock; it is named by its process id.
@@ -36,12 +38,20 @@ def single_run(folder: Path) -> TextIOWrapper:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        lock.seek(0)
         raise UserError(
-            f"another snakemake (process {lock.read().strip() or 'unknown'}) is working in "
+            f"another snakemake (process {(_holder(lock) or ['unknown'])[0]}) is working in "
             f"{folder.resolve().parent}; wait for it to finish, or stop it with Ctrl-C"
         ) from None
+    if _holder(lock)[1:] == [socket.gethostname()]:
+        for stale in (folder / "locks").glob("*.lock"):
+            stale.unlink()
     lock.truncate(0)
-    lock.write(str(os.getpid()))
+    lock.write(f"{os.getpid()} {socket.gethostname()}")
     lock.flush()
     return lock
+
+
+def _holder(lock: TextIOWrapper) -> list[str]:
+    """Process id and machine of the last holder; nothing if there was none."""
+    lock.seek(0)
+    return lock.read().split()

@@ -27,8 +27,10 @@ from mclr.provenance import code_digest, collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
-from mclr.training.loop import StateFolder, Trainee, train
+from mclr.training.loop import train
 from mclr.training.share import WHOLE, Share
+from mclr.training.state import StateFolder
+from mclr.training.trainee import Trainee
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,20 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
         yield Loss(nn.functional.cross_entropy(net(images[rows])[1], labels[rows]), {})
 
     trainee = Trainee(net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, losses)
-    _train(trainee, folder.name, (settings.steps,), settings, private, folder)
     reference, reference_labels = data.reference()
-    write_features(
-        folder / "reference.parquet", {folder.name: net.eval()}, reference, reference_labels
-    )
-    info = {
-        "train_accuracy": accuracy(net, images, labels),
-        "held_out_accuracy": accuracy(net, reference, reference_labels),
-        "settings": spec,
-    }
-    save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
-    write_json(folder / "info.json", info)
-    private.clear()
+    with private.held():
+        _train(trainee, folder.name, (settings.steps,), settings, private, folder)
+        write_features(
+            folder / "reference.parquet", {folder.name: net.eval()}, reference, reference_labels
+        )
+        info = {
+            "train_accuracy": accuracy(net, images, labels),
+            "held_out_accuracy": accuracy(net, reference, reference_labels),
+            "settings": spec,
+        }
+        save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
+        write_json(folder / "info.json", info)
+        private.clear()
 
 
 def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path) -> None:
@@ -103,9 +106,10 @@ def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path)
 
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
     trainee = Trainee(net, optimizer, lambda step: settings.lr, losses)
-    _train(trainee, output.parent.name, (settings.steps,), settings, private, output.parent)
-    save_tensors(output, net.state_dict(), {"spec": canonical(spec)})
-    private.clear()
+    with private.held():
+        _train(trainee, output.parent.name, (settings.steps,), settings, private, output.parent)
+        save_tensors(output, net.state_dict(), {"spec": canonical(spec)})
+        private.clear()
 
 
 def train_base(
@@ -126,8 +130,9 @@ def train_base(
     inputs = [data.folder / "train.parquet", *([tokenizer] if tokenizer else [])]
     private = state_folder(state, spec, *inputs)
     started = time.time()
-    _train(trainee, run.name, (settings.steps,), settings, private, run)
-    _publish(run, spec, (settings.steps,), private, manifest, started)
+    with private.held():
+        _train(trainee, run.name, (settings.steps,), settings, private, run)
+        _publish(run, spec, (settings.steps,), private, manifest, started)
 
 
 def finetune(
@@ -162,16 +167,17 @@ def finetune(
     optional = [path for path in (tokenizer, negatives) if path]
     private = state_folder(state, spec, data.folder / "train.parquet", base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
-    train(
-        trainee,
-        name=run.name,
-        checkpoints=checkpoints,
-        batch=settings.batch,
-        seed=spec["seed"],
-        state=private,
-        events=EventLog(run / "events.jsonl"),
-    )
-    _publish(run, spec, checkpoints, private, manifest, started)
+    with private.held():
+        train(
+            trainee,
+            name=run.name,
+            checkpoints=checkpoints,
+            batch=settings.batch,
+            seed=spec["seed"],
+            state=private,
+            events=EventLog(run / "events.jsonl"),
+        )
+        _publish(run, spec, checkpoints, private, manifest, started)
 
 
 def _train(

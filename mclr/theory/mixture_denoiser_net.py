@@ -10,12 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mclr.likelihood import noise_weight
-from mclr.objectives.weights import (
-    class_posterior_weights,
-    draw_levels,
-    noise_level_log_likelihood,
-)
+from mclr.likelihood import draw_levels, noise_level_log_likelihood, noise_weight
+from mclr.objectives.weights import class_posterior_weights
 from mclr.theory.mixtures import Level, World
 
 SIGMA_DATA, P_MEAN, P_STD = 0.7, -1.0, 1.0

@@ -10,11 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mclr.objectives.weights import (
-    class_posterior_weights,
-    draw_levels,
-    noise_level_log_likelihood,
-)
+from mclr.likelihood import draw_levels, noise_level_log_likelihood
+from mclr.objectives.weights import class_posterior_weights
 from mclr.theory.mixtures import Array, Level, World, line, ring
 from mclr.theory.statement import Statement
 

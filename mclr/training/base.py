@@ -13,9 +13,9 @@ from mclr.config import Edm2Base, VarBase
 from mclr.data.load import minibatch, step_generator
 from mclr.models.family import Family
 from mclr.objectives.base import Loss
-from mclr.training.loop import Trainee
 from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
 from mclr.training.share import WHOLE, Share
+from mclr.training.trainee import Trainee
 
 
 def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
@@ -65,6 +65,7 @@ def base_trainee(
             family.after_step,
             ema,
             settings.ema_std,
+            pass_size=share.pass_size(settings.batch),
         )
     optimizer = torch.optim.AdamW(
         net.parameters(), betas=(0.9, 0.95), weight_decay=settings.weight_decay
@@ -76,4 +77,5 @@ def base_trainee(
             step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps
         ),
         losses,
+        pass_size=share.pass_size(settings.batch),
     )

@@ -10,9 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mclr.config import Cca, CcDpo, Ddo, FineTuning, Mclr
+from mclr.config import Cca, CcDpo, Ddo, FineTuning, Mclr, Wmclr
 from mclr.data.load import minibatch, step_generator
 from mclr.errors import UserError
+from mclr.likelihood import LevelDraw, draw_levels
+from mclr.models.edm2.family import Edm2Family
 from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
@@ -20,8 +22,9 @@ from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
 from mclr.objectives.ddo import ddo_loss
 from mclr.objectives.mclr import mclr_loss
-from mclr.training.loop import Trainee
+from mclr.objectives.wmclr import NoisyLikelihood, wmclr_loss
 from mclr.training.share import WHOLE, Share
+from mclr.training.trainee import Trainee
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Samples:
     x: Tensor
     labels: Tensor
     classes: int
+
+    @property
+    def priors(self) -> Tensor:
+        """p(c) of each class, (classes,): its share of the samples."""
+        return self.labels.bincount(minlength=self.classes) / len(self.labels)
 
 
 def finetune_trainee(
@@ -48,7 +56,8 @@ def finetune_trainee(
     """
     net = copy.deepcopy(base).train().requires_grad_(True)
     family.after_step(net)
-    policy, reference = _log_likelihood(family, net), _log_likelihood(family, base)
+    frozen = family.frozen(base)
+    policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
 
     def batch_of(source: Samples, step: int, stream: int) -> Batch:
         rows = minibatch(len(source.x), settings.batch, step, seed + (stream << 16))
@@ -61,6 +70,10 @@ def finetune_trainee(
             case Mclr() as objective:
                 contrast = draw_partners(batch.labels, objective.K, rng)
                 return partial(mclr_loss, objective, policy, batch, contrast)
+            case Wmclr() as objective:
+                contrast = draw_partners(batch.labels, objective.K, rng)
+                noisy = _noisy_likelihood(family, frozen, batch, objective.draws, rng)
+                return partial(wmclr_loss, objective, policy, noisy, data.priors, batch, contrast)
             case CcDpo() as objective:
                 contrast = draw_partners(batch.labels, objective.K, rng)
                 return partial(ccdpo_loss, objective, policy, reference, batch, contrast)
@@ -81,11 +94,38 @@ def finetune_trainee(
 
     # Adam as EDM2 trains; the paper does not publish its optimiser.
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
-    return Trainee(net, optimizer, lambda step: settings.lr, losses, family.after_step)
+    return Trainee(
+        net,
+        optimizer,
+        lambda step: settings.lr,
+        losses,
+        family.after_step,
+        pass_size=share.pass_size(settings.batch),
+    )
 
 
 def _log_likelihood(family: Family, net: nn.Module) -> LogLikelihood:
     return lambda x, labels, draw: family.log_likelihood(net, x, labels, draw)
+
+
+def _noisy_likelihood(
+    family: Family, frozen: nn.Module, batch: Batch, draws: int, rng: torch.Generator
+) -> NoisyLikelihood:
+    """log p_t(x_t|c) of the noisy minibatch by the base model; all labels share the draws."""
+    sigma, epsilon = batch.draw.sigma, batch.draw.epsilon
+    if not isinstance(family, Edm2Family) or sigma is None or epsilon is None:
+        raise UserError("wmclr needs a diffusion model; fine-tune this one with mclr")
+    x_t = batch.x + sigma.view(-1, 1, 1, 1) * epsilon
+    levels = draw_levels(x_t, draws, rng)
+
+    def values(candidates: Tensor, part: Tensor) -> Tensor:
+        rows = part.repeat_interleave(candidates.shape[1])
+        drawn = LevelDraw(levels.u[:, rows], levels.epsilon[:, rows])
+        labels = candidates.flatten()
+        found = family.noisy_log_likelihood(frozen, x_t[rows], sigma[rows], labels, drawn)
+        return found.view_as(candidates)
+
+    return values
 
 
 def _drop_labels(

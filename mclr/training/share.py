@@ -31,6 +31,10 @@ class Share:
         begin, end = (n * r // self.size for r in (self.rank, self.rank + 1))
         return list(torch.arange(begin, end).split(self.micro_batch or end - begin))
 
+    def pass_size(self, n: int) -> int:
+        """Samples of the largest pass of a minibatch of n samples."""
+        return len(self.parts(n)[0])
+
 
 WHOLE = Share()
 """All of the minibatch, in one pass."""

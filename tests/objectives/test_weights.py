@@ -5,11 +5,8 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.objectives.weights import (
-    class_posterior_weights,
-    draw_levels,
-    noise_level_log_likelihood,
-)
+from mclr.likelihood import draw_levels, noise_level_log_likelihood
+from mclr.objectives.weights import class_posterior_weights
 
 PRIORS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 

@@ -19,8 +19,10 @@ from mclr.plan import Plan
 from mclr.training.base import base_settings, base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.gradient import accumulate
-from mclr.training.loop import StateFolder, Trainee, _step
+from mclr.training.loop import _step
 from mclr.training.share import WHOLE, Share
+from mclr.training.state import StateFolder
+from mclr.training.trainee import Trainee
 
 OBJECTIVES = ("mclr", "ccdpo", "cca", "ddo")
 
@@ -208,6 +210,53 @@ def test_labels_dropped_by_cca(
         assert loss_of(who, 0).value.item() == pytest.approx(expected, rel=1e-6)
         assert all((labels == 10).all().item() == (ratio > 0) for labels in seen)
         seen.clear()
+
+
+def weighted(
+    plan: Plan, family: Family, trained: Trained, data: Any, share: Share = WHOLE
+) -> Trainee:
+    """Weighted MCLR on the tiny EDM2."""
+    run = plan.finetune_spec("edm2-mclr-seed0")["run"]
+    run["objective"] = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
+    base, settings = load_network(family, trained.edm2), FineTuning.model_validate(run)
+    return finetune_trainee(family, base, settings, 0, Samples(*data, 10), share=share)
+
+
+@pytest.mark.parametrize("model", ["edm2"], indirect=True)
+def test_weighted_mclr(
+    family: Family, data: Any, trained: Trained, tiny_plan: Plan, tmp_path: Any
+) -> None:
+    """The same gradient in micro-batches, no more rows of the policy than MCLR, and it trains."""
+    whole, parts = (
+        weighted(tiny_plan, family, trained, data, share) for share in (WHOLE, Share(3))
+    )
+    expected = gradient(whole, 2)
+    assert 0 < expected[1]["weight"] <= 10
+    close(gradient(parts, 2), expected)
+    rows: list[int] = []
+    whole.net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    loss_of(whole, 0)
+    assert rows == [4 * 8]  # as MCLR: the weight costs evaluations of the base model alone
+    terms = _step(whole, 0, 0, "wmclr", StateFolder(tmp_path, "key"))
+    assert {"weight", "log_ratio", "log_likelihood", "accuracy"} < terms.keys()
+
+
+@pytest.mark.parametrize("model", ["var"], indirect=True)
+def test_weighted_mclr_needs_noise(
+    family: Family, data: Any, trained: Trained, tiny_plan: Plan
+) -> None:
+    run = tiny_plan.finetune_spec("var-mclr-seed0")["run"] | {
+        "objective": {"name": "wmclr", "dsm": 0.5}
+    }
+    base, settings = load_network(family, trained.var), FineTuning.model_validate(run)
+    who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
+    with pytest.raises(UserError, match="wmclr needs a diffusion model"):
+        loss_of(who, 0)
+
+
+def test_priors_are_the_shares_of_the_classes() -> None:
+    samples = Samples(torch.zeros(4, 1), torch.tensor([0, 2, 2, 2]), 4)
+    assert samples.priors.tolist() == [0.25, 0, 0.75, 0]
 
 
 def test_base_settings_are_typed(tiny_plan: Plan) -> None:

@@ -18,7 +18,9 @@ from mclr.events import EventLog, read_events
 from mclr.files import load_tensors
 from mclr.objectives.base import Loss
 from mclr.training import loop
-from mclr.training.loop import Interrupted, StateFolder, Trainee, train
+from mclr.training.loop import Interrupted, train
+from mclr.training.state import StateFolder
+from mclr.training.trainee import Trainee
 
 Hook = Callable[[int], Any]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import yaml
-from checkout import MICRO, ROOT, Checkout
+from checkout import MICRO, Checkout
 from safetensors import safe_open
 
 METRIC_COLUMNS = {
@@ -142,10 +141,3 @@ def test_digits_is_the_default_and_does_not_leak_into_other_tiers(fresh: Checkou
     default = fresh.run("snakemake", "--cores", "1", "--dry-run", "--quiet", "rules").stdout
     assert "finetune_edm2_ccdpo_seed1" in default
     assert "finetune_edm2_ccdpo" not in fresh.snakemake("--dry-run").stdout
-
-
-def test_tier_files_are_valid() -> None:
-    from mclr.read_config import load_tier
-
-    tiers = [load_tier(path).tier for path in sorted(Path(ROOT, "config").glob("*.yaml"))]
-    assert "digits" in tiers

@@ -62,7 +62,7 @@ def test_readme_shows_the_published_picture(pulled: Checkout) -> None:
 
 
 def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
-    assert "Nothing to be done" in pulled.run("snakemake", "--cores", "2", "all").stdout
+    assert "Nothing to be done" in pulled.run("snakemake", "--cores", "2", "all", "theory").stdout
     pulled.run("dvc", "status", "--quiet")
     assert "Data and pipelines are up to date" in pulled.run("dvc", "repro").stdout
     pulled.run("git", "diff", "--exit-code")
@@ -129,6 +129,9 @@ RUN_BY = {
     "make test": ".ci/run itself",
     "dvc pull": "fixture pulled",
     "dvc repro": "test_after_pull_nothing_is_to_do",
+    "cp config/site.example.yaml config/site.yaml": "tests/cluster/test_site.py",
+    "mclr doctor": "tests/cluster/test_doctor.py",
+    "snakemake --profile slurm all": "tests/cluster, on virtual nodes",
 }
 
 

@@ -12,13 +12,17 @@ rule tokenizer:
         f"{RESULTS}/benchmarks/tokenizer/{{model}}.tsv"
     conda:
         "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
     params:
         spec=lambda wildcards: canonical(PLAN.tokenizer_spec(wildcards.model)),
         data=subpath(input.manifest, parent=True),
         state=f"{RESULTS}/state/tokenizer-{{model}}",
         code=code_digest("mclr.jobs.training"),
     shell:
-        "python -m mclr --log {log} tokenizer --spec {params.spec:q} --data {params.data}"
+        "python -m mclr --threads {threads} --log {log} tokenizer"
+        " --spec {params.spec:q} --data {params.data}"
         " --output {output} --state {params.state}"
 
 
@@ -42,8 +46,11 @@ for model in TIER.models:
         priority: 100
         conda:
             "../../environment.yml"
+        threads: SITE.train.cpus
         resources:
+            **SITE.resources("train"),
             micro_batch=0,
+            processes=SITE.train.size,
         params:
             spec=canonical(PLAN.base_spec(model)),
             data=subpath(input.manifest, parent=True),
@@ -52,6 +59,7 @@ for model in TIER.models:
             state=f"{RESULTS}/state/{model}-base",
             code=code_digest("mclr.jobs.training"),
         shell:
-            "python -m mclr --log {log} base --spec {params.spec:q} --data {params.data}"
+            "workflow/launch {resources.nodes} {resources.processes} --log {log} base"
+            " --spec {params.spec:q} --data {params.data}"
             " {params.tokenizer} --run {params.run} --state {params.state}"
             " --micro-batch {resources.micro_batch}"

@@ -11,6 +11,8 @@ from mclr.errors import UserError
 from mclr.plan import Plan, checkpoint_path
 from mclr.provenance import code_digest
 from mclr.report.names import figure_files
+from mclr.site import load_site
+from mclr.slurm import cancel_left_overs
 from mclr.workflow import single_run, use_checkout
 
 use_checkout(workflow.basedir)
@@ -26,8 +28,11 @@ if not given_configs:
 try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
+    SITE = load_site()
     if workflow.is_main_process and not workflow.dryrun:
         LOCK = single_run(Path(".snakemake"))
+        if workflow.non_local_exec or Path(".snakemake/slurm_logs").exists():
+            cancel_left_overs(Path.cwd())
 except UserError as error:
     sys.exit(f"mclr: error: {error}")
 

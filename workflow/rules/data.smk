@@ -3,6 +3,11 @@
 RAW = f"data/raw/{NAME}.raw"
 
 
+# Where Snakemake runs there is a network; compute nodes often have none.
+localrules:
+    fetch,
+
+
 rule fetch:
     output:
         RAW,
@@ -28,12 +33,16 @@ rule prepare:
         f"{RESULTS}/logs/prepare.log",
     conda:
         "../../environment.yml"
+    threads: SITE.evaluate.cpus
+    resources:
+        **SITE.resources("evaluate"),
     params:
         spec=canonical(TIER.data),
         folder=subpath(output.manifest, parent=True),
         code=code_digest("mclr.data.prepare"),
     shell:
-        "python -m mclr --log {log} prepare --spec {params.spec:q} --raw {input} --output {params.folder}"
+        "python -m mclr --threads {threads} --log {log} prepare"
+        " --spec {params.spec:q} --raw {input} --output {params.folder}"
 
 
 # The prepared data, as the inputs of a job that trains.
@@ -53,6 +62,9 @@ rule feature_net:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
     conda:
         "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
     params:
         spec=lambda wildcards: canonical(TIER.features[wildcards.net]),
         data=subpath(input.manifest, parent=True),
@@ -60,5 +72,6 @@ rule feature_net:
         state=f"{RESULTS}/state/feature-net-{{net}}",
         code=code_digest("mclr.jobs.training"),
     shell:
-        "python -m mclr --log {log} feature-net --spec {params.spec:q} --data {params.data}"
+        "python -m mclr --threads {threads} --log {log} feature-net"
+        " --spec {params.spec:q} --data {params.data}"
         " --output {params.folder} --state {params.state}"

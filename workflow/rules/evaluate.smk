@@ -1,6 +1,11 @@
 # Metrics of every point, and the best checkpoint of every fine-tuning experiment.
 
 
+localrules:
+    best,
+    metrics,
+
+
 rule evaluate:
     input:
         manifest=rules.prepare.output.manifest,
@@ -15,13 +20,17 @@ rule evaluate:
         f"{RESULTS}/benchmarks/evaluate/{{experiment}}.tsv"
     conda:
         "../../environment.yml"
+    threads: SITE.evaluate.cpus
+    resources:
+        **SITE.resources("evaluate"),
     params:
         spec=lambda wildcards: canonical(PLAN.evaluate_spec(wildcards.experiment)),
         nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
         samples=f"{RESULTS}/features",
         code=code_digest("mclr.jobs.evaluation", "mclr.metrics.scores"),
     shell:
-        "python -m mclr --log {log} evaluate --spec {params.spec:q} --manifest {input.manifest}"
+        "python -m mclr --threads {threads} --log {log} evaluate"
+        " --spec {params.spec:q} --manifest {input.manifest}"
         " {params.nets} --samples {params.samples} --output {output}"
 
 

@@ -14,12 +14,16 @@ rule negatives:
         f"{RESULTS}/benchmarks/negatives/{{model}}.tsv"
     conda:
         "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
     params:
         spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.model)),
         tokenizer=tokenizer_flag,
         code=code_digest("mclr.jobs.sampling"),
     shell:
-        "python -m mclr --log {log} negatives --spec {params.spec:q} --manifest {input.manifest}"
+        "python -m mclr --threads {threads} --log {log} negatives"
+        " --spec {params.spec:q} --manifest {input.manifest}"
         " --weights {input.base} {params.tokenizer} --output {output}"
 
 
@@ -47,8 +51,11 @@ for run in PLAN.runs.values():
         priority: 50
         conda:
             "../../environment.yml"
+        threads: SITE.train.cpus
         resources:
+            **SITE.resources("train"),
             micro_batch=0,
+            processes=SITE.train.size,
         params:
             spec=canonical(PLAN.finetune_spec(run.run_id)),
             data=subpath(input.manifest, parent=True),
@@ -58,6 +65,7 @@ for run in PLAN.runs.values():
             state=f"{RESULTS}/state/{run.run_id}",
             code=code_digest("mclr.jobs.training"),
         shell:
-            "python -m mclr --log {log} finetune --spec {params.spec:q} --data {params.data}"
+            "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
+            " --spec {params.spec:q} --data {params.data}"
             " --base {input.base} {params.tokenizer} {params.negatives}"
             " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"

@@ -1,5 +1,13 @@
 # Views of metrics.parquet: Table 1, figures, the report page.
 
+
+localrules:
+    effective_config,
+    table1,
+    figures,
+    report,
+
+
 FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
 GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
 TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex", "json")]

@@ -15,15 +15,19 @@ rule sample:
     benchmark:
         f"{RESULTS}/benchmarks/sample/{{point}}/shard-{{shard}}.tsv"
     wildcard_constraints:
-        point="|".join(POINTS),
+        point=r"[^/]+/[^/]+/step-\d+/guidance-[^/]+/seed-\d+",
     conda:
         "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
     params:
         spec=lambda wildcards: canonical(PLAN.sample_spec(POINTS[wildcards.point])),
         tokenizer=tokenizer_flag,
         nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
         code=code_digest("mclr.jobs.sampling"),
     shell:
-        "python -m mclr --log {log} sample --spec {params.spec:q} --shard {wildcards.shard}"
+        "python -m mclr --threads {threads} --log {log} sample"
+        " --spec {params.spec:q} --shard {wildcards.shard}"
         " --manifest {input.manifest} --weights {input.weights} {params.tokenizer}"
         " {params.nets} --output {output.features} --grid {output.grid}"

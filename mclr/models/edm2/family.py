@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from mclr.config import Edm2Sampler, NoiseLevels
 from mclr.data.load import Manifest
-from mclr.likelihood import Draw, denoising_log_likelihood, draw_noise, noise_weight
+from mclr.likelihood import (
+    Draw,
+    LevelDraw,
+    denoising_log_likelihood,
+    draw_noise,
+    noise_level_log_likelihood,
+    noise_weight,
+)
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.precision import check_precision, resolve_precision
-from mclr.objectives.weights import LevelDraw, noise_level_log_likelihood
 from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise
 
 
