@@ -6,6 +6,10 @@ THEORY = "results/theory"
 THEORY_LOGS = "results/logs/theory"
 
 
+localrules:
+    theory,
+
+
 rule theory_topic:
     output:
         statements=f"{THEORY}/{{topic}}.json",
@@ -18,6 +22,8 @@ rule theory_topic:
         topic="|".join(TOPICS),
     conda:
         "../../environment.yml"
+    resources:
+        **SITE.resources("evaluate"),
     params:
         folder=subpath(output.statements, parent=True),
         code=lambda wildcards: code_digest(
