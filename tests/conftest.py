@@ -16,6 +16,7 @@ from mclr.config import Tier
 from mclr.data.load import Manifest, load_manifest
 from mclr.data.prepare import prepare
 from mclr.data.sources import fetch
+from mclr.events import LOG
 from mclr.plan import Plan
 from mclr.read_config import parse_tier
 
@@ -30,6 +31,15 @@ def _one_thread() -> None:
 def _grad_enabled() -> Iterator[None]:
     with torch.enable_grad():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logger() -> Iterator[None]:
+    """Puts the logger of the package back as it was: a command sets it up for its process."""
+    before = LOG.level, LOG.handlers[:], LOG.propagate
+    yield
+    LOG.setLevel(before[0])
+    LOG.handlers, LOG.propagate = before[1], before[2]
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from tiny import Trained
 
 from mclr import cli
 from mclr.config import canonical
-from mclr.events import LOG
 from mclr.files import load_tensors, read_json, sha256
 from mclr.plan import Plan
 
@@ -36,9 +35,7 @@ def mclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         found = capsys.readouterr()
         return status, found.out, found.err
 
-    before = LOG.handlers[:], LOG.propagate
-    yield run
-    LOG.handlers, LOG.propagate = before
+    return run
 
 
 HEAVY = ("torch", "pandas", "numpy", "mlflow", "matplotlib", "sklearn", "pydantic", "yaml")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from mclr.events import LOG, EventLog, Progress, read_events, set_up_logging
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "run" / "events.jsonl"
-
-
-@pytest.fixture
-def logs() -> Iterator[None]:
-    """Puts the logger of the package back as it was."""
-    before = LOG.level, LOG.handlers[:], LOG.propagate
-    yield
-    LOG.level, LOG.handlers, LOG.propagate = before[0], before[1], before[2]
 
 
 def test_write_and_read(file: Path) -> None:
@@ -101,7 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_progress(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) -> None:
+def test_progress(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """40 of 100 units of 8 images were there; 20 more take 10 s: 16 images/s, 20 s left."""
     LOG.propagate = True
     caplog.set_level(logging.INFO, "mclr")
@@ -118,7 +109,7 @@ def test_progress(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) ->
     assert caplog.messages[1].endswith("ETA 0:00")
 
 
-def test_long_eta(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) -> None:
+def test_long_eta(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     LOG.propagate = True
     caplog.set_level(logging.INFO, "mclr")
     progress = Progress("x", 1000, 1)
@@ -127,9 +118,7 @@ def test_long_eta(clock: Clock, caplog: pytest.LogCaptureFixture, logs: None) ->
     assert caplog.messages == ["x: 100/1000, 1 images/s, ETA 15:00"]
 
 
-def test_log_file_and_standard_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], logs: None
-) -> None:
+def test_log_file_and_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "logs" / "job.log"
     set_up_logging(file)
     LOG.info("%s: %d/%d, ETA", "x", 1, 2)
@@ -140,7 +129,7 @@ def test_log_file_and_standard_error(
 
 
 def test_progress_lines_overwrite_each_other_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logs: None
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     set_up_logging(None)

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from mclr import cli
-from mclr.events import LOG
 from mclr.files import sha256
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,9 +31,7 @@ def mclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         found = capsys.readouterr()
         return status, found.out, found.err
 
-    before = LOG.handlers[:], LOG.propagate
-    yield run
-    LOG.handlers, LOG.propagate = before
+    return run
 
 
 def test_edm2_there_and_back(mclr: Any, tmp_path: Path, edm2_pickle: Path) -> None:
