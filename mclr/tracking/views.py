@@ -65,7 +65,18 @@ def put_views(client: MlflowClient, experiment: Experiment) -> None:
     }
     for name, value in tags.items():
         if experiment.tags.get(name) != value:
-            client.set_experiment_tag(experiment.experiment_id, name, value)
+            _set_tag(client, experiment.experiment_id, name, value)
+
+
+def _set_tag(client: MlflowClient, experiment_id: str, name: str, value: str) -> None:
+    """Set an experiment's tag; that another publisher has just set the same is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment_id, name, value)
+    except MlflowException:
+        if client.get_experiment(experiment_id).tags.get(name) != value:
+            raise
 
 
 def _view(title: str, kind: str, order: str, section: str, charts: list[dict[str, Any]]) -> str:
