@@ -140,7 +140,8 @@ def prepare(spec: dict[str, Any], raw: Path, output: Path) -> None:
 @click.pass_obj
 def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
     """Train a feature net on the training split."""
-    from mclr.jobs.training import Data, train_feature_net
+    from mclr.jobs.feature_net import train_feature_net
+    from mclr.jobs.inputs import Data
 
     _deterministic(threads)
     train_feature_net(spec, Data(data), output, state)
@@ -154,7 +155,8 @@ def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, st
 @click.pass_obj
 def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
     """Train the multi-scale VQ-VAE of an autoregressive model."""
-    from mclr.jobs.training import Data, train_tokenizer
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.tokenizer import train_tokenizer
 
     _deterministic(threads)
     train_tokenizer(spec, Data(data), output, state)
@@ -172,7 +174,8 @@ def base(
     threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
 ) -> None:
     """Train a base model from scratch."""
-    from mclr.jobs.training import Data, train_base
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.training import train_base
     from mclr.training.processes import joined
 
     _deterministic(threads)
@@ -216,7 +219,7 @@ def finetune(
     threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
 ) -> None:
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
-    from mclr.jobs.training import Data
+    from mclr.jobs.inputs import Data
     from mclr.jobs.training import finetune as run_job
     from mclr.training.processes import joined
 

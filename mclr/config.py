@@ -14,7 +14,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -44,22 +46,58 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which images, and how many of them are held out as the reference of every metric."""
+    """Which images, and which of them are held out as the reference of every metric.
 
-    source: Literal["digits"]
-    n_reference: Count
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    Without ``n_reference`` the reference is the test split that the source itself has.
+    """
+
+    source: Literal["digits", "fashion-mnist"]
+    n_reference: Count | None = None
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _reference(self) -> Data:
+        if self.n_reference is None and self.source == "digits":
+            raise ValueError("n_reference: required key is missing, digits has no test split")
+        return self
+
+
+def _kind(value: Any) -> str:
+    """A feature net is a classifier unless it says otherwise."""
+    if isinstance(value, dict):
+        return str(value.get("kind", "classifier"))
+    return str(getattr(value, "kind", "classifier"))
 
 
 class ClassifierFeatures(Section):
     """A classifier trained on the training split: penultimate layer and logits are the features."""
 
+    kind: Literal["classifier"] = "classifier"
     channels: Count
     dimensions: Count
     steps: Count
     batch: Count
     lr: Positive
     seed: Seed
+
+
+class EfficientNetFeatures(Section):
+    """EfficientNet-Lite0, trained on ImageNet: pooled features of images resized to ``size``.
+
+    A linear probe, trained on the training split, gives the logits.
+    """
+
+    kind: Literal["efficientnet-lite0"]
+    size: Annotated[int, Field(ge=32)]
+    probe_images: Count
+    seed: Seed
+
+
+FeatureNet = Annotated[
+    Annotated[ClassifierFeatures, Tag("classifier")]
+    | Annotated[EfficientNetFeatures, Tag("efficientnet-lite0")],
+    Discriminator(_kind),
+]
 
 
 # ------------------------------------------------------------------ models
@@ -89,6 +127,8 @@ class Edm2Base(Section):
     rampup_images: Annotated[int, Field(ge=0)]
     label_dropout: Probability
     ema_std: Positive
+    label_noise: Probability = 0.0
+    """η of Eq. (18): the share of training images whose label is drawn anew, of all classes."""
 
 
 class NoiseLevels(Section):
@@ -114,11 +154,43 @@ class Edm2Sampler(Section):
         return self
 
 
+class AutoencoderArchitecture(Section):
+    """A KL autoencoder (diffusers' ``AutoencoderKL``) that halves the side between its levels."""
+
+    channels: Annotated[list[Count], Field(min_length=1)]
+    latent_channels: Count
+    layers_per_block: Count = 1
+    norm_groups: Count = 8
+
+
+class AutoencoderTraining(Section):
+    """Squared error of the reconstruction, plus ``kl`` times the KL divergence; both summed."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    kl: NonNegative
+
+
+class Autoencoder(Section):
+    """Images to latents and back, for diffusion models of latents."""
+
+    network: AutoencoderArchitecture
+    training: AutoencoderTraining
+
+
 class Edm2Model(Section):
-    """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate."""
+    """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate.
+
+    With an ``autoencoder`` it is a model of latents.
+    """
 
     family: Literal["edm2"]
     label: str
+    resolution: Count | None = None
+    """Side of the images, to which the data are averaged down; the data's own if absent."""
+    autoencoder: Autoencoder | None = None
     network: Edm2Architecture
     base: Edm2Base
     noise: NoiseLevels
@@ -167,6 +239,7 @@ class VarModel(Section):
 
     family: Literal["var"]
     label: str
+    resolution: Count | None = None
     tokenizer: Tokenizer
     network: VarArchitecture
     base: VarBase
@@ -265,7 +338,11 @@ class FineTuning(Section):
     lr: Positive
     batch: Annotated[int, Field(ge=2)]
     checkpoints: Annotated[list[Count], Field(min_length=1)]
+    noise: NoiseLevels | None = None
+    """Noise levels of the fine-tuning alone; the model's own if absent."""
     sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = {}
+    final: bool = True
+    """Whether the best point is trained again with the seeds of ``final``."""
 
     @field_validator("checkpoints")
     @classmethod
@@ -298,6 +375,38 @@ class Evaluation(Section):
         return self
 
 
+class Final(Section):
+    """The best point of each experiment, again: other training seeds, other image noise.
+
+    Each seed trains once more with the selected hyperparameters up to the selected step, and its
+    samples come from the block of that seed. The selection itself used the seeds of the tier.
+    """
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Interval(Section):
+    """CFG at noise levels within [low, high] alone (Kynkäänniemi et al., arXiv 2404.07724)."""
+
+    guidance: Scales
+    low: NonNegative
+    high: Positive
+
+
+class Study(Section):
+    """Other ways to sample an experiment's best checkpoint, without training.
+
+    guidance: CFG scales. dial: weights base + t (fine-tuned − base), for each t.
+    autoguidance: scales of guidance by the base model (arXiv 2406.02507). interval: CFG within
+    noise levels.
+    """
+
+    guidance: Scales = []
+    dial: Annotated[list[float], AfterValidator(_distinct)] = []
+    autoguidance: Scales = []
+    interval: Interval | None = None
+
+
 class Report(Section):
     """Which feature net fills the FD, precision and recall columns of Table 1."""
 
@@ -316,9 +425,11 @@ class Tier(Section):
     tier: Annotated[Name, AfterValidator(_free)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     data: Data
-    features: Annotated[dict[Name, ClassifierFeatures], Field(min_length=1)]
+    features: Annotated[dict[Name, FeatureNet], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     runs: dict[Name, FineTuning]
+    final: Final | None = None
+    studies: dict[Name, Study] = {}
     evaluation: Evaluation
     report: Report
 

@@ -83,7 +83,10 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, prepared: Path, tiny_plan: Plan, _one_thread: None
 ) -> Trained:
     """Feature net, tokenizer and both base models, trained for a few steps by their jobs."""
-    from mclr.jobs.training import Data, train_base, train_feature_net, train_tokenizer
+    from mclr.jobs.feature_net import train_feature_net
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.tokenizer import train_tokenizer
+    from mclr.jobs.training import train_base
 
     folder, data = tmp_path_factory.mktemp("trained"), Data(prepared)
     net, tokenizer, state = folder / "cnn", folder / "tokenizer" / "var.safetensors", folder / "s"

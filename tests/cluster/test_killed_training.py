@@ -24,7 +24,8 @@ FORKSERVER.set_forkserver_preload(["mclr.jobs.training", "mclr.data.prepare"])
 
 def train(folder: Path, trained: Trained, plan: Plan, steps: int) -> None:
     """The fine-tuning job; it writes its state after every step, and is mostly writing."""
-    from mclr.jobs.training import Data, finetune
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.training import finetune
     from mclr.training import loop
 
     torch.set_num_threads(1)

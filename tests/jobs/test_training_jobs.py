@@ -20,15 +20,11 @@ from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json, save_tensors, sha256
+from mclr.jobs.feature_net import train_feature_net
+from mclr.jobs.inputs import Data, state_folder
 from mclr.jobs.sampling import sample_negatives
-from mclr.jobs.training import (
-    Data,
-    finetune,
-    state_folder,
-    train_base,
-    train_feature_net,
-    train_tokenizer,
-)
+from mclr.jobs.tokenizer import train_tokenizer
+from mclr.jobs.training import finetune, train_base
 from mclr.plan import Plan
 from mclr.training import loop
 from mclr.training.share import WHOLE, Share
@@ -207,13 +203,13 @@ def test_key_covers_specification_code_and_inputs(
     data.write_text("a")
 
     def key(spec: dict[str, Any]) -> str:
-        return state_folder(tmp_path / "s", spec, data).key
+        return state_folder(tmp_path / "s", "mclr.jobs.training", spec, data).key
 
     first = key({"lr": 1})
     assert key({"lr": 1}) == first != key({"lr": 2})
     data.write_text("b")
     second = key({"lr": 1})
-    monkeypatch.setattr("mclr.jobs.training.code_digest", lambda name: "other")
+    monkeypatch.setattr("mclr.jobs.inputs.code_digest", lambda name: "other")
     assert len({first, second, key({"lr": 1})}) == 3
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from mclr.config import FineTuning
 from mclr.errors import UserError
 from mclr.events import EventLog
-from mclr.jobs.training import Data
+from mclr.jobs.inputs import Data
 from mclr.models.family import load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.plan import Plan

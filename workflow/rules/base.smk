@@ -19,7 +19,7 @@ rule tokenizer:
         spec=lambda wildcards: canonical(PLAN.tokenizer_spec(wildcards.model)),
         data=subpath(input.manifest, parent=True),
         state=f"{RESULTS}/state/tokenizer-{{model}}",
-        code=code_digest("mclr.jobs.training"),
+        code=code_digest("mclr.jobs.tokenizer"),
     shell:
         "python -m mclr --threads {threads} --log {log} tokenizer"
         " --spec {params.spec:q} --data {params.data}"

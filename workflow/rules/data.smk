@@ -70,7 +70,7 @@ rule feature_net:
         data=subpath(input.manifest, parent=True),
         folder=subpath(output.net, parent=True),
         state=f"{RESULTS}/state/feature-net-{{net}}",
-        code=code_digest("mclr.jobs.training"),
+        code=code_digest("mclr.jobs.feature_net"),
     shell:
         "python -m mclr --threads {threads} --log {log} feature-net"
         " --spec {params.spec:q} --data {params.data}"

@@ -1,0 +1,63 @@
+"""What the jobs that train share: their data, their private folder, their loop."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mclr.config import canonical
+from mclr.data.load import Manifest, load_images, load_manifest
+from mclr.events import EventLog
+from mclr.files import sha256
+from mclr.provenance import code_digest
+from mclr.training.loop import train
+from mclr.training.state import StateFolder
+from mclr.training.trainee import Trainee
+
+
+@dataclass(frozen=True)
+class Data:
+    """The prepared data of a tier: manifest and the training split."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        return load_manifest(self.folder / "manifest.json")
+
+    def train(self) -> tuple[Tensor, Tensor]:
+        return load_images(self.folder / "train.parquet", self.manifest)
+
+    def reference(self) -> tuple[Tensor, Tensor]:
+        return load_images(self.folder / "reference.parquet", self.manifest)
+
+
+def state_folder(folder: Path, job: str, spec: dict[str, Any], *inputs: Path) -> StateFolder:
+    """The private folder of one run of the job module ``job``; keyed by all that decides it."""
+    parts = [canonical(spec), code_digest(job), *(sha256(path) for path in inputs)]
+    return StateFolder(folder, hashlib.sha256("\n".join(parts).encode()).hexdigest())
+
+
+def run_training(
+    trainee: Trainee,
+    name: str,
+    checkpoints: tuple[int, ...],
+    batch: int,
+    seed: int,
+    private: StateFolder,
+    folder: Path,
+) -> None:
+    """Train, with the events of the run written to ``folder``."""
+    train(
+        trainee,
+        name=name,
+        checkpoints=checkpoints,
+        batch=batch,
+        seed=seed,
+        state=private,
+        events=EventLog(folder / "events.jsonl"),
+    )
