@@ -16,6 +16,7 @@ include: "workflow/rules/base.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/theory.smk"
@@ -25,12 +26,13 @@ localrules:
     all,
 
 
-# Other targets: table1, figures, report, track, theory, and any file.
+# Other targets: table1, figures, claims, report, track, theory, and any file.
 rule all:
     default_target: True
     input:
         rules.table1.output,
         rules.figures.output,
+        rules.claims.output,
         rules.report.output,
         rules.track.output,
         expand(rules.best.output, experiment=FINE_TUNED),

@@ -24,6 +24,8 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import torch  # noqa: E402
 from speed_cases import Case, all_cases  # noqa: E402
 
+from mclr.device import set_up  # noqa: E402
+
 Measured = dict[str, dict[str, float]]
 
 
@@ -48,9 +50,11 @@ def measure(case: Case, rounds: int) -> Measured:
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds of one run."""
+    """Seconds of one run, until a GPU has finished it."""
     start = time.perf_counter()
     run()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -95,14 +99,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=["digits", "fashion"], default="fashion")
     parser.add_argument("--batch", type=int, default=64, help="samples of a training step")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cases", nargs="*", help="names, or parts of names; default: all")
     parser.add_argument("--memory", action="store_true", help="also measure memory")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    cases = all_cases(options.size, options.batch)
+    cases = all_cases(options.size, options.batch, set_up(1, options.device))
     if options.memory_of:
         case, variant = options.memory_of.split("|")
         print(growth(cases[case], variant))

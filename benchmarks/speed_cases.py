@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mclr.config import Edm2Base, FineTuning
 from mclr.data.load import Manifest, minibatch, step_generator
+from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
 from mclr.models.family import Family, make_family
@@ -77,9 +78,9 @@ def networks(size: str) -> tuple[dict[str, Any], Manifest]:
 class Bench:
     """Networks of one size with the same random weights in every variant, and random images."""
 
-    def __init__(self, size: str, batch: int) -> None:
+    def __init__(self, size: str, batch: int, device: torch.device = CPU) -> None:
         self.networks, self.manifest = networks(size)
-        self.batch = batch
+        self.size, self.batch, self.device = size, batch, device
         self.images = torch.randint(
             256, (IMAGES, *self.manifest.shape), generator=step_generator(1), dtype=torch.uint8
         )
@@ -91,7 +92,7 @@ class Bench:
             sampler = {"num_steps": 8, "sigma_min": 0.002, "sigma_max": 80, "rho": 7}
             noise = {"P_mean": -0.8, "P_std": 1.6}
             spec = {"network": network, "noise": noise, "sampler": sampler}
-            return make_family(spec | {"precision": precision}, self.manifest)
+            return make_family(spec | {"precision": precision}, self.manifest, None, self.device)
         codes = VqvaeConfig(**self.networks["tokenizer"], img_channels=self.manifest.channels)
         tokenizer = Vqvae.build(codes, step_generator(2))
         with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +100,7 @@ class Bench:
             network["tokenizer"] = self.networks["tokenizer"]
             spec = {"network": network, "sampler": {"top_k": 0, "top_p": 0.0}}
             spec["precision"] = precision
-            return make_family(spec, self.manifest, Path(folder, "t.safetensors"))
+            return make_family(spec, self.manifest, Path(folder, "t.safetensors"), self.device)
 
     def base(self, family: Family) -> nn.Module:
         """A network whose gains let every layer matter, as after training."""
@@ -107,14 +108,14 @@ class Bench:
         for name, parameter in net.named_parameters():
             if name.endswith("gain"):
                 nn.init.constant_(parameter, 0.3)
-        return net.eval().requires_grad_(False)
+        return net.to(self.device).eval().requires_grad_(False)
 
     def plain_net(self, kind: str) -> tuple[Any, nn.Module]:
         """The family, for data and noise alone, and a plain network."""
         family: Any = self.family(kind, "float32")
         net = PlainPrecond(family.config) if kind == "edm2" else PlainVar(family.config)
         net.load_state_dict(self.base(family).state_dict())
-        return family, net
+        return family, net.to(self.device)
 
 
 def training_case(bench: Bench, kind: str, objective: dict[str, Any]) -> Case:
@@ -143,7 +144,8 @@ def training_case(bench: Bench, kind: str, objective: dict[str, Any]) -> Case:
             if objective["name"] == "ddo":
                 made = draw_batch(bench, family, x, step + 1000)
                 return plain.ddo(ell, ell_ref, batch, made, objective["beta"], objective["alpha"])
-            partners = draw_partners(batch.labels, objective["K"], step_generator(step)).index
+            labels, rng = bench.labels[rows_of(bench, step)], step_generator(step)
+            partners = move(draw_partners(labels, objective["K"], rng).index, bench.device)
             match objective["name"]:
                 case "mclr":
                     return plain.mclr(ell, batch, partners)
@@ -193,15 +195,19 @@ def sampling_case(bench: Bench, kind: str, guidance: float) -> Case:
 
     def naive() -> Run:
         family, net = bench.plain_net(kind)
-        if kind == "var":
-            return lambda: plain_var_sample(
-                net, family.vqvae, labels, seeded_uniforms(seeds, family.config.length), guidance
-            )
-        one_hot = nn.functional.one_hot(labels, CLASSES).float()
-        return lambda: plain.heun(
-            net, seeded_noise(seeds, family.shape), one_hot, guidance,
-            num_steps=8, sigma_min=0.002, sigma_max=80, rho=7,
-        )  # fmt: skip
+        here = labels.to(bench.device)
+        one_hot = nn.functional.one_hot(here, CLASSES).float()
+
+        def run() -> Any:
+            if kind == "var":
+                uniforms = seeded_uniforms(seeds, family.config.length).to(bench.device)
+                with bench.device:
+                    return plain_var_sample(net, family.vqvae, here, uniforms, guidance)
+            noise = seeded_noise(seeds, family.shape).to(bench.device)
+            schedule = {"num_steps": 8, "sigma_min": 0.002, "sigma_max": 80, "rho": 7}
+            return plain.heun(net, noise, one_hot, guidance, **schedule)
+
+        return run
 
     return Case(SAMPLES, variants(naive, ours))
 
@@ -231,9 +237,15 @@ def variants(naive: Callable[[], Run], ours: Callable[[str], Run]) -> dict[str, 
 
 
 def draw_batch(bench: Bench, family: Family, x: Tensor, step: int) -> Batch:
-    """The minibatch of a step and its noise."""
-    rows = minibatch(len(x), bench.batch, step, 0)
-    return Batch(x[rows], bench.labels[rows], family.draw(x[rows], step_generator(step)))
+    """The minibatch of a step and its noise, on the device."""
+    rows = rows_of(bench, step)
+    drawn = Batch(x[rows], bench.labels[rows], family.draw(x[rows], step_generator(step)))
+    return drawn.to(bench.device)
+
+
+def rows_of(bench: Bench, step: int) -> Tensor:
+    """Rows of the minibatch of a step."""
+    return minibatch(IMAGES, bench.batch, step, 0)
 
 
 def plain_ell(family: Any, net: Any) -> plain.Ell:
@@ -243,9 +255,9 @@ def plain_ell(family: Any, net: Any) -> plain.Ell:
     return lambda x, labels, draw: net.log_likelihood(labels, x, family.vqvae.tokens_to_input(x))
 
 
-def all_cases(size: str, batch: int) -> dict[str, Case]:
+def all_cases(size: str, batch: int, device: torch.device = CPU) -> dict[str, Case]:
     """Every case by name, in the order of the table."""
-    bench = Bench(size, batch)
+    bench = Bench(size, batch, device)
     cases = {"edm2 dsm": base_case(bench)}
     for name, objective in OBJECTIVES.items():
         cases[f"edm2 {name}"] = training_case(bench, "edm2", objective)

@@ -10,16 +10,20 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
 from mclr.commands.store import check_store
 from mclr.commands.theory import theory, theory_page
 from mclr.commands.weights import export_weights, import_weights, reconstruct_ema
 from mclr.errors import UserError
 from mclr.events import LOG, set_up_logging
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Spec(click.ParamType[Any]):
@@ -57,7 +61,12 @@ spec_option = click.option(
     "--spec", type=_Spec(), required=True, help="Specification of the job (JSON, see mclr.plan)."
 )
 data_option = _path("data", "Folder of prepared data (with manifest.json).")
-tokenizer_option = _path("tokenizer", "Weights of the tokenizer (VAR).", required=False)
+tokenizer_option = _path(
+    "tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).", required=False
+)
+encoded_option = _path(
+    "encoded", "What `mclr encode` made of the training images (VAR, latents).", required=False
+)
 state_option = _path("state", "Private folder for resumable state.")
 micro_batch_option = click.option(
     "--micro-batch",
@@ -86,9 +95,18 @@ nets_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    envvar="MCLR_DEVICE",
+    show_default=True,
+    show_envvar=True,
+    help="Where networks compute; auto: on this process's GPU if there is one.",
+)
 @click.option("--log", type=PATH, help="Also write messages to this file.")
 @click.pass_context
-def cli(context: click.Context, debug: bool, threads: int, log: Path | None) -> None:
+def cli(context: click.Context, debug: bool, threads: int, device: str, log: Path | None) -> None:
     """Reproduce the MCLR paper: the jobs of the workflow, one by one.
 
     The workflow calls these commands; people run `snakemake`, and here mostly `mclr track`.
@@ -100,14 +118,11 @@ def cli(context: click.Context, debug: bool, threads: int, log: Path | None) -> 
     set_up_logging(log if first else None, progress=first)
 
 
-def _deterministic(threads: int) -> None:
-    """Same machine, same bits."""
-    import torch
+def _deterministic(threads: int) -> torch.device:
+    """Same machine, same bits; the device that the user chose."""
+    from mclr.device import set_up
 
-    torch.set_num_threads(threads)
-    # One CPU thread is deterministic as it is, and this call imports the compiler (1 s).
-    if threads > 1 or torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True)
+    return set_up(threads, click.get_current_context().find_root().params["device"])
 
 
 @cli.command()
@@ -124,12 +139,13 @@ def fetch(source: str, output: Path) -> None:
 @spec_option
 @_path("raw", "Raw data file.")
 @_path("output", "Folder to write.")
-def prepare(spec: dict[str, Any], raw: Path, output: Path) -> None:
+@click.option("--resolution", type=click.IntRange(min=1), help="Average images down to this side.")
+def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | None) -> None:
     """Check raw data, split it, write Parquet and its manifest."""
     from mclr.config import Data
     from mclr.data.prepare import prepare as run
 
-    run(Data.model_validate(spec), raw, output)
+    run(Data.model_validate(spec), raw, output, resolution)
 
 
 @cli.command()
@@ -154,18 +170,32 @@ def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, st
 @state_option
 @click.pass_obj
 def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
-    """Train the multi-scale VQ-VAE of an autoregressive model."""
+    """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.tokenizer import train_tokenizer
 
-    _deterministic(threads)
-    train_tokenizer(spec, Data(data), output, state)
+    train_tokenizer(spec, Data(data), output, state, _deterministic(threads))
+
+
+@cli.command()
+@spec_option
+@data_option
+@_path("tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).")
+@_path("output", "File to write.")
+@click.pass_obj
+def encode(threads: int, spec: dict[str, Any], data: Path, tokenizer: Path, output: Path) -> None:
+    """Encode the training images once: tokens, or means and deviations of latents."""
+    from mclr.jobs.encoding import encode as run
+    from mclr.jobs.inputs import Data
+
+    run(spec, Data(data), tokenizer, output, _deterministic(threads))
 
 
 @cli.command()
 @spec_option
 @data_option
 @tokenizer_option
+@encoded_option
 @_path("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
@@ -176,11 +206,12 @@ def base(
     """Train a base model from scratch."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import train_base
+    from mclr.site import load_site
     from mclr.training.processes import joined
 
-    _deterministic(threads)
-    with joined(micro_batch) as share:
-        train_base(spec, Data(data), **paths, share=share)  # type: ignore[arg-type]
+    device = _deterministic(threads)
+    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+        train_base(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -200,9 +231,11 @@ def negatives(
 ) -> None:
     """Sample the frozen base model, for DDO."""
     from mclr.jobs.sampling import sample_negatives
+    from mclr.training.processes import joined
 
-    _deterministic(threads)
-    sample_negatives(spec, manifest, weights, tokenizer, output)
+    device = _deterministic(threads)
+    with joined(device=device):
+        sample_negatives(spec, manifest, weights, tokenizer, output, device)
 
 
 @cli.command()
@@ -210,7 +243,9 @@ def negatives(
 @data_option
 @_path("base", "Checkpoint of the base model.")
 @tokenizer_option
+@encoded_option
 @_path("negatives", "Samples of the base model (DDO).", required=False)
+@_path("selection", "Selected point, whose hyperparameters and step to take.", required=False)
 @_path("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
@@ -221,11 +256,12 @@ def finetune(
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import finetune as run_job
+    from mclr.site import load_site
     from mclr.training.processes import joined
 
-    _deterministic(threads)
-    with joined(micro_batch) as share:
-        run_job(spec, Data(data), **paths, share=share)  # type: ignore[arg-type]
+    device = _deterministic(threads)
+    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+        run_job(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -234,6 +270,8 @@ def finetune(
 @_path("manifest", "Manifest of the prepared data.")
 @_path("weights", "Checkpoint to sample.")
 @tokenizer_option
+@_path("base", "Base model, where it guides or is mixed in.", required=False)
+@_path("selection", "Selected point, for its guidance.", required=False)
 @nets_option
 @_path("output", "Feature file to write.")
 @_path("grid", "Image grid to write.")
@@ -245,16 +283,23 @@ def sample(
     manifest: Path,
     weights: Path,
     tokenizer: Path | None,
+    base: Path | None,
+    selection: Path | None,
     nets: tuple[tuple[str, Path], ...],
     output: Path,
     grid: Path,
 ) -> None:
     """Sample one shard of a checkpoint: features of all images and a small grid of images."""
     from mclr.jobs.sampling import sample as run
+    from mclr.training.processes import joined
 
-    _deterministic(threads)
+    device = _deterministic(threads)
     weights_of = {name: folder / "net.safetensors" for name, folder in nets}
-    run(spec, shard, manifest, weights, tokenizer, weights_of, output, grid)
+    with joined(device=device):
+        run(
+            spec, shard, manifest, weights, tokenizer, weights_of, output, grid,
+            base=base, selection=selection, device=device,
+        )  # fmt: skip
 
 
 @cli.command()
@@ -262,6 +307,7 @@ def sample(
 @_path("manifest", "Manifest of the prepared data.")
 @nets_option
 @_path("samples", "Folder of the points' feature files.")
+@_path("selection", "Selected point of the experiment.", required=False)
 @_path("output", "JSON file to write.")
 @click.pass_obj
 def evaluate(
@@ -270,13 +316,45 @@ def evaluate(
     manifest: Path,
     nets: tuple[tuple[str, Path], ...],
     samples: Path,
+    selection: Path | None,
     output: Path,
 ) -> None:
-    """FD, IS, precision and recall of all points of an experiment."""
+    """FD, IS, precision and recall of all points of an evaluation."""
     from mclr.jobs.evaluation import evaluate as run
 
     _deterministic(threads)
-    run(spec, manifest, dict(nets), samples, output)
+    run(spec, manifest, dict(nets), samples, output, selection)
+
+
+@cli.command()
+@spec_option
+@_path("manifest", "Manifest of the prepared data.")
+@nets_option
+@_path("output", "JSON file to write.")
+@click.pass_obj
+def floors(
+    threads: int,
+    spec: dict[str, Any],
+    manifest: Path,
+    nets: tuple[tuple[str, Path], ...],
+    output: Path,
+) -> None:
+    """FD, IS, precision and recall of real training images."""
+    from mclr.jobs.floors import floors as run
+
+    _deterministic(threads)
+    run(spec, manifest, dict(nets), output)
+
+
+@cli.command()
+@_path("evaluation", "Evaluation of the experiment.")
+@click.option("--by", required=True, help="Feature net whose FD decides.")
+@_path("output", "JSON file to write.")
+def select(evaluation: Path, by: str, output: Path) -> None:
+    """Write which point of an experiment has the lowest FD."""
+    from mclr.jobs.selection import select as run
+
+    run(evaluation, by, output)
 
 
 @cli.command()
@@ -416,6 +494,9 @@ cli.add_command(theory)
 cli.add_command(check_store)
 cli.add_command(doctor)
 cli.add_command(theory_page)
+cli.add_command(claims)
+cli.add_command(similarity)
+cli.add_command(separation)
 
 
 def main() -> None:

@@ -36,6 +36,10 @@ IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""
 
 
+RESERVED = ("-base", "-final", "-study", "-real")
+"""Endings of evaluations that an experiment cannot have in its name."""
+
+
 class Section(BaseModel):
     """A block of the configuration: unknown keys are errors, values are fixed once read."""
 
@@ -407,6 +411,18 @@ class Study(Section):
     interval: Interval | None = None
 
 
+class Separation(Section):
+    """How far the base model tells the classes of real and generated images apart.
+
+    ``n_images`` of each kind, each under its own class and ``others`` more, with ``draws`` shared
+    draws of the noise.
+    """
+
+    n_images: Count
+    draws: Count
+    others: Count
+
+
 class Report(Section):
     """Which feature net fills the FD, precision and recall columns of Table 1."""
 
@@ -430,6 +446,7 @@ class Tier(Section):
     runs: dict[Name, FineTuning]
     final: Final | None = None
     studies: dict[Name, Study] = {}
+    separation: Separation | None = None
     evaluation: Evaluation
     report: Report
 
@@ -440,9 +457,23 @@ class Tier(Section):
             raise ValueError(f"seeds must differ, got {seeds}")
         return seeds
 
+    @property
+    def _final_seeds(self) -> list[int]:
+        return self.final.seeds if self.final else []
+
+    @model_validator(mode="after")
+    def _other_seeds(self) -> Tier:
+        shared = sorted(set(self.seeds) & set(self._final_seeds))
+        if shared:
+            raise ValueError(
+                f"final.seeds: {shared} are among seeds too; expected others, so that what was "
+                "selected is measured on other images"
+            )
+        return self
+
     @model_validator(mode="after")
     def _few_images(self) -> Tier:
-        images = (max(self.seeds) + 1) * self.evaluation.n_samples
+        images = (max([*self.seeds, *self._final_seeds]) + 1) * self.evaluation.n_samples
         if images > IMAGE_SEEDS:
             raise ValueError(
                 f"seeds: (largest seed + 1) · evaluation.n_samples is {images}, "
@@ -460,14 +491,32 @@ class Tier(Section):
                     f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
                     "optimum is the conditional model itself, without guidance); use mclr"
                 )
-            if name.endswith("-base"):
-                raise ValueError(f"runs.{name}: names ending in -base belong to the base models")
+            if name.endswith(RESERVED):
+                raise ValueError(f"runs.{name}: names ending in {', '.join(RESERVED)} are taken")
         for where, net in {
             "report.features": self.report.features,
             "evaluation.isc_features": self.evaluation.isc_features,
         }.items():
             if net not in self.features:
                 raise ValueError(_unknown(where, net, self.features))
+        return self
+
+    @model_validator(mode="after")
+    def _studies(self) -> Tier:
+        bases = {f"{name}-base": model for name, model in self.models.items()}
+        known = bases | {name: self.models[run.model] for name, run in self.runs.items()}
+        for name, study in self.studies.items():
+            if name not in known:
+                raise ValueError(_unknown("studies", name, known))
+            if known[name].family != "edm2" and (study.autoguidance or study.interval):
+                raise ValueError(
+                    f"studies.{name}: autoguidance and interval need a diffusion model; remove them"
+                )
+            if name in bases and (study.guidance or study.dial or study.autoguidance):
+                raise ValueError(
+                    f"studies.{name}: a base model has an interval alone (its CFG scales are "
+                    "models.<model>.guidance, and there is nothing to mix it with)"
+                )
         return self
 
 

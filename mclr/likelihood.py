@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mclr.device import move
+
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy (N, …), sigma (N,), labels (N,)) -> denoised (N, …)."""
 
@@ -32,6 +34,12 @@ class Draw:
             return self
         return Draw(self.sigma[index], self.epsilon[index])
 
+    def to(self, device: torch.device) -> Draw:
+        """This draw on ``device``."""
+        if self.sigma is None or self.epsilon is None:
+            return self
+        return Draw(move(self.sigma, device), move(self.epsilon, device))
+
     def join(self, other: Draw) -> Draw:
         """The draws of this batch followed by those of another."""
         if None in (self.sigma, self.epsilon, other.sigma, other.epsilon):
@@ -43,9 +51,12 @@ class Draw:
 
 
 def draw_noise(x: Tensor, P_mean: float, P_std: float, generator: torch.Generator) -> Draw:
-    """One (σ, ε) for each row of ``x``: ln σ ~ N(P_mean, P_std²), ε ~ N(0, I)."""
+    """One (σ, ε) for each row of ``x``: ln σ ~ N(P_mean, P_std²), ε ~ N(0, I).
+
+    Made where the generator is, the CPU: equal on every device.
+    """
     sigma = (torch.randn(len(x), generator=generator) * P_std + P_mean).exp()
-    return Draw(sigma, torch.randn(x.shape, generator=generator))
+    return Draw(sigma, torch.randn(x.shape, generator=generator)).to(x.device)
 
 
 # w(σ) of Eq. (150); the paper leaves it open: EDM2's loss weight (σ² + σ_d²) / (σ σ_d)².
@@ -95,7 +106,7 @@ def draw_levels(x_t: Tensor, M: int, generator: torch.Generator) -> LevelDraw:
     inside = torch.rand((M, len(x_t)), generator=generator, dtype=x_t.dtype)
     part = torch.arange(M, dtype=x_t.dtype)[:, None]
     epsilon = torch.randn((M, *x_t.shape), generator=generator, dtype=x_t.dtype)
-    return LevelDraw((part + inside) / M, epsilon)
+    return LevelDraw(move((part + inside) / M, x_t.device), move(epsilon, x_t.device))
 
 
 # Eq. (6) with x_t as the data: −½ ∫ ‖∇ log p(x'|x_t) − s(x'; √(σ² + v))‖² dv over v > 0, where

@@ -8,57 +8,24 @@ the job alone.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from mclr.config import Edm2Model, FineTuning, Model, Tier
 from mclr.errors import UserError
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: a base model, or one fine-tuning job."""
-
-    run_id: str
-    experiment: str
-    model: str
-    method: str
-    seed: int
-    checkpoints: tuple[int, ...]
-    settings: FineTuning | None
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """What was chosen for this run and could have been chosen otherwise."""
-        if self.settings is None:
-            return {}
-        objective = self.settings.objective.model_dump(by_alias=True, exclude={"name"})
-        return {"lr": self.settings.lr, "batch": self.settings.batch, **objective}
-
-    @property
-    def is_base(self) -> bool:
-        return self.settings is None
-
-
-@dataclass(frozen=True)
-class Point:
-    """One evaluated point: a checkpoint of a run, a guidance scale, a block of image seeds."""
-
-    run: Run
-    step: int
-    guidance: float
-    seed: int
-
-    @property
-    def path(self) -> str:
-        """Folder of this point's files below ``features/`` and ``grids/``."""
-        return (
-            f"{self.run.experiment}/{self.run.run_id}/step-{self.step:06d}"
-            f"/guidance-{self.guidance:g}/seed-{self.seed}"
-        )
+from mclr.points import (
+    FINAL,
+    STUDY,
+    Point,
+    Run,
+    best_path,
+    checkpoint_path,
+    evaluations,
+    final_path,
+    net_folder,
+)
 
 
 class Plan:
@@ -73,13 +40,65 @@ class Plan:
                     raise UserError(f"runs.{name}: two runs have the name {run.run_id}")
                 self.runs[run.run_id] = run
         self.experiments = list(dict.fromkeys(run.experiment for run in self.runs.values()))
+        self.finals = {e: self._final_runs(e) for e in self.experiments if self._is_final(e)}
+        for runs in self.finals.values():
+            self.runs |= {run.run_id: run for run in runs if run.is_final}
+        self.evaluations = {e: self.points(e) for e in self.experiments}
+        self.evaluations |= {f"{e}-final": self._final_points(e) for e in self.finals}
+        self.evaluations |= {f"{e}-study": self._study_points(e) for e in tier.studies}
 
     def of(self, experiment: str) -> list[Run]:
-        """The runs of one experiment (an entry of ``runs``, or the base of a model)."""
+        """The runs of one experiment's grid (an entry of ``runs``, or the base of a model)."""
+        every = self.runs.values()
+        return [run for run in every if run.experiment == experiment and not run.is_final]
+
+    def all_of(self, experiment: str) -> list[Run]:
+        """The runs of one experiment: those of its grid, then the final ones."""
         return [run for run in self.runs.values() if run.experiment == experiment]
 
+    def _is_final(self, experiment: str) -> bool:
+        run = self.of(experiment)[0]
+        return self.tier.final is not None and (run.settings is None or run.settings.final)
+
+    def _final_runs(self, experiment: str) -> list[Run]:
+        """A run for each final seed; a base model, which is not trained again, stays as it is."""
+        first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
+        if first.is_base:
+            return [first]
+        return [
+            replace(
+                first, run_id=f"{experiment}-final-seed{s}", seed=s, checkpoints=(), is_final=True
+            )
+            for s in seeds
+        ]
+
+    def _final_points(self, experiment: str) -> list[Point]:
+        """The selected point of each final run; of a base model, with and without guidance."""
+        first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
+        if first.is_base:
+            step = first.checkpoints[-1]
+            return [Point(first, step, g, seed, FINAL) for g in (0.0, None) for seed in seeds]
+        return [Point(run, None, 0.0, run.seed, FINAL) for run in self.finals[experiment]]
+
+    def _study_points(self, experiment: str) -> list[Point]:
+        """Other ways to sample the best checkpoint, on the image block of its own seed."""
+        study, first = self.tier.studies[experiment], self.of(experiment)[0]
+        step = first.checkpoints[-1] if first.is_base else None
+        seed = self.tier.seeds[0]
+
+        def point(guidance: float, **how: Any) -> Point:
+            return Point(first, step, guidance, seed, STUDY, **how)
+
+        found = [point(g) for g in study.guidance]
+        found += [point(0.0, dial=t) for t in study.dial]
+        found += [point(g, guide="base") for g in study.autoguidance]
+        if study.interval:
+            bounds = study.interval.low, study.interval.high
+            found += [point(g, interval=bounds) for g in study.interval.guidance]
+        return found
+
     def points(self, experiment: str) -> list[Point]:
-        """The points to evaluate for one experiment.
+        """The points of one experiment's grid.
 
         A base model is evaluated without guidance and at each guidance scale, for every block of
         image seeds; a fine-tuned model without guidance, on the block of its own seed.
@@ -92,6 +111,16 @@ class Plan:
             for seed in (self.tier.seeds if run.is_base else [run.seed])
         ]
 
+    @property
+    def nets(self) -> dict[str, tuple[str, int | None]]:
+        """Each feature net at each resolution that a model has, by the name of its folder."""
+        sizes = dict.fromkeys(model.resolution for model in self.tier.models.values())
+        return {
+            net_folder(net, resolution): (net, resolution)
+            for resolution in sizes
+            for net in self.tier.features
+        }
+
     def model(self, run: Run) -> Model:
         """The configuration of the model a run trains."""
         return self.tier.models[run.model]
@@ -99,7 +128,14 @@ class Plan:
     # What each job needs to know, and nothing else.
 
     def tokenizer_spec(self, model: str) -> dict[str, Any]:
-        return {"tokenizer": _dump(self.tier.models[model].tokenizer)}  # type: ignore[union-attr]
+        """What trains the VQ-VAE, or the autoencoder, of a model that has one."""
+        settings = self.tier.models[model]
+        if not isinstance(settings, Edm2Model):
+            return {"tokenizer": _dump(settings.tokenizer)}
+        return {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
+
+    def encode_spec(self, model: str) -> dict[str, Any]:
+        return _network(self.tier.models[model])
 
     def base_spec(self, model: str) -> dict[str, Any]:
         settings = self.tier.models[model]
@@ -141,11 +177,14 @@ class Plan:
             **_network(settings),
             "sampler": _dump(settings.sampler),
             "guidance": point.guidance,
+            "guide": point.guide,
+            "interval": point.interval,
+            "dial": point.dial,
             "seed": point.seed,
             **_dump(evaluation, "n_samples", "batch", "shards", "labels", "grid_rows"),
         }
 
-    def evaluate_spec(self, experiment: str) -> dict[str, Any]:
+    def evaluate_spec(self, evaluation: str) -> dict[str, Any]:
         """Protocol, and for each point the columns of its row in ``metrics.parquet``."""
         return {
             "tier": self.tier.tier,
@@ -158,38 +197,57 @@ class Plan:
                 "isc_splits",
             ),
             "shards": self.tier.evaluation.shards,
-            "points": [self._row(point) for point in self.points(experiment)],
+            "points": [self._row(point) for point in self.evaluations[evaluation]],
         }
+
+    def floors_spec(self, model: str) -> dict[str, Any]:
+        return {
+            "tier": self.tier.tier,
+            "evaluation": self.evaluate_spec(f"{model}-base")["evaluation"],
+            "models": [model],
+        }
+
+    def separation_spec(self, model: str) -> dict[str, Any]:
+        settings, study = self.tier.models[model], self.tier.separation
+        return {
+            **_network(settings),
+            "sampler": _dump(settings.sampler),
+            "model": model,
+            "features": self.tier.report.features,
+            "batch": self.tier.evaluation.batch,
+            **(_dump(study) if study else {}),
+        } | _likelihood(settings)
+
+    def tuned_by_mclr(self, model: str) -> list[str]:
+        """Experiments that fine-tune a model with plain MCLR; its main one comes first."""
+        runs = self.tier.runs.items()
+        return [n for n, r in runs if r.model == model and r.objective.method == "mclr"]
 
     def _row(self, point: Point) -> dict[str, Any]:
         run = point.run
         return {
             "path": point.path,
             "model": run.model,
-            "method": "cfg" if run.is_base and point.guidance else run.method,
+            "method": point.method,
+            "stage": point.stage,
             "hyperparameters": run.hyperparameters,
             "seed": point.seed,
             "step": point.step,
             "guidance": point.guidance,
-            "nfe": evaluations(self.model(run), point.guidance),
-            "checkpoint": checkpoint_path(self.tier.tier, run.run_id, point.step),
+            "dial": point.dial,
+            "nfe": evaluations(self.model(run), point.guidance != 0, point.interval),
+            "checkpoint": self.weights(point),
             "run_id": run.run_id,
         }
 
-
-def evaluations(model: Model, guidance: float) -> int:
-    """Network evaluations per image (NFE): 2·steps − 1 for Heun, one per scale for VAR; doubled
-    with guidance, as the paper counts."""
-    if isinstance(model, Edm2Model):
-        single = 2 * model.sampler.num_steps - 1
-    else:
-        single = len(model.tokenizer.network.patch_nums)
-    return single * (2 if guidance else 1)
-
-
-def checkpoint_path(tier: str, run_id: str, step: int) -> str:
-    """Where a run keeps the weights of one step."""
-    return str(Path("results", tier, "runs", run_id, "checkpoints", f"step-{step:06d}.safetensors"))
+    def weights(self, point: Point) -> str:
+        """The checkpoint that a point samples."""
+        tier, run = self.tier.tier, point.run
+        if run.is_final:
+            return final_path(tier, run.run_id)
+        if point.step is None:
+            return best_path(tier, run.experiment)
+        return checkpoint_path(tier, run.run_id, point.step)
 
 
 def _base_runs(tier: Tier) -> list[Run]:
@@ -238,6 +296,8 @@ def _network(model: Model) -> dict[str, Any]:
     network = {"family": model.family, **_dump(model.network)}
     if not isinstance(model, Edm2Model):
         network["tokenizer"] = _dump(model.tokenizer.network)
+    elif model.autoencoder:
+        network["autoencoder"] = _dump(model.autoencoder.network)
     return {"network": network, "precision": model.precision}
 
 

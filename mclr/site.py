@@ -36,10 +36,12 @@ class JobClass(Section):
     max_memory_mb: Count | None = None
     minutes: Count = 60
     max_minutes: Count | None = None
+    checkpointing: bool = False
+    """Whether diffusion models keep few activations while training and compute them again."""
 
     @property
     def size(self) -> int:
-        """Training processes on each node: one per GPU, unless the site says otherwise."""
+        """Processes on each node, of jobs that can have several: one per GPU if not told."""
         return self.processes or max(self.gpus, 1)
 
     @model_validator(mode="after")
@@ -65,11 +67,13 @@ class Site(Section):
     evaluate: JobClass = JobClass()
 
     @model_validator(mode="after")
-    def _one_process(self) -> Site:
-        for name in ("sample", "evaluate"):
-            job: JobClass = getattr(self, name)
-            if (job.nodes, job.processes or 1) != (1, 1):
-                raise ValueError(f"{name}: these jobs are one process; remove nodes and processes")
+    def _few_processes(self) -> Site:
+        if self.sample.nodes != 1:
+            raise ValueError("sample: these jobs are of one node; remove nodes")
+        if (self.evaluate.nodes, self.evaluate.processes or 1) != (1, 1):
+            raise ValueError("evaluate: these jobs are one process; remove nodes and processes")
+        if self.sample.checkpointing or self.evaluate.checkpointing:
+            raise ValueError("checkpointing is for training; write it under train")
         return self
 
     def job(self, name: str) -> JobClass:

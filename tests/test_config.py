@@ -170,7 +170,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     ),
     "reserved name": (
         lambda c: put("runs.edm2-base", c["runs"]["edm2-mclr"])(c),
-        ["runs.edm2-base: names ending in -base belong to the base models"],
+        ["runs.edm2-base: names ending in -base, -final, -study, -real are taken"],
     ),
     "name with capitals": (lambda c: put("runs.A", c["runs"]["edm2-mclr"])(c), ["runs.A"]),
     "impossible architecture": (

@@ -12,7 +12,8 @@ import pytest
 
 from mclr.config import Tier, canonical
 from mclr.errors import UserError
-from mclr.plan import Plan, checkpoint_path, evaluations
+from mclr.plan import Plan
+from mclr.points import checkpoint_path, evaluations
 from mclr.read_config import parse_tier
 
 

@@ -24,6 +24,7 @@ MAY_LOAD: dict[str, set[str]] = {
     "prepare": {"pandas", "sklearn", "scipy"},  # the stratified split is scikit-learn's
     "feature_net": {"torch"},
     "tokenizer": {"torch"},
+    "encode": {"torch"},
     "base": {"torch"},
     "negatives": {"torch"},
     "finetune": {"torch"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +12,30 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from mclr.config import Data
-from mclr.data.sources import READERS, RawImages, expected, verify
+from mclr.data.raw import RawImages, expected, verify
+from mclr.data.sources import READERS
 from mclr.errors import UserError
 from mclr.files import atomic, sha256, write_json
 
 
-def prepare(settings: Data, raw: Path, folder: Path) -> None:
+def prepare(settings: Data, raw: Path, folder: Path, resolution: int | None = None) -> None:
     """Write ``train.parquet``, ``reference.parquet`` and ``manifest.json`` into ``folder``.
 
-    The split keeps the class balance of the whole. Raises UserError when the raw file is corrupt,
-    or when its content is not what the source promises.
+    Args:
+        resolution: side to which images are averaged down; their own if absent.
+
+    With ``n_reference`` images are held out at random and both splits keep the class balance of the
+    whole; without, the reference is the source's own test split. Raises UserError when the raw file
+    is corrupt, when its content is not what the source promises, or when the side of its images is
+    no multiple of ``resolution``.
     """
     verify(settings.source, raw)
     data = READERS[settings.source](raw)
     check(data, raw, settings)
-    indices = np.arange(len(data.labels))
-    train, reference = train_test_split(
-        indices,
-        test_size=settings.n_reference,
-        random_state=settings.split_seed,
-        stratify=data.labels,
-    )
-    splits = {"train": np.sort(train), "reference": np.sort(reference)}
+    train, reference = _split(data, settings)
+    if resolution is not None:
+        data = replace(data, images=average_down(data.images, resolution))
+    splits = {"train": train, "reference": reference}
     for name, rows in splits.items():
         _write_split(folder / f"{name}.parquet", data, rows)
     shape = list(data.images.shape[1:])
@@ -71,12 +74,51 @@ def check(data: RawImages, raw: Path, settings: Data) -> None:
     counts = np.bincount(labels, minlength=classes)
     if counts.min() * 2 < counts.max():
         raise UserError(f"{raw}: classes are out of balance: {counts.tolist()} images per class")
-    left = len(labels) - settings.n_reference
-    if min(left, settings.n_reference) < classes:
+    n_reference = settings.n_reference
+    if n_reference is None:
+        if data.test is None:
+            raise UserError(
+                f"data.n_reference: required key is missing, {settings.source} has no test split"
+            )
+        n_reference = int(data.test.sum())
+    left = len(labels) - n_reference
+    if min(left, n_reference) < classes:
         raise UserError(
-            f"data.n_reference: {settings.n_reference} of {len(labels)} images leave a split "
+            f"data.n_reference: {n_reference} of {len(labels)} images leave a split "
             f"with fewer images than its {classes} classes"
         )
+
+
+def average_down(images: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """Means of squares of pixels, halves rounded up: (N, C, H, W) to (N, C, resolution, ·).
+
+    Raises:
+        UserError: the images are not square, or their side is no multiple of ``resolution``.
+    """
+    n, channels, height, width = images.shape
+    if height != width or resolution < 1 or height % resolution:
+        raise UserError(
+            f"resolution {resolution}: images of {height}×{width} pixels can be averaged down "
+            f"only to a side that divides theirs"
+        )
+    factor = height // resolution
+    blocks = images.reshape(n, channels, resolution, factor, resolution, factor)
+    sums = blocks.sum((3, 5), dtype=np.uint32)
+    means: NDArray[np.uint8] = ((sums + factor**2 // 2) // factor**2).astype(np.uint8)
+    return means
+
+
+def _split(data: RawImages, settings: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the training images and of the reference images."""
+    if settings.n_reference is None and data.test is not None:
+        return np.flatnonzero(~data.test), np.flatnonzero(data.test)
+    train, reference = train_test_split(
+        np.arange(len(data.labels)),
+        test_size=settings.n_reference,
+        random_state=settings.split_seed,
+        stratify=data.labels,
+    )
+    return np.sort(train), np.sort(reference)
 
 
 def _class_counts(data: RawImages, rows: NDArray[np.int64]) -> list[int]:

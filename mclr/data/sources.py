@@ -1,61 +1,33 @@
-"""Where raw images come from: one reader per source, listed in ``data/versions.csv``."""
+"""Where raw images come from: one fetcher and one reader per source of ``data/versions.csv``."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import importlib.resources
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mclr.data.fashion_mnist import fetch_fashion_mnist, read_fashion_mnist
+from mclr.data.raw import RawImages, expected, verify
 from mclr.errors import UserError
-from mclr.files import atomic, sha256
-
-VERSIONS = Path(__file__).resolve().parents[2] / "data" / "versions.csv"
-
-
-@dataclass(frozen=True)
-class RawImages:
-    """All images of a source: uint8 (N, C, H, W), labels (N,) int64, a name per class."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-
-
-def expected(source: str) -> dict[str, str]:
-    """The row of ``data/versions.csv`` for a source: version, file, url, sha256, bytes, licence."""
-    with VERSIONS.open(newline="") as stream:
-        rows = {row["name"]: row for row in csv.DictReader(stream)}
-    if source not in rows:
-        raise UserError(f"{VERSIONS}: no row for {source!r}; it has {', '.join(sorted(rows))}")
-    return rows[source]
+from mclr.files import atomic
 
 
 def fetch(source: str, path: Path) -> None:
-    """Copy the raw file of a source to ``path`` and check it against ``data/versions.csv``."""
-    package, _, inside = expected(source)["url"].removeprefix("package:").partition("/")
-    content = importlib.resources.files(package).joinpath(inside).read_bytes()
+    """Write the raw file of a source to ``path``, checked against ``data/versions.csv``."""
+    if source not in FETCHERS:
+        raise UserError(f"source {source!r} is unknown; choose from {', '.join(FETCHERS)}")
     with atomic(path) as temporary:
-        temporary.write_bytes(content)
+        FETCHERS[source](temporary)
         verify(source, temporary, shown=path)
 
 
-def verify(source: str, path: Path, shown: Path | None = None) -> None:
-    """Raise UserError unless the file at ``path`` has the recorded size and sha256."""
-    row = expected(source)
-    if not path.is_file():
-        raise UserError(f"{path}: raw data is missing; run `snakemake` to fetch it")
-    found = sha256(path)
-    if found != row["sha256"]:
-        raise UserError(
-            f"{shown or path}: raw data is corrupt: {path.stat().st_size} bytes with sha256 "
-            f"{found[:12]}…, expected {row['bytes']} bytes with {row['sha256'][:12]}… "
-            f"({VERSIONS.name}, {source}). Delete the file and run `snakemake` again"
-        )
+def fetch_digits(path: Path) -> None:
+    """Copy the file that scikit-learn comes with."""
+    package, _, inside = expected("digits")["url"].removeprefix("package:").partition("/")
+    path.write_bytes(importlib.resources.files(package).joinpath(inside).read_bytes())
 
 
 # scikit-learn's digits: one line per image, 64 values 0–16 and the class.
@@ -67,4 +39,11 @@ def read_digits(path: Path) -> RawImages:
     return RawImages(images, table[:, -1], [str(digit) for digit in range(10)])
 
 
-READERS = {"digits": read_digits}
+FETCHERS: dict[str, Callable[[Path], None]] = {
+    "digits": fetch_digits,
+    "fashion-mnist": fetch_fashion_mnist,
+}
+READERS: dict[str, Callable[[Path], RawImages]] = {
+    "digits": read_digits,
+    "fashion-mnist": read_fashion_mnist,
+}

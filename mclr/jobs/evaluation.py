@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mclr.data.load import load_manifest
 from mclr.errors import UserError
-from mclr.files import sha256, write_json
+from mclr.files import read_json, write_json
 from mclr.metrics.features import Features, read_features
+from mclr.points import STUDY
 
 
 def evaluate(
@@ -17,38 +17,46 @@ def evaluate(
     feature_nets: dict[str, Path],
     features: Path,
     output: Path,
+    selection: Path | None = None,
 ) -> None:
-    """FD, IS, precision and recall of every point of an experiment.
+    """FD, IS, precision and recall of every point of an evaluation.
 
     Args:
+        selection: the selected point of the experiment, for points whose step, hyperparameters
+            or guidance are those that were selected.
         feature_nets: folder of each feature net (weights and reference features).
         features: folder that holds the points' feature shards.
     """
-    from mclr.metrics.scores import inception_score, protocol, scores
+    from mclr.metrics.measure import Measure
 
-    evaluation = spec["evaluation"]
-    hashes = {name: sha256(folder / "net.safetensors") for name, folder in feature_nets.items()}
-    manifest = load_manifest(manifest_file)
-    shared = protocol(evaluation, hashes, manifest.hashes["reference"])
-    real = {
-        name: read_features([folder / "reference.parquet"], name)
-        for name, folder in feature_nets.items()
-    }
+    n_samples = spec["evaluation"]["n_samples"]
+    measure = Measure(spec["evaluation"], manifest_file, feature_nets)
+    shared = measure.protocol(n_samples)
+    selected = read_json(selection) if selection else {}
     rows = []
-    for point in spec["points"]:
+    for planned in spec["points"]:
+        point = _selected(planned, selected)
         folder = features / point["path"]
         shards = [folder / f"shard-{shard:03d}.parquet" for shard in range(spec["shards"])]
-        row = {"tier": spec["tier"], **point, "n_samples": evaluation["n_samples"]}
-        row["protocol"] = shared["id"]
-        for name in feature_nets:
-            generated = _complete(read_features(shards, name), evaluation["n_samples"], point)
-            k, classes = evaluation["neighbourhood"], manifest.num_classes
-            row |= scores(name, generated, real[name], k, classes)
-            if name == evaluation["isc_features"]:
-                mean, std = inception_score(generated.logits, evaluation["isc_splits"])
-                row |= {"is_mean": mean, "is_std": std}
+        row = {"tier": spec["tier"], **point, "n_samples": n_samples}
+        generated = {
+            name: _complete(read_features(shards, name), n_samples, point) for name in feature_nets
+        }
+        row |= {"protocol": shared["id"]} | measure.columns(generated)
         rows.append(row)
     write_json(output, {"protocol": shared, "rows": rows})
+
+
+def _selected(point: dict[str, Any], selected: dict[str, Any]) -> dict[str, Any]:
+    """The point with what the selection decides filled in."""
+    point = dict(point)
+    if point["step"] is None:
+        point |= {key: selected[key] for key in ("step", "hyperparameters")}
+    if point["guidance"] is None:
+        point["guidance"] = selected["guidance"]
+    if point["stage"] == STUDY:
+        point["run_id"] = selected["run_id"]
+    return point
 
 
 def _complete(features: Features, n_samples: int, point: dict[str, Any]) -> Features:

@@ -1,4 +1,4 @@
-"""The job that makes a feature net, and the features of the reference images."""
+"""The job that makes a feature net, and the features of real images."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mclr.config import ClassifierFeatures, canonical
+from mclr.config import ClassifierFeatures, EfficientNetFeatures, canonical
 from mclr.data.load import minibatch, step_generator
 from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.metrics.classifier import accuracy
-from mclr.metrics.features import build_classifier, write_features
+from mclr.metrics.features import SETTINGS, build_classifier, write_features
 from mclr.objectives.base import Loss
 from mclr.training.trainee import Trainee
 
+N_TRAIN = 5_000
+"""Training images whose features are written, at most: what a metric says of real images."""
+
 
 def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Path) -> None:
-    """Train the classifier; write its weights, its accuracies and the reference features."""
-    settings, manifest = ClassifierFeatures.model_validate(spec), data.manifest
+    """Train a feature net, or the probe of one that others trained; write what it sees.
+
+    Writes ``net.safetensors``, its accuracies ``info.json``, the features of the reference images
+    ``reference.parquet`` and those of random training images ``train.parquet``. The columns bear
+    the name of ``folder``, without its resolution.
+    """
+    settings = SETTINGS.validate_python(spec)
+    if isinstance(settings, ClassifierFeatures):
+        _train_classifier(settings, spec, data, folder, state)
+    else:
+        net, rows = _pretrained(settings, data)
+        _write(spec, net, data, folder, rows)
+
+
+def _train_classifier(
+    settings: ClassifierFeatures, spec: dict[str, Any], data: Data, folder: Path, state: Path
+) -> None:
     images, labels = data.train()
-    net = build_classifier(settings, manifest, step_generator(settings.seed, 1))
+    net = build_classifier(settings, data.manifest, step_generator(settings.seed, 1))
     private = state_folder(state, __name__, spec, data.folder / "train.parquet")
 
     def losses(step: int) -> Iterator[Loss]:
@@ -31,19 +49,46 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
         yield Loss(nn.functional.cross_entropy(net(images[rows])[1], labels[rows]), {})
 
     trainee = Trainee(net, torch.optim.Adam(net.parameters()), lambda step: settings.lr, losses)
-    reference, reference_labels = data.reference()
     with private.held():
         run_training(
             trainee, folder.name, (settings.steps,), settings.batch, settings.seed, private, folder
         )
-        write_features(
-            folder / "reference.parquet", {folder.name: net.eval()}, reference, reference_labels
-        )
-        info = {
-            "train_accuracy": accuracy(net, images, labels),
-            "held_out_accuracy": accuracy(net, reference, reference_labels),
-            "settings": spec,
-        }
-        save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
-        write_json(folder / "info.json", info)
+        _write(spec, net.eval(), data, folder, torch.arange(len(images)))
         private.clear()
+
+
+def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, Tensor]:
+    """EfficientNet with a trained probe, and the rows of the training images it was trained on."""
+    from mclr.metrics.efficientnet import EfficientNetLite0, published_weights
+    from mclr.metrics.probe import fit_probe
+
+    images, labels = data.train()
+    rows = _some_rows(len(images), settings.probe_images, settings.seed, 1)
+    net = EfficientNetLite0(settings.size, data.manifest.num_classes)
+    tensors = published_weights(data.manifest.num_classes)
+    net.load(tensors)
+    weight, bias = fit_probe(net.features(images[rows]), labels[rows])
+    net.load(tensors | {"head.weight": weight, "head.bias": bias})
+    return net.eval().requires_grad_(False), rows
+
+
+def _write(spec: dict[str, Any], net: nn.Module, data: Data, folder: Path, trained: Tensor) -> None:
+    """The files of the job; ``trained``: rows of the training images that it learned from."""
+    images, labels = data.train()
+    nets = {folder.name.removesuffix(f"-{data.manifest.resolution}px"): net}
+    reference, reference_labels = data.reference()
+    write_features(folder / "reference.parquet", nets, reference, reference_labels)
+    some = _some_rows(len(images), N_TRAIN, spec["seed"], 2)
+    write_features(folder / "train.parquet", nets, images[some], labels[some], some.tolist())
+    info = {
+        "train_accuracy": accuracy(net, images[trained], labels[trained]),
+        "held_out_accuracy": accuracy(net, reference, reference_labels),
+        "settings": spec,
+    }
+    save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
+    write_json(folder / "info.json", info)
+
+
+def _some_rows(n: int, most: int, seed: int, purpose: int) -> Tensor:
+    """At most ``most`` random rows of ``n``, in order."""
+    return torch.randperm(n, generator=step_generator(seed, purpose))[:most].sort().values

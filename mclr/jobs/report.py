@@ -5,6 +5,7 @@ Each imports its own drawing libraries, which take longer to load than a table t
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -12,22 +13,23 @@ import pandas as pd
 from mclr.config import Tier
 from mclr.files import read_json, write_json, write_text
 from mclr.plan import Plan
-from mclr.report.summary import METRICS, best_rows, summarise
+from mclr.report.summary import METRICS, summarise, table_rows
 
 
 def table(tier: Tier, metrics: Path, folder: Path) -> None:
     """Table 1 for people, and the same numbers for ``dvc metrics`` and ``dvc plots``."""
-    from mclr.report.table import write_table
+    from mclr.report.table import write_tables
 
-    rows = pd.read_parquet(metrics)
-    write_table(rows, tier, folder)
-    best = best_rows(rows, tier.report.features)
+    rows, net = pd.read_parquet(metrics), tier.report.features
+    write_tables(rows, tier, folder)
+    best = table_rows(rows, net, net)
     nested: dict[str, dict[str, dict[str, float]]] = {}
     for row in best.to_dict("records"):
-        numbers = {name: round(float(row[name]), 6) for name in METRICS}
+        measured = [name for name in METRICS if math.isfinite(row[name])]
+        numbers = {name: round(float(row[name]), 6) for name in measured}
         nested.setdefault(str(row["model"]), {})[str(row["method"])] = numbers
     write_json(folder / "table1.json", nested)
-    points = summarise(rows, tier.report.features).drop(columns=["n_samples", "protocol"])
+    points = summarise(rows, net).drop(columns=["n_samples", "protocol"])
     write_text(folder / "points.csv", points.to_csv(index=False, float_format="%.6g"))
 
 
@@ -45,17 +47,26 @@ def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path
 
 
 def report(tier: Tier, results: Path, output: Path) -> None:
-    """One self-contained page of everything a tier has to show."""
-    from mclr.report.page import write_report
+    """One self-contained page of everything a tier has to show.
 
-    write_report(
-        pd.read_parquet(results / "metrics.parquet"),
-        tier,
-        results / "figures",
-        [
+    ``similarity.json`` and ``separation/<model>.json`` are shown if they are there.
+    """
+    from mclr.report.page import Sources, write_report
+
+    plan = Plan(tier)
+    optional = results / "similarity.json"
+    separation = {name: results / "separation" / f"{name}.json" for name in tier.models}
+    sources = Sources(
+        provenance=[
             read_json(results / "runs" / run_id / "provenance.json") | {"run_id": run_id}
-            for run_id in Plan(tier).runs
+            for run_id in plan.runs
         ],
-        {name: read_json(results / "feature-nets" / name / "info.json") for name in tier.features},
-        output,
+        features={
+            name: read_json(results / "feature-nets" / name / "info.json") for name in plan.nets
+        },
+        claims=read_json(results / "claims.json"),
+        similarity=read_json(optional) if optional.is_file() else {},
+        separation={n: read_json(path) for n, path in separation.items() if path.is_file()},
     )
+    metrics = pd.read_parquet(results / "metrics.parquet")
+    write_report(metrics, tier, results / "figures", sources, output)

@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow as pa
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mclr.data.load import Manifest, load_manifest, step_generator
+from mclr.device import CPU
 from mclr.events import Progress
-from mclr.files import atomic, save_tensors
-from mclr.metrics.features import feature_batch, load_feature_net, stream_features
+from mclr.files import atomic, read_json, save_tensors
+from mclr.jobs.gather import join_rows, write_together
+from mclr.metrics.features import feature_batch, load_feature_net
 from mclr.models.family import load_network, make_family
+from mclr.training import processes
 
 # Image seeds of three purposes never meet: torch's CPU generator tells 32-bit seeds apart.
 NEGATIVES_SEED = 2**30
@@ -52,39 +55,71 @@ def sample(
     feature_nets: dict[str, Path],
     features: Path,
     grid: Path,
+    *,
+    base: Path | None = None,
+    selection: Path | None = None,
+    device: torch.device = CPU,
 ) -> None:
     """Sample one shard of a point: features of every image, and a small grid of images.
 
+    Of several processes each samples whole batches, and the first writes the files.
     The grid has one row per noise seed and one column per class; all classes of a row start from
     the same noise, the same for every method and step.
+
+    Args:
+        base: checkpoint of the base model, for points that it guides or is mixed with.
+        selection: the selected point, whose guidance is taken where ``spec`` has none.
     """
     manifest = load_manifest(manifest_file)
-    family = make_family(spec, manifest, tokenizer)
-    net = family.frozen(load_network(family, weights))
-    nets = {name: load_feature_net(path, manifest) for name, path in feature_nets.items()}
-    batches = shard_batches(spec, shard)
+    family = make_family(spec, manifest, tokenizer, device)
+    network = load_network(family, weights)
+    guide = load_network(family, base) if base else None
+    if guide and spec["dial"] != 1:
+        interpolate_(network, guide, spec["dial"])
+    net = family.frozen(network)
+    guidance = spec["guidance"]
+    if guidance is None and selection:
+        guidance = read_json(selection)["guidance"]
+    how: dict[str, Any] = {
+        "guidance": guidance,
+        "guide": family.frozen(guide) if guide and spec["guide"] == "base" else None,
+        "interval": spec["interval"],
+    }
+    nets = {n: load_feature_net(path, manifest).to(device) for n, path in feature_nets.items()}
+    batches = processes.own_part(shard_batches(spec, shard))
     progress = Progress(str(features.parent), len(batches), spec["batch"])
 
     def tables() -> Iterator[pa.Table]:
         for done, seeds in enumerate(batches):
             labels = labels_of(seeds, spec["labels"], manifest.num_classes)
-            x = family.generate(net, seeds, labels, spec["guidance"])
+            x = family.generate(net, seeds, labels, **how)
             yield feature_batch(nets, family.decode(x), seeds, labels)
             progress.update(done + 1)
 
-    stream_features(features, tables())
+    write_together(features, tables())
+    if not processes.is_first():
+        return
     rows, classes = spec["grid_rows"], manifest.num_classes
     first = GRID_SEED + shard * rows
     seeds = [first + row for row in range(rows) for _ in range(classes)]
     labels = torch.arange(classes).repeat(rows)
-    images = family.decode(family.generate(net, seeds, labels, spec["guidance"]))
+    images = family.decode(family.generate(net, seeds, labels, **how))
     write_grid(grid, images, manifest)
+
+
+@torch.no_grad()
+def interpolate_(network: nn.Module, base: nn.Module, t: float) -> None:
+    """Set the weights of ``network`` to base + t (network − base): t = 0 is the base."""
+    origins = base.state_dict()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.lerp(origins[name], value, t))
 
 
 def write_grid(path: Path, images: Tensor, manifest: Manifest) -> None:
     """Images (rows·classes, C, H, W) as one PNG, a column per class."""
     C, H, W = manifest.shape
-    cells = images.view(-1, manifest.num_classes, C, H, W).permute(0, 3, 1, 4, 2)
+    cells = images.cpu().view(-1, manifest.num_classes, C, H, W).permute(0, 3, 1, 4, 2)
     array = cells.reshape(-1, manifest.num_classes * W, C).numpy()
     with atomic(path) as temporary:
         Image.fromarray(array[:, :, 0] if C == 1 else array).save(temporary, "PNG")
@@ -92,17 +127,25 @@ def write_grid(path: Path, images: Tensor, manifest: Manifest) -> None:
 
 @torch.no_grad()
 def sample_negatives(
-    spec: dict[str, Any], manifest_file: Path, weights: Path, tokenizer: Path | None, output: Path
+    spec: dict[str, Any],
+    manifest_file: Path,
+    weights: Path,
+    tokenizer: Path | None,
+    output: Path,
+    device: torch.device = CPU,
 ) -> None:
     """Samples of the frozen base model with balanced labels, as the network models them."""
     manifest = load_manifest(manifest_file)
-    family = make_family(spec, manifest, tokenizer)
+    family = make_family(spec, manifest, tokenizer, device)
     net = family.frozen(load_network(family, weights))
     n, size = spec["n_negatives"], spec["batch"]
-    progress, parts = Progress(output.stem, n, 1), []
     labels = labels_of(list(range(n)), "balanced", manifest.num_classes)
-    for i in range(0, n, size):
+    batches = processes.own_part(range(0, n, size))
+    progress, parts = Progress(output.stem, len(batches), size), []
+    for done, i in enumerate(batches):
         seeds = list(range(NEGATIVES_SEED + i, NEGATIVES_SEED + min(i + size, n)))
-        parts.append(family.generate(net, seeds, labels[i : i + size], 0.0))
-        progress.update(min(i + size, n))
-    save_tensors(output, {"x": torch.cat(parts), "labels": labels}, {"seed": str(NEGATIVES_SEED)})
+        parts.append(family.generate(net, seeds, labels[i : i + size], 0.0).cpu())
+        progress.update(done + 1)
+    x = join_rows(output, parts)
+    if processes.is_first():
+        save_tensors(output, {"x": x, "labels": labels}, {"seed": str(NEGATIVES_SEED)})

@@ -14,21 +14,36 @@ from mclr.config import canonical
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
 
+SELECTED = ("run_id", "method", "hyperparameters", "step", "guidance", "checkpoint")
 
-def copy_best(evaluation: Path, features: str, output: Path) -> None:
-    """Copy the checkpoint of an experiment with the lowest FD.
 
-    The step and hyperparameters are those of the lowest mean over seeds, as in Table 1; of their
-    seeds, the one with the lowest FD.
+def best_point(evaluation: Path, features: str) -> dict[str, Any]:
+    """The row of lowest FD in the evaluation of an experiment: the paper's rule for Table 1.
+
+    Hyperparameters, step and guidance are those of the lowest mean over seeds; of their seeds,
+    the one with the lowest FD. Of a base model, the best guidance scale is sought.
     """
     fd = f"fd_{features}"
+    rows = read_json(evaluation)["rows"]
+    candidates = [row for row in rows if row["method"] == "cfg"] or rows
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in read_json(evaluation)["rows"]:
-        if row["guidance"] == 0:
-            key = canonical(row["hyperparameters"]) + str(row["step"])
-            groups.setdefault(key, []).append(row)
+    for row in candidates:
+        named = {name: row[name] for name in ("hyperparameters", "step", "guidance")}
+        groups.setdefault(canonical(named), []).append(row)
     winners = min(groups.values(), key=lambda rows: fmean(row[fd] for row in rows))
-    checkpoint = Path(min(winners, key=lambda row: row[fd])["checkpoint"])
+    return min(winners, key=lambda row: float(row[fd]))
+
+
+def select(evaluation: Path, features: str, output: Path) -> None:
+    """Write which point of an experiment is the best, for the jobs that go on from it."""
+    best = best_point(evaluation, features)
+    chosen = {key: best[key] for key in SELECTED}
+    write_json(output, chosen | {"by": f"fd_{features}", "value": best[f"fd_{features}"]})
+
+
+def copy_best(evaluation: Path, features: str, output: Path) -> None:
+    """Copy the checkpoint of an experiment with the lowest FD, see ``best_point``."""
+    checkpoint = Path(best_point(evaluation, features)["checkpoint"])
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: checkpoint is missing; run `snakemake` to make it again")
     with atomic(output) as temporary:

@@ -4,52 +4,133 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mclr.config import TokenizerTraining, canonical
-from mclr.data.load import minibatch, step_generator
+from mclr.config import AutoencoderArchitecture, AutoencoderTraining, TokenizerTraining, canonical
+from mclr.data.load import Manifest, minibatch, step_generator
+from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.jobs.inputs import Data, run_training, state_folder
+from mclr.models.edm2.latents import (
+    build_autoencoder,
+    encode_moments,
+    kl_divergence,
+    latent_shape,
+    latent_statistics,
+    posterior,
+)
+from mclr.models.encoders import RgbEncoder
+from mclr.models.precision import autocast
 from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
-from mclr.objectives.base import Loss
+from mclr.objectives.base import Loss, term
+from mclr.training.schedules import linear_learning_rate
 from mclr.training.trainee import Trainee
 
+WARMUP_STEPS = 50
+"""Steps over which the learning rate of the autoencoder rises."""
+STATISTICS_IMAGES = 10_000
+"""Training images that the mean and deviation of the latents are taken over, at most."""
 
-def train_tokenizer(spec: dict[str, Any], data: Data, output: Path, state: Path) -> None:
-    """Train the multi-scale VQ-VAE of an autoregressive model."""
-    settings = TokenizerTraining.model_validate(spec["tokenizer"]["training"])
-    codes = VqvaeArchitecture.model_validate(spec["tokenizer"]["network"]).model_dump()
-    net = Vqvae.build(
-        VqvaeConfig(**codes, img_channels=data.manifest.channels), step_generator(settings.seed, 1)
-    ).train()
-    images = data.train()[0].float() / 127.5 - 1
+
+def train_tokenizer(
+    spec: dict[str, Any], data: Data, output: Path, state: Path, device: torch.device = CPU
+) -> None:
+    """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
+    images = data.train()[0]
+    settings: TokenizerTraining | AutoencoderTraining
+    if "autoencoder" in spec:
+        settings = AutoencoderTraining.model_validate(spec["autoencoder"]["training"])
+        trainee = autoencoder_trainee(spec, settings, images, data.manifest, device)
+    else:
+        settings = TokenizerTraining.model_validate(spec["tokenizer"]["training"])
+        trainee = vqvae_trainee(spec, settings, images, data.manifest, device)
     private = state_folder(state, __name__, spec, data.folder / "train.parquet")
-
-    def losses(step: int) -> Iterator[Loss]:
-        x = images[minibatch(len(images), settings.batch, step, settings.seed)]
-        out = net(x)
-        reconstruction = nn.functional.mse_loss(out.recon, x)
-        terms = {
-            "reconstruction": reconstruction.item(),
-            "codes_used": (out.hits.sum(0) > 0).float().mean().item(),
-        }
-        yield Loss(reconstruction + out.vq_loss, terms)
-
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
-    trainee = Trainee(net, optimizer, lambda step: settings.lr, losses)
     with private.held():
         run_training(
             trainee,
-            output.parent.name,
+            output.stem,
             (settings.steps,),
             settings.batch,
             settings.seed,
             private,
-            output.parent,
+            output.with_name(f"{output.stem}-training"),
         )
-        save_tensors(output, net.state_dict(), {"spec": canonical(spec)})
+        tensors = trainee.net.state_dict()
+        if "autoencoder" in spec:
+            some = images[:: -(-len(images) // STATISTICS_IMAGES)]
+            raw = encode_moments(trainee.net.eval(), some, spec["precision"], device)
+            tensors |= latent_statistics(raw)
+        save_tensors(output, tensors, {"spec": canonical(spec)})
         private.clear()
+
+
+def vqvae_trainee(
+    spec: dict[str, Any],
+    settings: TokenizerTraining,
+    images: Tensor,
+    manifest: Manifest,
+    device: torch.device,
+) -> Trainee:
+    """A multi-scale VQ-VAE to train on uint8 images (N, C, H, W)."""
+    codes = VqvaeArchitecture.model_validate(spec["tokenizer"]["network"]).model_dump()
+    config = VqvaeConfig(**codes, img_channels=manifest.channels)
+    net = Vqvae.build(config, step_generator(settings.seed, 1)).to(device).train()
+
+    def losses(step: int) -> Iterator[Loss]:
+        x = _pixels(images, settings.batch, step, settings.seed, device)
+        out = net(x)
+        reconstruction = nn.functional.mse_loss(out.recon, x)
+        terms = {
+            "reconstruction": term(reconstruction),
+            "codes_used": term((out.hits.sum(0) > 0).float().mean()),
+        }
+        yield Loss(reconstruction + out.vq_loss, terms)
+
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
+    return Trainee(net, optimizer, lambda step: settings.lr, losses)
+
+
+def autoencoder_trainee(
+    spec: dict[str, Any],
+    settings: AutoencoderTraining,
+    images: Tensor,
+    manifest: Manifest,
+    device: torch.device,
+) -> Trainee:
+    """A KL autoencoder to train on uint8 images (N, C, H, W)."""
+    network = AutoencoderArchitecture.model_validate(spec["autoencoder"]["network"])
+    shape, precision = latent_shape(network, manifest), spec["precision"]
+    net = build_autoencoder(network, manifest.channels, step_generator(settings.seed, 1))
+    net = net.to(device).train()
+
+    # ‖x − decode(z)‖² + kl · KL(q(z|x) ‖ N(0, I)), z ~ q(z|x); the mean over the minibatch.
+    def losses(step: int) -> Iterator[Loss]:
+        x = _pixels(images, settings.batch, step, settings.seed, device)
+        noise = torch.randn(len(x), *shape, generator=step_generator(settings.seed, step, 2))
+        with autocast(precision, device):
+            mean, log_variance = posterior(net, x)
+            z = mean + move(noise, device) * (log_variance / 2).exp()
+            reconstruction = cast(Any, net).decode(z).sample
+        error = (reconstruction.float() - x).square().sum((1, 2, 3)).mean()
+        divergence = kl_divergence(mean, log_variance).mean()
+        terms = {"squared_error": term(error), "kl": term(divergence)}
+        yield Loss(error + settings.kl * divergence, terms)
+
+    return Trainee(
+        net,
+        torch.optim.Adam(net.parameters(), betas=(0.9, 0.99)),
+        lambda step: linear_learning_rate(
+            step, lr=settings.lr, warmup_steps=WARMUP_STEPS, steps=settings.steps
+        ),
+        losses,
+    )
+
+
+def _pixels(images: Tensor, batch: int, step: int, seed: int, device: torch.device) -> Tensor:
+    """The minibatch of a step, (batch, C, H, W) in [−1, 1]."""
+    rows = minibatch(len(images), batch, step, seed)
+    return RgbEncoder().encode_latents(move(images[rows], device))

@@ -7,14 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from mclr.config import FineTuning, canonical
 from mclr.data.load import Manifest
+from mclr.device import CPU
 from mclr.events import EventLog
-from mclr.files import load_tensors, save_tensors, write_json, write_text
+from mclr.files import load_tensors, read_json, save_tensors, write_json, write_text
+from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
-from mclr.models.family import load_network, make_family
+from mclr.models.family import Family, load_network, make_family
 from mclr.provenance import code_digest, collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
@@ -30,16 +34,20 @@ def train_base(
     run: Path,
     state: Path,
     share: Share = WHOLE,
+    device: torch.device = CPU,
+    encoded: Path | None = None,
 ) -> None:
-    """Train a base model from scratch."""
+    """Train a base model from scratch, on the data or on ``encoded``, what the family made of it.
+
+    The latter is a file of ``mclr.jobs.encoding``.
+    """
     manifest = data.manifest
-    family = make_family(spec, manifest, tokenizer)
+    family = make_family(spec, manifest, tokenizer, device)
     settings = base_settings(spec)
-    images, labels = data.train()
-    x, classes = family.encode(images), manifest.num_classes
-    trainee = base_trainee(family, settings, x, labels, classes, share)
-    inputs = [data.folder / "train.parquet", *([tokenizer] if tokenizer else [])]
-    private = state_folder(state, __name__, spec, *inputs)
+    x, labels = _examples(family, spec, data, encoded)
+    trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
+    inputs = [data.folder / "train.parquet", tokenizer, encoded]
+    private = state_folder(state, __name__, spec, *(path for path in inputs if path))
     started = time.time()
     with private.held():
         run_training(
@@ -57,32 +65,65 @@ def finetune(
     run: Path,
     state: Path,
     share: Share = WHOLE,
+    selection: Path | None = None,
+    device: torch.device = CPU,
+    encoded: Path | None = None,
 ) -> None:
-    """Fine-tune a base model with one objective."""
+    """Fine-tune a base model with one objective, on the data or on ``encoded`` as above.
+
+    With a ``selection`` its hyperparameters and step count instead of those of ``spec``, and the
+    one checkpoint is called final.safetensors.
+    """
+    spec = selected_spec(spec, selection) if selection else spec
     manifest, settings = data.manifest, FineTuning.model_validate(spec["run"])
-    family = make_family(spec, manifest, tokenizer)
-    images, labels = data.train()
+    noise = {"noise": settings.noise.model_dump()} if settings.noise else {}
+    family = make_family(spec | noise, manifest, tokenizer, device)
+    x, labels = _examples(family, spec, data, encoded)
     generated = None
     if negatives:
         tensors, _ = load_tensors(negatives)
         wanted = getattr(settings.objective, "n_negatives", 0)
         made, made_labels = tensors["x"][:wanted], tensors["labels"][:wanted]
-        generated = Samples(made, made_labels, manifest.num_classes)
+        generated = Samples(made, made_labels, manifest.num_classes, generated=True)
     trainee = finetune_trainee(
         family,
         load_network(family, base),
         settings,
         spec["seed"],
-        Samples(family.encode(images), labels, manifest.num_classes),
+        Samples(x, labels, manifest.num_classes),
         generated,
         share,
     )
-    optional = [path for path in (tokenizer, negatives) if path]
+    optional = [path for path in (tokenizer, negatives, encoded) if path]
     private = state_folder(state, __name__, spec, data.folder / "train.parquet", base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec["seed"], private, run)
-        _publish(run, spec, checkpoints, private, manifest, started)
+        only = "final.safetensors" if selection else None
+        _publish(run, spec, checkpoints, private, manifest, started, only)
+
+
+def _examples(
+    family: Family, spec: dict[str, Any], data: Data, encoded: Path | None
+) -> tuple[Tensor, Tensor]:
+    """What the family made of the training images, and their labels."""
+    if encoded:
+        return load_encoded(encoded, spec)
+    images, labels = data.train()
+    return family.encode(images), labels
+
+
+def selected_spec(spec: dict[str, Any], selection: Path) -> dict[str, Any]:
+    """The specification with the hyperparameters, and up to the step, that were selected."""
+    selected = read_json(selection)
+    chosen = dict(selected["hyperparameters"])
+    run = spec["run"] | {key: chosen.pop(key) for key in ("lr", "batch")}
+    if run["noise"]:
+        run["noise"] = {key: chosen.pop(key) for key in run["noise"]}
+    run["objective"] = {"name": run["objective"]["name"], **chosen}
+    run["checkpoints"] = [selected["step"]]
+    identity = spec["identity"] | {"hyperparameters": selected["hyperparameters"]}
+    return spec | {"run": run, "identity": identity}
 
 
 def _publish(
@@ -92,9 +133,11 @@ def _publish(
     private: StateFolder,
     manifest: Manifest,
     started: float,
+    only: str | None = None,
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
 
+    ``only``: another name for its one checkpoint.
     Of several processes the first does so, and the others wait for it.
     """
     if not processes.is_first():
@@ -102,7 +145,7 @@ def _publish(
         return
     for step in checkpoints:
         tensors, metadata = load_tensors(private.checkpoint(step))
-        target = run / "checkpoints" / private.checkpoint(step).name
+        target = run / "checkpoints" / (only or private.checkpoint(step).name)
         save_tensors(target, tensors, metadata | {"spec": canonical(spec)})
     write_text(run / "config.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
     facts = collect(

@@ -14,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from mclr.config import ClassifierFeatures
+from mclr.config import ClassifierFeatures, EfficientNetFeatures, FeatureNet
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
-from mclr.metrics.classifier import Classifier
+from mclr.metrics.classifier import BATCH, Classifier
 
 Nets = Mapping[str, nn.Module]
+SETTINGS: TypeAdapter[ClassifierFeatures | EfficientNetFeatures] = TypeAdapter(FeatureNet)
 
 
 def build_classifier(
@@ -40,13 +42,33 @@ def build_classifier(
     return net
 
 
+def feature_settings(weights: Path) -> ClassifierFeatures | EfficientNetFeatures:
+    """Settings of the feature net in a file written by the ``feature_net`` rule."""
+    settings: ClassifierFeatures | EfficientNetFeatures
+    settings = SETTINGS.validate_json(load_tensors(weights)[1]["settings"])
+    return settings
+
+
 def load_feature_net(weights: Path, manifest: Manifest) -> nn.Module:
-    """The trained feature net of a file written by the ``feature_net`` rule."""
+    """The feature net of a file written by the ``feature_net`` rule, whatever its kind."""
     tensors, metadata = load_tensors(weights)
-    settings = ClassifierFeatures.model_validate_json(metadata["settings"])
+    settings = SETTINGS.validate_json(metadata["settings"])
+    if isinstance(settings, EfficientNetFeatures):
+        from mclr.metrics.efficientnet import EfficientNetLite0
+
+        pretrained = EfficientNetLite0(settings.size, manifest.num_classes)
+        pretrained.load(tensors)
+        return pretrained.eval().requires_grad_(False)
     net = build_classifier(settings, manifest, torch.Generator())
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False)
+
+
+def resize_of(settings: ClassifierFeatures | EfficientNetFeatures) -> str:
+    """How a feature net resizes images, for the protocol."""
+    if isinstance(settings, EfficientNetFeatures):
+        return f"bilinear with antialias, float32, {settings.size}×{settings.size}"
+    return "none"
 
 
 @torch.no_grad()
@@ -77,9 +99,13 @@ def stream_features(path: Path, batches: Iterable[pa.Table]) -> None:
                 writer.close()
 
 
-def write_features(path: Path, nets: Nets, images: Tensor, labels: Tensor) -> None:
-    """Feature file of a whole set of real images; ``seed`` is the row."""
-    stream_features(path, [feature_batch(nets, images, list(range(len(images))), labels)])
+def write_features(
+    path: Path, nets: Nets, images: Tensor, labels: Tensor, rows: Sequence[int] | None = None
+) -> None:
+    """Feature file of a whole set of real images; ``seed`` is the row, or that in ``rows``."""
+    seeds = list(range(len(images))) if rows is None else rows
+    parts = [slice(first, first + BATCH) for first in range(0, max(1, len(images)), BATCH)]
+    stream_features(path, (feature_batch(nets, images[p], seeds[p], labels[p]) for p in parts))
 
 
 @dataclass(frozen=True)
@@ -115,7 +141,7 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
 
 
 def _lists(values: Tensor) -> pa.FixedSizeListArray:
-    flat = _column(values.contiguous().view(-1).numpy(), pa.float32())
+    flat = _column(values.cpu().contiguous().view(-1).numpy(), pa.float32())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 

@@ -6,7 +6,7 @@ Features are passed in float64: in float32 torch-fidelity's means and distances 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from mclr.errors import UserError
 from mclr.metrics.features import Features
 from mclr.metrics.statistics import Gaussian
 
+if TYPE_CHECKING:
+    from mclr.metrics.reference import Reference
+
 SEED = 2020
 """Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""
 
@@ -34,8 +37,10 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
     Raises:
         UserError: other dimensions, fewer than 2 images, or a value that is not finite.
     """
-    _require_comparable(generated, real, 2, "FD")
-    return _distance(*(fid_features_to_statistics(f.double()) for f in (generated, real)))
+    require_comparable(generated, real, 2, "FD")
+    return distance_of_statistics(
+        *(fid_features_to_statistics(f.double()) for f in (generated, real))
+    )
 
 
 def frechet_distance_of_moments(generated: Gaussian, real: Gaussian) -> float:
@@ -49,10 +54,13 @@ def frechet_distance_of_moments(generated: Gaussian, real: Gaussian) -> float:
             f"FD: {len(generated.mu)} generated and {len(real.mu)} real feature dimensions; "
             "take both from one feature net"
         )
-    return _distance(*({"mu": g.mu.numpy(), "sigma": g.sigma.numpy()} for g in (generated, real)))
+    return distance_of_statistics(
+        *({"mu": g.mu.numpy(), "sigma": g.sigma.numpy()} for g in (generated, real))
+    )
 
 
-def _distance(*statistics: dict[str, Any]) -> float:
+def distance_of_statistics(*statistics: dict[str, Any]) -> float:
+    """FD between two Gaussians, each ``mu`` and ``sigma`` as torch-fidelity has them."""
     found = fid_statistics_to_metric(*statistics, verbose=False)
     return float(found["frechet_inception_distance"])
 
@@ -71,7 +79,7 @@ def kernel_inception_distance(
     Raises:
         UserError: other dimensions, too few images, or a value that is not finite.
     """
-    _require_comparable(generated, real, max(2, subset_size), "KID")
+    require_comparable(generated, real, max(2, subset_size), "KID")
     if subsets < 1 or subset_size < 2:
         raise UserError(
             f"KID: {subsets} subsets of {subset_size} images, expected at least 1 subset of 2"
@@ -89,7 +97,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int) -> tup
     Raises:
         UserError: other dimensions, at most k images, or a value that is not finite.
     """
-    _require_comparable(generated, real, neighbourhood + 1, "precision and recall")
+    require_comparable(generated, real, neighbourhood + 1, "precision and recall")
     found = prc_features_to_metric(
         generated, real, prc_neighborhood=neighbourhood, prc_batch_size=10_000,
         save_cpu_ram=max(len(generated), len(real)) > ALL_PAIRS, verbose=False,
@@ -114,7 +122,8 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     return found["inception_score_mean"], found["inception_score_std"]
 
 
-def _require_comparable(generated: Tensor, real: Tensor, least: int, metric: str) -> None:
+def require_comparable(generated: Tensor, real: Tensor, least: int, metric: str) -> None:
+    """Raise UserError unless both are finite and of equal dimension, with ``least`` images each."""
     if generated.shape[1] != real.shape[1]:
         raise UserError(
             f"{metric}: {generated.shape[1]} generated and {real.shape[1]} real feature "
@@ -129,17 +138,15 @@ def _require_comparable(generated: Tensor, real: Tensor, least: int, metric: str
             raise UserError(f"{metric}: features of {name} images are not finite; check the images")
 
 
-def scores(
-    name: str, generated: Features, real: Features, neighbourhood: int, classes: int
-) -> dict[str, float]:
+def scores(name: str, generated: Features, real: Reference, classes: int) -> dict[str, float]:
     """The columns of one feature net ``name`` in ``metrics.parquet``.
 
     Accuracy is among them if the net's logits are the ``classes`` of the data: DINOv2 has none,
     and Inception's 1,008 are not in the order of ImageNet's 1,000 labels.
     """
-    precision, recall = precision_recall(generated.features, real.features, neighbourhood)
+    precision, recall = real.precision_recall(generated.features)
     columns = {
-        f"fd_{name}": frechet_distance(generated.features, real.features),
+        f"fd_{name}": real.frechet_distance(generated.features),
         f"precision_{name}": precision,
         f"recall_{name}": recall,
     }

@@ -1,5 +1,7 @@
 """Images to what a diffusion model works on, and back: plain pixels, or Stable Diffusion latents.
 
+Latents of an autoencoder of the pipeline itself are in ``mclr.models.edm2.latents``.
+
 An encoder has a slow half, ``encode_pixels``, whose raw result is stored with the data set, and a
 fast half, ``encode_latents``, applied whenever an image is used. Constants are those of EDM2
 (Karras et al. 2024, arXiv 2312.02696, appendix B.1); its latents differ from other users of the
@@ -26,7 +28,7 @@ FINAL_MEAN, FINAL_STD = 0.0, 0.5  # what the denoiser expects: its sigma_data
 
 
 class Encoder(Protocol):
-    """What both encoders offer; N images of height H and width W."""
+    """What every encoder offers; N images of height H and width W."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """uint8 (N, C, H, W) to the raw form that is stored: a pure function of the image."""
@@ -116,7 +118,6 @@ class StabilityVaeEncoder:
             raws.append(torch.cat([distribution.mean, distribution.std], dim=1))
         return torch.cat(raws)
 
-    # x = (mean + ε std) · 0.5 / raw_std − raw_mean · 0.5 / raw_std
     def encode_latents(
         self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
     ) -> Tensor:
@@ -125,13 +126,7 @@ class StabilityVaeEncoder:
         noise: unit Gaussian (N, 4, h, w); without it, it is drawn from ``generator`` on the
         generator's device. Raises ValueError without both.
         """
-        mean, std = raw.float().chunk(2, dim=1)
-        if noise is None:
-            if generator is None:
-                raise ValueError("a sample of latents needs a generator or its noise")
-            noise = torch.randn(mean.shape, generator=generator, device=generator.device)
-        z = mean + noise.to(mean) * std
-        return z * self.scale.to(z) + self.bias.to(z)
+        return draw_latents(raw, self.scale, self.bias, generator, noise)
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
@@ -142,6 +137,24 @@ class StabilityVaeEncoder:
             pixels = self.vae.decode(z.to(self.device)).sample
             images.append((pixels.clamp(0, 1) * 255).to(torch.uint8))
         return torch.cat(images)
+
+
+# z = mean + ε std, of the posterior of the autoencoder; x = z · scale + bias
+def draw_latents(
+    raw: Tensor, scale: Tensor, bias: Tensor, generator: Generator | None, noise: Tensor | None
+) -> Tensor:
+    """A sample x (N, c, h, w), float32, of raw latents (N, 2c, h, w): means and deviations.
+
+    scale, bias: (c, 1, 1). noise: ε, unit Gaussian (N, c, h, w); without it, it is drawn from
+    ``generator``. Raises ValueError without both.
+    """
+    mean, std = raw.float().chunk(2, dim=1)
+    if noise is None:
+        if generator is None:
+            raise ValueError("a sample of latents needs a generator or its noise")
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+    z = mean + noise.to(mean) * std
+    return z * scale.to(z) + bias.to(z)
 
 
 def _check_pixels(pixels: Tensor) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mclr.data.load import Manifest
+from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
@@ -21,16 +22,31 @@ from mclr.models.weights import load_weights
 
 
 class Family(Protocol):
-    """One kind of generative model, for data of one shape."""
+    """One kind of generative model, for data of one shape, computing on ``device``.
+
+    What ``encode`` and ``from_encoded`` give and ``draw`` draws lies on the CPU; all else is given
+    and made on ``device``.
+    """
+
+    device: torch.device
 
     def build(self, generator: torch.Generator) -> nn.Module:
         """A network with random weights."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """uint8 images (N, C, H, W) to what the network models: pixels or tokens, (N, …)."""
+        """uint8 images (N, C, H, W) to what is kept of them, however often they are used.
+
+        Pixels, tokens, or means and deviations of latents: (N, …).
+        """
+
+    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows of what ``encode`` gives to what the network models, x (N, …).
+
+        Latents are drawn from ``generator``, anew for every use; nothing else draws from it.
+        """
 
     def decode(self, x: Tensor) -> Tensor:
-        """The inverse of ``encode``, to uint8 images."""
+        """What the network models back to uint8 images (N, C, H, W)."""
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
         """The randomness of one log-likelihood for each row of ``x``."""
@@ -51,14 +67,32 @@ class Family(Protocol):
         """
 
     def generate(
-        self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
+        self,
+        net: nn.Module,
+        seeds: Sequence[int],
+        labels: Tensor,
+        guidance: float,
+        *,
+        guide: nn.Module | None = None,
+        interval: tuple[float, float] | None = None,
     ) -> Tensor:
-        """Samples ``x``, one for each seed and label; sample i depends on its own seed only."""
+        """Samples ``x``, one for each seed and label; sample i depends on its own seed only.
+
+        The labels may lie on any device. guidance: scale γ. guide: the network that guides, under
+        the same labels; without it the null label of ``net`` does. interval: noise levels outside
+        which there is no guidance. Only diffusion has the last two; UserError elsewhere.
+        """
 
 
-def make_family(spec: dict[str, Any], manifest: Manifest, tokenizer: Path | None = None) -> Family:
+def make_family(
+    spec: dict[str, Any],
+    manifest: Manifest,
+    tokenizer: Path | None = None,
+    device: torch.device = CPU,
+) -> Family:
     """The family of ``spec["network"]``, with ``spec["noise"]`` / ``spec["sampler"]`` if given.
 
+    tokenizer: weights of the VQ-VAE of a VAR model, or of the autoencoder of a model of latents.
     ``spec["precision"]`` is a name of ``mclr.models.precision``; float32 if absent.
     """
     network = dict(spec["network"])
@@ -66,18 +100,19 @@ def make_family(spec: dict[str, Any], manifest: Manifest, tokenizer: Path | None
     if family == "edm2":
         from mclr.models.edm2.family import Edm2Family
 
-        return Edm2Family(network, manifest, spec.get("noise"), spec.get("sampler"), precision)
+        noise, sampler = spec.get("noise"), spec.get("sampler")
+        return Edm2Family(network, manifest, noise, sampler, precision, device, tokenizer)
     if family == "var":
         from mclr.models.var.family import VarFamily
 
         if tokenizer is None:
             raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
-        return VarFamily(network, manifest, tokenizer, spec.get("sampler"), precision)
+        return VarFamily(network, manifest, tokenizer, spec.get("sampler"), precision, device)
     raise UserError(f"model family {family!r} is unknown; choose from edm2, var")
 
 
 def load_network(family: Family, weights: Path) -> nn.Module:
-    """A network of the family with the weights of a checkpoint, in eval mode.
+    """A network of the family with the weights of a checkpoint, on its device, in eval mode.
 
     Raises:
         UserError: checkpoint missing, truncated, or of another architecture.
@@ -85,4 +120,4 @@ def load_network(family: Family, weights: Path) -> nn.Module:
     tensors, _ = load_tensors(weights)
     net = family.build(torch.Generator().manual_seed(0))
     load_weights(net, tensors, weights)
-    return net.eval().requires_grad_(False)
+    return net.to(family.device).eval().requires_grad_(False)

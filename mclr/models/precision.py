@@ -36,6 +36,15 @@ def resolve_precision(
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
 
 
+def autocast(name: str, device: torch.device) -> torch.autocast:
+    """Products in the type that ``name`` means; sums and normalisations stay float32.
+
+    Of the 16-bit types a GPU takes bfloat16, which trains without scaled losses.
+    """
+    dtype = resolve_precision(name, device, on_gpu=torch.bfloat16)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 faster than float32."""
     has = torch.cpu.get_capabilities()

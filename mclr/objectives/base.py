@@ -6,12 +6,13 @@ of the whole, so that neither micro-batches nor several processes change the gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mclr.device import move
 from mclr.likelihood import Draw
 from mclr.objectives.contrast import Contrast
 
@@ -26,13 +27,25 @@ class Batch:
     labels: Tensor
     draw: Draw
 
+    def to(self, device: torch.device) -> Batch:
+        """This minibatch on ``device``."""
+        return Batch(move(self.x, device), move(self.labels, device), self.draw.to(device))
+
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to minimise and the named terms worth recording."""
+    """A scalar to minimise and the named terms worth recording.
+
+    Terms stay on their device until they are written: to read one makes the CPU wait for a GPU.
+    """
 
     value: Tensor
-    terms: dict[str, float]
+    terms: Mapping[str, Tensor | float]
+
+
+def term(value: Tensor) -> Tensor:
+    """A value worth recording: float64, without its gradient."""
+    return value.detach().double()
 
 
 @dataclass(frozen=True)
@@ -63,11 +76,11 @@ def preference_log_ratios(
 
 def preference_terms(
     preferred: Tensor, other: Tensor, contrast: Contrast, part: Tensor
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """What is recorded of rewards β log p_θ/p_ref: preferred (P, 1) and other (P, K)."""
     return {
-        "reward_preferred": preferred.sum().item() / len(contrast.index),
-        "reward_other": contrast.mean(other, part).item(),
-        "margin": contrast.mean(preferred - other, part).item(),
-        "accuracy": contrast.mean((preferred > other).double(), part).item(),
+        "reward_preferred": term(preferred.sum()) / len(contrast.index),
+        "reward_other": term(contrast.mean(other, part)),
+        "margin": term(contrast.mean(preferred - other, part)),
+        "accuracy": contrast.mean((preferred > other).double(), part),
     }

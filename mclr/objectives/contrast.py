@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mclr.device import move
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -24,6 +26,10 @@ class Contrast:
     def K(self) -> int:
         return self.index.shape[1]
 
+    def to(self, device: torch.device) -> Contrast:
+        """These partners on ``device``."""
+        return Contrast(move(self.index, device), move(self.valid, device))
+
     def mean(self, values: Tensor, part: Tensor) -> Tensor:
         """Share of samples ``part`` (P,) in the mean over all tuples that exist; 0 if none does.
 
@@ -34,7 +40,7 @@ class Contrast:
 
 
 def draw_partners(labels: Tensor, K: int, generator: torch.Generator) -> Contrast:
-    """Draw K partners with a different label for each of the N ``labels``.
+    """Draw K partners with a different label for each of the N ``labels``, all on the CPU.
 
     In a minibatch of a single class no sample has a partner: all tuples are invalid.
     """

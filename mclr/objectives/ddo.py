@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mclr.config import Ddo
-from mclr.objectives.base import Batch, LogLikelihood, Loss
+from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 
 
 # Zheng et al. (arXiv 2503.01103): −E_data log σ(β r) − α E_ref log(1 − σ(β r)), r = log p_θ/p_ref.
@@ -36,13 +36,13 @@ def ddo_loss(
     ratio = policy(x, labels, draw) - reference_values
     real, generated = (objective.beta * ratio).split([P, P])
     value = -logsigmoid(real).sum() - objective.alpha * logsigmoid(-generated).sum()
-    right = (real > 0).sum().item() + (generated < 0).sum().item()
+    right = (real > 0).sum() + (generated < 0).sum()
     return Loss(
         value / N,
         {
-            "reward_preferred": real.sum().item() / N,
-            "reward_other": generated.sum().item() / N,
-            "margin": (real - generated).sum().item() / N,
-            "accuracy": right / (2 * N),
+            "reward_preferred": term(real.sum()) / N,
+            "reward_other": term(generated.sum()) / N,
+            "margin": term((real - generated).sum()) / N,
+            "accuracy": term(right) / (2 * N),
         },
     )

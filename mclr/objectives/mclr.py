@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mclr.config import Mclr
-from mclr.objectives.base import Batch, LogLikelihood, Loss
+from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 from mclr.objectives.contrast import Contrast
 
 
@@ -27,8 +27,8 @@ def mclr_loss(
     return Loss(
         -contrast.mean(log_ratio, part) - objective.dsm * likelihood,
         {
-            "log_likelihood": likelihood.item(),
-            "log_ratio": contrast.mean(log_ratio, part).item(),
-            "accuracy": contrast.mean((log_ratio > 0).double(), part).item(),
+            "log_likelihood": term(likelihood),
+            "log_ratio": term(contrast.mean(log_ratio, part)),
+            "accuracy": contrast.mean((log_ratio > 0).double(), part),
         },
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mclr.config import Wmclr
-from mclr.objectives.base import Batch, LogLikelihood, Loss
+from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 from mclr.objectives.contrast import Contrast
 from mclr.objectives.weights import class_posterior_weights
 
@@ -57,9 +57,9 @@ def wmclr_loss(
     return Loss(
         -contrast.mean(weight * log_ratio, part) - objective.dsm * likelihood,
         {
-            "log_likelihood": likelihood.item(),
-            "log_ratio": contrast.mean(log_ratio, part).item(),
-            "weight": contrast.mean(weight, part).item(),
-            "accuracy": contrast.mean((log_ratio > 0).double(), part).item(),
+            "log_likelihood": term(likelihood),
+            "log_ratio": term(contrast.mean(log_ratio, part)),
+            "weight": term(contrast.mean(weight, part)),
+            "accuracy": contrast.mean((log_ratio > 0).double(), part),
         },
     )

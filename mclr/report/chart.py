@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 class Series:
     """One line: points (x, y), the standard deviation of y (None where unknown), hover texts.
 
-    ``variant`` numbers the hyperparameters of one method (it picks the dashes); ``notes`` are
-    words beside points and ``ring`` the point to ring, both by position.
+    ``notes`` are words beside points and ``ring`` the point to ring, both by position;
+    ``colour`` is that of the method if empty. A ``guide`` is a level to compare with: dotted,
+    without markers and band.
     """
 
     label: str
@@ -19,9 +20,22 @@ class Series:
     y: tuple[float, ...]
     spread: tuple[float | None, ...]
     hover: tuple[str, ...]
-    variant: int = 0
     notes: dict[int, str] = field(default_factory=dict)
     ring: int | None = None
+    colour: str = ""
+    guide: bool = False
+
+
+def has_band(series: Series) -> bool:
+    """Whether a line has a band: every spread is known, and it is no single point or level."""
+    known = all(spread is not None for spread in series.spread)
+    return known and series.method != "base" and not series.guide and len(series.x) > 1
+
+
+def band_of(series: Series) -> tuple[list[float], list[float]]:
+    """y less and plus its standard deviation, at every point."""
+    pairs = [(y, s or 0.0) for y, s in zip(series.y, series.spread, strict=True)]
+    return [y - s for y, s in pairs], [y + s for y, s in pairs]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from PIL import Image
 
 from mclr.config import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan, Point
+from mclr.points import Point
 from mclr.report.names import GRID_FORMATS, KINDS, kinds_of, stem
+from mclr.report.progress import guided_and_tuned
 from mclr.report.static import STYLE, save
-from mclr.report.summary import best_rows, check_metrics
+from mclr.report.summary import check_metrics
 
 Pixels = NDArray[np.uint8]
 
@@ -102,24 +103,11 @@ def progressive_grid(
 def progressive_columns(metrics: pd.DataFrame, tier: Tier, model: str) -> tuple[Columns, Columns]:
     """(label, point) of each column: the base model by γ, then the chosen MCLR run by step.
 
-    The run is the one of method mclr with the lowest mean FD and, of its seeds, the lowest; both
-    blocks begin with the base model without guidance.
+    The points are those of ``guided_and_tuned``; both blocks begin with the base model without
+    guidance.
     """
-    plan = Plan(tier)
-    best = best_rows(metrics, tier.report.features)
-    chosen = best[(best["model"] == model) & (best["method"] == "mclr")]
-    if chosen.empty:
-        raise UserError(
-            f"metrics: no row of method 'mclr' for model {model!r}; run `snakemake` to evaluate it"
-        )
-    rows = metrics[(metrics["model"] == model) & (metrics["method"] == "mclr")]
-    rows = rows[rows["hyperparameters"] == chosen["hyperparameters"].iloc[0]]
-    run = plan.runs.get(rows.sort_values(["seed", "run_id"], kind="stable")["run_id"].iloc[0])
-    if run is None:
-        raise UserError(f"metrics: the runs of model {model!r} are not those of tier {tier.tier}")
-    base = [point for point in plan.points(f"{model}-base") if point.seed == run.seed]
-    tuned = [point for point in plan.points(run.experiment) if point.run == run]
-    cfg = [(f"{point.guidance:g}", point) for point in sorted(base, key=lambda p: p.guidance)]
+    base, tuned = guided_and_tuned(metrics, tier, model)
+    cfg = [(f"{point.guidance:g}", point) for point in base]
     mclr = [("0", cfg[0][1]), *((str(point.step), point) for point in tuned)]
     return _thin(cfg), _thin(mclr)
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import html
 import math
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from mclr.files import write_text
-from mclr.report.chart import Chart, Series
+from mclr.report.chart import Chart, Series, band_of, has_band
 from mclr.report.methods import METHODS
 from mclr.report.names import LIBRARY
 
-DASHES = ("solid", "dash", "dot", "dashdot")
 # One grey that is legible on white and on black: the page decides the background.
 INK, GRID = "#7d7d7d", "rgba(128,128,128,0.25)"
 CONFIG = {
@@ -102,28 +100,25 @@ def _draw(chart: Chart) -> go.Figure:
 
 def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
     method = METHODS[series.method]
+    colour = series.colour or method.colour
     is_base = series.method == "base"
-    notes = [series.notes.get(i, "") for i in range(len(series.x))]
+    mode = "lines" if series.guide else "markers+text" if is_base else "lines+markers+text"
     line = go.Scatter(
         x=list(series.x),
         y=list(series.y),
         name=series.label,
         legendgroup=series.label,
         showlegend=shown,
-        mode="markers+text" if is_base else "lines+markers+text",
-        line={"color": method.colour, "dash": DASHES[series.variant % len(DASHES)]},
-        marker={
-            "symbol": method.symbol,
-            "size": 13 if is_base else 8,
-            "color": method.colour,
-        },
-        text=notes,
+        mode=mode,
+        line={"color": colour, "dash": "dot" if series.guide else "solid"},
+        marker={"symbol": method.symbol, "size": 13 if is_base else 8, "color": colour},
+        text=[series.notes.get(i, "") for i in range(len(series.x))],
         textposition="top right",
         hovertext=list(series.hover),
         hoverinfo="text",
     )
-    band = [_band(series, method.colour)] if banded and not is_base else []
-    ring = [] if series.ring is None else [_ring(series, series.ring, method.colour)]
+    band = [_band(series, colour)] if banded and has_band(series) else []
+    ring = [] if series.ring is None else [_ring(series, series.ring, colour)]
     return [*band, line, *ring]
 
 
@@ -140,10 +135,8 @@ def _ring(series: Series, position: int, colour: str) -> go.Scatter:
 
 
 def _band(series: Series, colour: str) -> go.Scatter:
-    known = [i for i, spread in enumerate(series.spread) if spread is not None]
-    low = [series.y[i] - (series.spread[i] or 0.0) for i in known]
-    high = [series.y[i] + (series.spread[i] or 0.0) for i in known]
-    x: list[Any] = [series.x[i] for i in known]
+    low, high = band_of(series)
+    x = list(series.x)
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return go.Scatter(
         x=x + x[::-1],

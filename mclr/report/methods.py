@@ -42,6 +42,11 @@ METHODS = {
         Method("mclr", "+MCLR", "#d55e00", "P", "cross"),
         Method("wmclr", "+wMCLR", "#882255", "*", "star"),
         Method("mclr+dsm", "+MCLR + DSM", "#0072b2", "X", "x", in_table=False),
+        Method("mclr+cfg", "+MCLR + CFG", "#8c510a", "p", "pentagon", in_table=False),
+        Method("mclr+autoguidance", "+MCLR + autoguidance", "#5e4fa2", "<", "triangle-left", False),
+        Method("cfg-interval", "+CFG in an interval", "#b8860b", "h", "hexagon", in_table=False),
+        Method("mclr-dial", "+MCLR, dialled", "#1b7837", ">", "triangle-right", in_table=False),
+        Method("real", "Real images", "#6b6b6b", "d", "diamond-tall", in_table=False),
     )
 }
 

@@ -1,11 +1,11 @@
-"""The report: one self-contained page with table, orderings, figures and provenance."""
+"""The report: one self-contained page with tables, claims, figures and provenance."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,21 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from mclr.claims.render import summary, topics
 from mclr.config import Tier
 from mclr.errors import UserError
 from mclr.files import write_text
+from mclr.report.analyses import separation_rows, similarity_rows
 from mclr.report.curves import charts
 from mclr.report.interactive import fragment
 from mclr.report.methods import describe
-from mclr.report.names import KINDS, kinds_of, stem
-from mclr.report.orderings import HOLDS, UNCLEAR, Ordering, orderings
-from mclr.report.table import HEADER, best_rows, blocks, caption
+from mclr.report.names import KINDS, figures_of, stem
+from mclr.report.rows import HEADER
+from mclr.report.summary import floors
+from mclr.report.table import tables
 
 INVARIANT = ("git_commit", "git_dirty", "hardware", "python", "packages", "data_sha256")
+CLASSES = {"supported": "holds", "not supported": "fails", "inconclusive": "unclear"}
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,29 @@ class Picture:
     wide: bool
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What the page shows beside the metrics: the content of other jobs' files.
+
+    provenance: of each run; features: ``info.json`` of each feature net; claims: ``claims.json``.
+    similarity and separation are empty where they were not computed.
+    """
+
+    provenance: Sequence[Mapping[str, Any]]
+    features: Mapping[str, Mapping[str, Any]]
+    claims: Mapping[str, Any]
+    similarity: Mapping[str, Any] = field(default_factory=dict)
+    separation: Mapping[str, Any] = field(default_factory=dict)
+
+
 def write_report(
-    metrics: pd.DataFrame,
-    tier: Tier,
-    figures_folder: Path,
-    provenance: Sequence[Mapping[str, Any]],
-    features_info: Mapping[str, Mapping[str, Any]],
-    path: Path,
+    metrics: pd.DataFrame, tier: Tier, figures_folder: Path, sources: Sources, path: Path
 ) -> None:
     """Write the report as one HTML file that loads nothing from anywhere.
 
     Args:
-        figures_folder: holds the PNG of every figure of the tier (``names.figure_files``).
-        provenance: content of ``provenance.json`` of each run.
-        features_info: content of ``info.json`` of each feature net, by name.
+        figures_folder: holds the PNG of every figure of the tier (``names.figure_files``) and the
+            heat map of each model in ``sources.similarity``.
         path: file to write; the same arguments give the same bytes.
 
     Raises:
@@ -67,63 +80,75 @@ def write_report(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found = orderings(best_rows(metrics, tier.report.features))
+    main, *others = tables(metrics, tier)
     content = {
         "tier": tier,
         "header": HEADER,
-        "blocks": blocks(metrics, tier),
-        "caption": caption(metrics, tier),
-        "orderings": found,
-        "verdicts": _count(found),
-        "classes": {HOLDS: "holds", UNCLEAR: "unclear"},
+        "table": main,
+        "other_tables": others,
+        "claims": topics(sources.claims, list(tier.models)),
+        "verdicts": summary(sources.claims),
+        "classes": CLASSES,
         "models": _pictures(metrics, tier, figures_folder),
-        "features": _accuracies(features_info),
+        "similarity": similarity_rows(sources.similarity, tier),
+        "heat_maps": _heat_maps(sources.similarity, tier, figures_folder),
+        "separation": separation_rows(sources.separation, tier),
+        "floors": _floors(metrics, tier),
+        "features": _accuracies(sources.features),
         "protocol": _protocol(metrics, tier),
-        "sources": _sources(provenance),
-        "runs": [_run(entry) for entry in provenance],
+        "sources": _sources(sources.provenance),
+        "runs": [_run(entry) for entry in sources.provenance],
         "plotly": get_plotlyjs(),
     }
     write_text(path, environment.from_string(template).render(content))
 
 
-def _count(found: list[Ordering]) -> str:
-    """How many of the orderings hold, in words."""
-    holding = sum(ordering.verdict == HOLDS for ordering in found)
-    unclear = sum(ordering.verdict == UNCLEAR for ordering in found)
-    return (
-        f"{holding} of {len(found)} hold, {unclear} lie within the seed spread, "
-        f"{len(found) - holding - unclear} do not hold"
-    )
-
-
 def _pictures(metrics: pd.DataFrame, tier: Tier, folder: Path) -> dict[str, list[Picture]]:
     """The figures of each model, by its label."""
-    shown = charts(metrics, tier)
-    drawn = {chart.stem: fragment(chart) for chart in shown}
-    wide = {chart.stem for chart in shown if chart.columns > 1}
+    shown = {chart.stem: chart for chart in charts(metrics, tier)}
     found: dict[str, list[Picture]] = {}
     for name, model in tier.models.items():
-        for kind in kinds_of(tier, name):
-            key = stem(name, kind)
-            alt = f"{KINDS[kind].title}, {model.label}. {KINDS[kind].caption}"
+        for kind, net in figures_of(tier, name):
+            key = stem(name, kind, net)
+            title = KINDS[kind].title + (f" ({net})" if net else "")
             picture = Picture(
                 f"figure-{key}",
-                KINDS[kind].title,
+                title,
                 KINDS[kind].caption,
                 KINDS[kind].paper,
-                alt,
+                f"{title}, {model.label}. {KINDS[kind].caption}",
                 _data_uri(folder / f"{key}.png"),
-                drawn.get(key, ""),
-                key in wide,
+                fragment(shown[key]) if key in shown else "",
+                key in shown and shown[key].columns > 1,
             )
             found.setdefault(f"{model.label} ({name})", []).append(picture)
     return found
+
+
+def _heat_maps(similarity: Mapping[str, Any], tier: Tier, folder: Path) -> list[tuple[str, str]]:
+    """(label, data URI) of the heat map of each model that was compared."""
+    return [
+        (tier.models[name].label, _data_uri(folder / f"{stem(name, 'similarity')}.png"))
+        for name in similarity.get("models", {})
+    ]
 
 
 def _data_uri(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: figure is missing; run `snakemake figures` to make it")
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _floors(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(model, number of images, (column, value) of each metric) of real images."""
+    columns = [f"{m}_{net}" for net in tier.features for m in ("fd", "precision", "recall")]
+    known = [name for name in [*columns, "is_mean"] if name in metrics.columns]
+    groups = floors(metrics).groupby(["model", "n_samples"], sort=False)[known]
+    rows = groups.mean().reset_index().to_dict("records")
+    return [
+        (str(row["model"]), f"{row['n_samples']:,}", [(name, f"{row[name]:.3g}") for name in known])
+        for row in rows
+    ]
 
 
 def _accuracies(features_info: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -141,15 +166,23 @@ def _percent(value: float | None) -> str:
 def _protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
     """How every point was measured, in words."""
     evaluation = tier.evaluation
+    generated = metrics[metrics["method"] == "base"]
+    ids = dict(zip(generated["model"], generated["protocol"], strict=True))
+    same = len(set(ids.values())) == 1
+    named = [str(value) if same else f"{value} ({model})" for model, value in ids.items()]
+    held_out = f"{tier.data.n_reference:,} held-out" if tier.data.n_reference else "the test"
+    seeds = ", ".join(str(seed) for seed in tier.seeds)
+    if tier.final:
+        seeds += f"; final: {', '.join(str(seed) for seed in tier.final.seeds)}"
     return [
-        ("protocol id", str(metrics["protocol"].iloc[0])),
+        ("protocol id", ", ".join(dict.fromkeys(named))),
         ("images per point", f"{evaluation.n_samples:,}"),
         ("labels", evaluation.labels),
-        ("reference", f"{tier.data.n_reference:,} held-out images of {tier.data.source}"),
-        ("FD, precision, recall", f"features {tier.report.features}"),
+        ("reference", f"{held_out} images of {tier.data.source}"),
+        ("FD, precision, recall", f"features {', '.join(tier.features)}"),
         ("precision, recall", f"k = {evaluation.neighbourhood} nearest neighbours"),
         ("IS", f"classifier {evaluation.isc_features}, {evaluation.isc_splits} splits"),
-        ("seeds", ", ".join(str(seed) for seed in tier.seeds)),
+        ("seeds", seeds),
     ]
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mclr.files import atomic
-from mclr.report.chart import Chart, Panel, Series
+from mclr.report.chart import Chart, Panel, Series, band_of, has_band
 from mclr.report.methods import METHODS
 
 STYLE: Any = {
@@ -35,7 +37,6 @@ STYLE: Any = {
     "pdf.fonttype": 42,
     "figure.facecolor": "white",
 }
-DASHES = ("-", "--", ":", "-.")
 DPI = 160
 NO_DATES: dict[str, dict[str, Any]] = {
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -78,17 +79,32 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_ylabel(panel.y_label)
     if panel.log_x:
         axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
     if panel.log_y:
         axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
     for series in panel.series:
         _draw_series(axes, series, panel.banded)
     axes.margins(x=0.06, y=0.08)
 
 
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as numbers: powers of ten would be formulas."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _colour(series: Series) -> str:
+    return series.colour or METHODS[series.method].colour
+
+
 def _look(series: Series) -> dict[str, Any]:
-    method = METHODS[series.method]
-    dashes = "none" if method.name == "base" else DASHES[series.variant % len(DASHES)]
-    return {"color": method.colour, "marker": method.marker, "linestyle": dashes}
+    if series.guide:
+        return {"color": _colour(series), "marker": "", "linestyle": ":"}
+    dashes = "none" if series.method == "base" or len(series.x) == 1 else "-"
+    marker = METHODS[series.method].marker
+    return {"color": _colour(series), "marker": marker, "linestyle": dashes}
 
 
 def _handle(series: Series) -> Line2D:
@@ -100,9 +116,9 @@ def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
     is_base = series.method == "base"
     look = _look(series) | ({"markersize": 8, "zorder": 4} if is_base else {})
     axes.plot(series.x, series.y, **look)
-    if banded and not is_base:
+    if banded and has_band(series):
         _draw_band(axes, series)
-    colour = METHODS[series.method].colour
+    colour = _colour(series)
     if series.ring is not None:
         x, y = series.x[series.ring], series.y[series.ring]
         axes.plot(x, y, "o", mfc="none", mec=colour, markersize=12, mew=1.2, zorder=5)
@@ -119,8 +135,5 @@ def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
 
 
 def _draw_band(axes: Axes, series: Series) -> None:
-    known = [i for i, spread in enumerate(series.spread) if spread is not None]
-    low = [series.y[i] - (series.spread[i] or 0.0) for i in known]
-    high = [series.y[i] + (series.spread[i] or 0.0) for i in known]
-    colour = METHODS[series.method].colour
-    axes.fill_between([series.x[i] for i in known], low, high, color=colour, alpha=0.15, lw=0)
+    low, high = band_of(series)
+    axes.fill_between(series.x, low, high, color=_colour(series), alpha=0.15, lw=0)

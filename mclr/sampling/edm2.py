@@ -74,17 +74,12 @@ def heun_sample(
     """
     if S_churn > 0 and randn is None:
         raise UserError(f"S_churn {S_churn}: expected a randn function; pass one or use S_churn 0")
-    t = time_steps(
-        num_steps,
-        sigma_min=sigma_min,
-        sigma_max=sigma_max,
-        rho=rho,
-        dtype=dtype,
-        device=noise.device,
-    )
+    # Made on the CPU: the same levels on every device.
+    steps = time_steps(num_steps, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho, dtype=dtype)
+    t = steps.to(noise.device)
     churn = min(S_churn / num_steps, math.sqrt(2) - 1)
     x = noise.to(dtype) * t[0]
-    for i, level in enumerate(t[:-1].tolist()):
+    for i, level in enumerate(steps[:-1].tolist()):
         t_hat = t[i]
         if churn > 0 and S_min <= level <= S_max and randn is not None:
             t_hat = t[i] * (1 + churn)
@@ -145,6 +140,16 @@ def guided_denoiser(
         return torch.lerp(d_guide, d_c, 1 + guidance)
 
     return from_one_net
+
+
+# Kynkäänniemi et al. 2024 (arXiv 2404.07724): guidance where it helps, none elsewhere.
+def within_interval(guided: Denoiser, plain: Denoiser, interval: tuple[float, float]) -> Denoiser:
+    """``guided`` at noise levels in [low, high], ``plain`` at all others.
+
+    For samplers that give one level for the whole batch.
+    """
+    low, high = interval
+    return lambda x, sigma: (guided if low <= float(sigma) <= high else plain)(x, sigma)
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], stream: int = 0) -> Tensor:

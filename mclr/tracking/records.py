@@ -19,7 +19,8 @@ from mclr.config import Tier
 from mclr.errors import UserError
 from mclr.events import read_events
 from mclr.files import read_json, sha256
-from mclr.plan import Plan, Run
+from mclr.plan import Plan
+from mclr.points import Run
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
 FACTS = (
@@ -32,7 +33,7 @@ FACTS = (
     "python",
 )
 # Columns of an evaluated row that say which point it is; every other number is a metric.
-IDENTITY = frozenset({"seed", "step", "guidance", "nfe", "n_samples"})
+IDENTITY = frozenset({"seed", "step", "guidance", "dial", "nfe", "n_samples"})
 
 
 class Value(NamedTuple):
@@ -105,15 +106,23 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
     plan = Plan(tier)
     records = []
     for experiment in plan.experiments:
-        file = results_dir / "evaluations" / f"{experiment}.json"
-        evaluated: Any = read_json(file) if file.exists() else {"protocol": {"id": ""}, "rows": []}
-        for run in plan.of(experiment):
-            rows = [row for row in evaluated["rows"] if row["run_id"] == run.run_id]
-            reader = _RunReader(plan, run, results_dir, rows, evaluated["protocol"]["id"])
+        rows, protocol = _evaluated_rows(results_dir, experiment)
+        for run in plan.all_of(experiment):
+            own = [row for row in rows if row["run_id"] == run.run_id]
+            reader = _RunReader(plan, run, results_dir, own, protocol)
             if reader.events:
                 records.append(reader.record())
     report = _report(results_dir)
     return [*records, report] if report.artefacts else records
+
+
+def _evaluated_rows(results_dir: Path, experiment: str) -> tuple[list[dict[str, Any]], str]:
+    """The rows of all evaluations of an experiment, and the id of their protocol."""
+    files = [f"{experiment}{stage}.json" for stage in ("", "-final", "-study")]
+    found = [results_dir / "evaluations" / name for name in files]
+    contents = [read_json(file) for file in found if file.exists()]
+    protocol = contents[0]["protocol"]["id"] if contents else ""
+    return [row for content in contents for row in content["rows"]], protocol
 
 
 def unfinished(tier: Tier, results_dir: Path) -> list[str]:
@@ -197,8 +206,9 @@ class _RunReader:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
         of image seeds."""
         values = []
-        for step in sorted({row["step"] for row in self.rows if not row["guidance"]}):
-            rows = [row for row in self.rows if row["step"] == step and not row["guidance"]]
+        plain = [row for row in self.rows if row["method"] == self.run.method]
+        for step in sorted({row["step"] for row in plain}):
+            rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]
             for name in scores[0]:
                 mean = fmean(score[name] for score in scores)
@@ -219,7 +229,8 @@ class _RunReader:
         parameters = {name: row[name] for name in names}
         step, time_ms = self._when(row["step"])
         numbers = {**self._scores(row), **_numbers(row, besides=IDENTITY)}
-        name = f"{self.run.run_id} step {row['step']} guidance {row['guidance']:g}"
+        dial = f" dial {row['dial']:g}" if row["dial"] != 1 else ""
+        name = f"{self.run.run_id} step {row['step']} guidance {row['guidance']:g}{dial}"
         return Record(
             key=row["path"],
             kind="point",

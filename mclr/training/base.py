@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mclr.config import Edm2Base, VarBase
 from mclr.data.load import minibatch, step_generator
+from mclr.device import fused
 from mclr.models.family import Family
-from mclr.objectives.base import Loss
+from mclr.objectives.base import Batch, Loss
 from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
@@ -24,6 +25,18 @@ def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
     return kind.model_validate(spec["base"])
 
 
+# Eq. (18): with balanced classes p_ref(x|c) = (1 − η) p(x|c) + η p(x), so the mixture weight is η.
+# A label drawn anew is right by chance: a share η (1 − 1/C) of all labels is wrong in the end.
+def redraw_labels(labels: Tensor, classes: int, eta: float, seed: int) -> Tensor:
+    """Labels (N,), each drawn anew with probability ``eta``, uniformly from all classes."""
+    if eta == 0:
+        return labels
+    generator = step_generator(seed, 8)
+    redrawn = torch.rand(len(labels), generator=generator) < eta
+    drawn = torch.randint(classes, labels.shape, generator=generator)
+    return torch.where(redrawn, drawn, labels)
+
+
 def base_trainee(
     family: Family,
     settings: Edm2Base | VarBase,
@@ -32,28 +45,35 @@ def base_trainee(
     classes: int,
     share: Share = WHOLE,
 ) -> Trainee:
-    """A base model to train on x (N, …) with labels (N,), of which some are dropped at random.
+    """A base model to train on images with labels (N,), of which some are dropped at random.
 
-    A dropped label is the null label ``classes``: this is what makes an unconditional score.
+    x (N, …) is what ``family.encode`` gave. A dropped label is the null label ``classes``: this is
+    what makes an unconditional score.
+    The data stay where they are; a minibatch at a time goes to the family's device.
     """
-    net = family.build(step_generator(settings.seed, 1)).train()
+    if isinstance(settings, Edm2Base):
+        labels = redraw_labels(labels, classes, settings.label_noise, settings.seed)
+    device = family.device
+    net = family.build(step_generator(settings.seed, 1)).to(device).train()
     family.after_step(net)
+    share.prepare(net)
 
     def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(x), settings.batch, step, settings.seed)
         generator = step_generator(settings.seed, step, 2)
         dropped = torch.rand(len(rows), generator=generator) < settings.label_dropout
         conditions = torch.where(dropped, classes, labels[rows])
-        draw = family.draw(x[rows], generator)
-        for part in share.parts(len(rows)):
-            value = family.base_loss(net, x[rows[part]], conditions[part], draw.take(part))
+        values = family.from_encoded(x[rows], generator)
+        batch = Batch(values, conditions, family.draw(values, generator)).to(device)
+        for part in share.parts(len(rows), device):
+            value = family.base_loss(net, batch.x[part], batch.labels[part], batch.draw.take(part))
             yield Loss(value * (len(part) / len(rows)), {})
 
     if isinstance(settings, Edm2Base):
         ema = copy.deepcopy(net).eval().requires_grad_(False)
         return Trainee(
             net,
-            torch.optim.Adam(net.parameters(), betas=(0.9, 0.99)),
+            torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=fused(device)),
             lambda step: edm2_learning_rate(
                 step,
                 settings.batch,
@@ -68,7 +88,10 @@ def base_trainee(
             pass_size=share.pass_size(settings.batch),
         )
     optimizer = torch.optim.AdamW(
-        net.parameters(), betas=(0.9, 0.95), weight_decay=settings.weight_decay
+        net.parameters(),
+        betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay,
+        fused=fused(device),
     )
     return Trainee(
         net,

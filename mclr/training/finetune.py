@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mclr.config import Cca, CcDpo, Ddo, FineTuning, Mclr, Wmclr
 from mclr.data.load import minibatch, step_generator
+from mclr.device import fused, move
 from mclr.errors import UserError
 from mclr.likelihood import LevelDraw, draw_levels
 from mclr.models.edm2.family import Edm2Family
@@ -19,7 +20,7 @@ from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
-from mclr.objectives.contrast import draw_partners
+from mclr.objectives.contrast import Contrast, draw_partners
 from mclr.objectives.ddo import ddo_loss
 from mclr.objectives.mclr import mclr_loss
 from mclr.objectives.wmclr import NoisyLikelihood, wmclr_loss
@@ -29,11 +30,15 @@ from mclr.training.trainee import Trainee
 
 @dataclass(frozen=True)
 class Samples:
-    """What to fine-tune on: x (N, …) and labels (N,) of classes 0 to ``classes`` − 1."""
+    """What to fine-tune on: x (N, …) and labels (N,) of classes 0 to ``classes`` − 1.
+
+    x is what ``Family.encode`` gives of images; if ``generated``, what the network models.
+    """
 
     x: Tensor
     labels: Tensor
     classes: int
+    generated: bool = False
 
     @property
     def priors(self) -> Tensor:
@@ -52,48 +57,61 @@ def finetune_trainee(
 ) -> Trainee:
     """A copy of ``base`` to fine-tune on ``data``; ``base`` stays as the reference.
 
-    ``negatives`` are samples of the base model, needed by DDO alone.
+    ``negatives`` are samples of the base model, needed by DDO alone. ``base`` is on the family's
+    device, where a minibatch at a time goes; the samples stay where they are.
     """
+    device = family.device
     net = copy.deepcopy(base).train().requires_grad_(True)
     family.after_step(net)
+    share.prepare(net)
     frozen = family.frozen(base)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
+    priors = data.priors.to(device)
 
     def batch_of(source: Samples, step: int, stream: int) -> Batch:
         rows = minibatch(len(source.x), settings.batch, step, seed + (stream << 16))
-        draw = family.draw(source.x[rows], step_generator(seed, step, stream))
-        return Batch(source.x[rows], source.labels[rows], draw)
+        x, rng = source.x[rows], step_generator(seed, step, stream)
+        if not source.generated:
+            x = family.from_encoded(x, rng)
+        return Batch(x, source.labels[rows], family.draw(x, rng))
+
+    def partners(batch: Batch, K: int, rng: torch.Generator) -> Contrast:
+        return draw_partners(batch.labels, K, rng).to(device)
 
     def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
-        batch, rng = batch_of(data, step, 3), step_generator(seed, step, 4)
+        drawn, rng = batch_of(data, step, 3), step_generator(seed, step, 4)
+        batch = drawn.to(device)
         match settings.objective:
             case Mclr() as objective:
-                contrast = draw_partners(batch.labels, objective.K, rng)
+                contrast = partners(drawn, objective.K, rng)
                 return partial(mclr_loss, objective, policy, batch, contrast)
             case Wmclr() as objective:
-                contrast = draw_partners(batch.labels, objective.K, rng)
+                contrast = partners(drawn, objective.K, rng)
                 noisy = _noisy_likelihood(family, frozen, batch, objective.draws, rng)
-                return partial(wmclr_loss, objective, policy, noisy, data.priors, batch, contrast)
+                return partial(wmclr_loss, objective, policy, noisy, priors, batch, contrast)
             case CcDpo() as objective:
-                contrast = draw_partners(batch.labels, objective.K, rng)
+                contrast = partners(drawn, objective.K, rng)
                 return partial(ccdpo_loss, objective, policy, reference, batch, contrast)
             case Cca() as objective:
-                contrast = draw_partners(batch.labels, objective.K, rng)
-                batch, dropped = _drop_labels(batch, objective.uncond_ratio, data.classes, rng)
+                contrast = partners(drawn, objective.K, rng)
+                dropped = torch.rand(len(batch.labels), generator=rng) < objective.uncond_ratio
+                dropped = move(dropped, device)
+                labels = torch.where(dropped, data.classes, batch.labels)
+                batch = replace(batch, labels=labels)
                 return partial(
                     cca_loss, objective, policy, reference, batch, contrast, unconditional=dropped
                 )
             case Ddo() as objective:
                 if negatives is None:
                     raise UserError("DDO needs samples of the base model: give --negatives")
-                made = batch_of(negatives, step, 5)
+                made = batch_of(negatives, step, 5).to(device)
                 return partial(ddo_loss, objective, policy, reference, batch, made)
 
     def losses(step: int) -> Iterator[Loss]:
-        return map(loss_of_step(step), share.parts(settings.batch))
+        return map(loss_of_step(step), share.parts(settings.batch, device))
 
     # Adam as EDM2 trains; the paper does not publish its optimiser.
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=fused(device))
     return Trainee(
         net,
         optimizer,
@@ -126,11 +144,3 @@ def _noisy_likelihood(
         return found.view_as(candidates)
 
     return values
-
-
-def _drop_labels(
-    batch: Batch, ratio: float, null_label: int, rng: torch.Generator
-) -> tuple[Batch, Tensor]:
-    """The batch with each label replaced by the null label with probability ``ratio``; which."""
-    dropped = torch.rand(len(batch.labels), generator=rng) < ratio
-    return replace(batch, labels=torch.where(dropped, null_label, batch.labels)), dropped

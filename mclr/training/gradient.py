@@ -6,25 +6,28 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from mclr.objectives.base import Loss
 
 
-def accumulate(losses: Iterable[Loss]) -> dict[str, float]:
+def accumulate(losses: Iterable[Loss]) -> dict[str, Tensor]:
     """Back-propagate losses one by one, so that one graph lives at a time; the sums of all terms.
 
-    The gradients add up in the parameters' ``.grad``; the result holds ``loss`` and every term.
+    The gradients add up in the parameters' ``.grad``; the result holds ``loss`` and every term,
+    as float64 scalars on the device of the loss.
     """
-    totals: dict[str, float] = {}
+    totals: dict[str, Tensor] = {}
     for part in losses:
         part.value.backward()
-        for name, value in {"loss": part.value.item(), **part.terms}.items():
-            totals[name] = totals.get(name, 0.0) + value
+        loss = part.value.detach()
+        for name, value in {"loss": loss, **part.terms}.items():
+            term = torch.as_tensor(value, dtype=torch.float64, device=loss.device)
+            totals[name] = term.detach() + totals.get(name, 0.0)
     return totals
 
 
-def sum_over_processes(net: nn.Module, totals: dict[str, float]) -> dict[str, float]:
+def sum_over_processes(net: nn.Module, totals: dict[str, Tensor]) -> dict[str, Tensor]:
     """Add gradients and terms of all processes of the default group; all then hold the sums.
 
     Does nothing without a process group. Terms must have the same names in every process.
@@ -37,6 +40,6 @@ def sum_over_processes(net: nn.Module, totals: dict[str, float]) -> dict[str, fl
     for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(summed.view_as(gradient))
     names = sorted(totals)
-    values = torch.tensor([totals[name] for name in names], dtype=torch.float64)
+    values = torch.stack([totals[name] for name in names])
     dist.all_reduce(values)
-    return dict(zip(names, values.tolist(), strict=True))
+    return dict(zip(names, values, strict=True))

@@ -11,7 +11,7 @@ import time
 from types import FrameType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mclr.data.load import step_generator
 from mclr.errors import UserError
@@ -124,7 +124,7 @@ class Writer:
             self.events.write("train", step=step, nimg=nimg, **terms)
         self.progress.update(step, f"loss {terms['loss']:.4g}")
         if step in self.checkpoints:
-            weights = trainee.result.state_dict()
+            weights = {k: v.cpu() for k, v in trainee.result.state_dict().items()}
             save_tensors(self.state.checkpoint(step), weights, {"step": str(step)})
             self.events.write("checkpoint", step=step, nimg=nimg)
         due = time.monotonic() - self.saved > STATE_SECONDS
@@ -150,7 +150,8 @@ def _step(
             raise out_of_memory(name, step + 1, trainee.pass_size) from error
         raise
     norm = nn.utils.get_total_norm([p.grad for p in trainee.net.parameters() if p.grad is not None])
-    value, grad_norm = totals["loss"], norm.item()
+    terms = _read(totals | {"grad_norm": norm.double()})
+    value, grad_norm = terms["loss"], terms["grad_norm"]
     if not (math.isfinite(value) and math.isfinite(grad_norm)):
         last = state.last_checkpoint()
         kept = f"the last good checkpoint is {last}" if last else "there was no checkpoint before"
@@ -162,4 +163,9 @@ def _step(
     if trainee.ema is not None:
         update_ema(trainee.ema, trainee.net, step + 1, trainee.ema_std)
     trainee.after_step(trainee.net)
-    return {**totals, "grad_norm": grad_norm, "lr": lr}
+    return {**terms, "lr": lr}
+
+
+def _read(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of one device as numbers: the one time in a step that the CPU waits for a GPU."""
+    return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))

@@ -34,16 +34,16 @@ class Trainee:
         return self.ema if self.ema is not None else self.net
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that changes during training, as named tensors."""
+        """Everything that changes during training, as named tensors on the CPU."""
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         if self.ema is not None:
             tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
-        return {name: tensor.clone() for name, tensor in tensors.items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of ``state``."""
+        """The inverse of ``state``, on any device."""
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, rest = name.split(".", 1)

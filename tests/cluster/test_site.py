@@ -76,13 +76,22 @@ def test_config_site_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load_site().job("sample").account == "other"
 
 
+def test_sampling_takes_a_process_per_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, monkeypatch, "sample: {gpus: 4}")
+    assert load_site().sample.size == 4
+    write(tmp_path, monkeypatch, "sample: {processes: 2}")
+    assert load_site().sample.size == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("trian: {}", "trian: unknown key; valid keys: account, partition, warning_seconds, train"),
         ("train: {gpu: 1}", "train.gpu: unknown key; valid keys: partition, account, nodes, gpus"),
         ("train: {nodes: 0}", "train.nodes: input should be greater than or equal to 1, got 0"),
-        ("sample: {nodes: 2}", "sample: these jobs are one process"),
+        ("sample: {nodes: 2}", "sample: these jobs are of one node; remove nodes"),
+        ("evaluate: {processes: 2}", "evaluate: these jobs are one process"),
+        ("sample: {checkpointing: true}", "checkpointing is for training; write it under train"),
         ("train: {gpu_model: h100}", "train: gpu_model without gpus"),
         ("train: {minutes: 60, max_minutes: 30}", "max_minutes 30 is below minutes 60"),
         ("train: [", "cannot be read as YAML"),

@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from mclr.config import Data
 from mclr.data.load import load_images, load_manifest
 from mclr.data.prepare import check, prepare
-from mclr.data.sources import RawImages, expected, fetch, read_digits, verify
+from mclr.data.raw import RawImages, expected, verify
+from mclr.data.sources import fetch, read_digits
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
 
@@ -114,10 +115,16 @@ def test_missing_raw_file(tmp_path: Path) -> None:
         verify("digits", tmp_path / "absent")
 
 
+def test_unknown_source_to_fetch(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="source 'mnist' is unknown; choose from digits, fashion"):
+        fetch("mnist", tmp_path / "raw")
+
+
 def test_corrupt_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that changed is refused: the file never appears under its name."""
     row = expected("digits") | {"sha256": "0" * 64}
     monkeypatch.setattr("mclr.data.sources.expected", lambda source: row)
+    monkeypatch.setattr("mclr.data.raw.expected", lambda source: row)
     with pytest.raises(UserError, match=r"digits\.raw: raw data is corrupt"):
         fetch("digits", tmp_path / "digits.raw")
     assert list(tmp_path.iterdir()) == []
@@ -133,6 +140,12 @@ SMALL = Data(source="digits", n_reference=4, split_seed=0)
 
 def test_check_accepts_good_data() -> None:
     check(raw([0, 1] * 4), RAW, SMALL)
+
+
+def test_check_refuses_a_source_without_its_own_test_split() -> None:
+    settings = SMALL.model_copy(update={"n_reference": None})
+    with pytest.raises(UserError, match=r"data\.n_reference: required .* digits has no test split"):
+        check(raw([0, 1] * 4), RAW, settings)
 
 
 @pytest.mark.parametrize(

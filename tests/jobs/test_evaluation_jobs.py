@@ -11,17 +11,22 @@ import pytest
 import torch
 from tiny import Trained
 
+from mclr.config import canonical
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
-from mclr.files import read_json, sha256, write_json
+from mclr.files import read_json, save_tensors, sha256, write_json
 from mclr.jobs.evaluation import evaluate
+from mclr.jobs.floors import floors
 from mclr.jobs.selection import copy_best, gather
 from mclr.metrics.features import (
+    Features,
     feature_batch,
     load_feature_net,
     read_features,
     stream_features,
 )
+from mclr.metrics.measure import Measure
+from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, scores
 from mclr.plan import Plan
 
@@ -66,11 +71,11 @@ def test_rows(scene: Scene) -> None:
     point, row = scene.spec["points"][3], found["rows"][3]
     generated = read_features([scene.shard(point, s) for s in (0, 1)], "cnn")
     real = read_features([scene.trained.net / "reference.parquet"], "cnn")
-    expected = scores("cnn", generated, real, 3, classes=10)
+    expected = scores("cnn", generated, Reference(real.features, 3), classes=10)
     mean, std = inception_score(generated.logits, 2)
     assert row == {
         "tier": "tiny", **point, "n_samples": 20, "protocol": found["protocol"]["id"],
-        **expected, "is_mean": mean, "is_std": std,
+        **expected, "is_mean": mean, "is_std": std, "is_cnn": mean,
     }  # fmt: skip
 
 
@@ -79,11 +84,12 @@ def test_protocol(scene: Scene, manifest: Manifest) -> None:
     assert found["reference_sha256"] == manifest.hashes["reference"]
     assert found["feature_nets"] == {"cnn": sha256(scene.trained.net / "net.safetensors")}
     assert (found["n_samples"], found["labels"], found["neighbourhood"]) == (20, "balanced", 3)
+    assert found["resize"] == "none"
     assert "shards" not in found  # which no number depends on
 
 
 def test_two_feature_nets(scene: Scene) -> None:
-    """Columns of both; the Inception Score of the one that is configured."""
+    """Columns of both; ``is_mean`` is the Inception Score of the one that is configured."""
     for point in scene.spec["points"]:
         for shard in (0, 1):
             table = pq.read_table(scene.shard(point, shard))
@@ -92,15 +98,20 @@ def test_two_feature_nets(scene: Scene) -> None:
             pq.write_table(table, scene.shard(point, shard))
     more = scene.folder / "more"
     more.mkdir()
-    (more / "net.safetensors").write_bytes(b"other weights")
+    settings = {"kind": "efficientnet-lite0", "size": 32, "probe_images": 10, "seed": 0}
+    save_tensors(more / "net.safetensors", {}, {"settings": canonical(settings)})
     table = pq.read_table(scene.trained.net / "reference.parquet")
     names = [name.replace("cnn.", "more.") for name in table.column_names]
     pq.write_table(table.rename_columns(names), more / "reference.parquet")
     output = scene.folder / "two.json"
     nets = {"cnn": scene.trained.net, "more": more}
     evaluate(scene.spec, scene.trained.manifest, nets, scene.folder / "features", output)
-    row = read_json(output)["rows"][0]
-    assert row["fd_more"] == row["fd_cnn"] and {"precision_more", "is_mean"} <= row.keys()
+    content = read_json(output)
+    row = content["rows"][0]
+    assert row["fd_more"] == row["fd_cnn"] and {"precision_more", "is_std"} <= row.keys()
+    assert row["is_more"] == row["is_cnn"] == row["is_mean"] and "is_std_more" not in row
+    resized = "bilinear with antialias, float32, 32×32"
+    assert content["protocol"]["resize"] == {"cnn": "none", "more": resized}
 
 
 def test_missing_seeds(scene: Scene) -> None:
@@ -129,6 +140,73 @@ def test_shards_of_an_earlier_configuration_are_not_read(scene: Scene) -> None:
     assert scene.run() == before
 
 
+# ------------------------------------------------------------------ real images
+
+
+def floors_of(scene: Scene, **edit: Any) -> dict[str, Any]:
+    spec = {
+        "tier": "tiny",
+        "models": ["edm2", "var"],
+        "evaluation": scene.spec["evaluation"] | edit,
+    }
+    output = scene.folder / "floors.json"
+    floors(spec, scene.trained.manifest, {"cnn": scene.trained.net}, output)
+    found: dict[str, Any] = read_json(output)
+    return found
+
+
+def test_real_images_are_measured_as_generated_ones(scene: Scene) -> None:
+    """The rows fit the others' columns; those of n_samples images share their protocol."""
+    others, found = scene.run(), floors_of(scene)
+    assert found["protocol"] == others["protocol"]
+    rows = found["rows"]
+    assert [(row["model"], row["n_samples"]) for row in rows] == [
+        (model, n) for n in (10, 20, 40) for model in ("edm2", "var")
+    ]
+    assert rows[0].keys() == others["rows"][0].keys()
+    same = [row["protocol"] == found["protocol"]["id"] for row in rows]
+    assert same == [False, False, True, True, False, False]
+    ids = {content["id"]: content["n_samples"] for content in found["other_protocols"]}
+    assert ids == {rows[0]["protocol"]: 10, rows[4]["protocol"]: 40}
+    row = rows[2]
+    assert (row["method"], row["stage"], row["hyperparameters"]) == ("real", "grid", {"n": 20})
+    assert {row[key] for key in ("run_id", "checkpoint")} == {""}
+    assert (row["step"], row["seed"], row["guidance"], row["nfe"], row["dial"]) == (0, 0, 0, 0, 1)
+
+
+def test_real_images_are_balanced_training_images(
+    scene: Scene, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Features] = []
+    library = Measure.columns
+
+    def columns(self: Measure, generated: dict[str, Features]) -> dict[str, float]:
+        seen.append(generated["cnn"])
+        return library(self, generated)
+
+    monkeypatch.setattr(Measure, "columns", columns)
+    for labels in ("balanced", "random"):
+        floors_of(scene, labels=labels)
+    images, labels = load_images(scene.trained.prepared / "train.parquet", manifest)
+    for features in seen:
+        rows = features.seeds
+        assert len(rows.unique()) == len(rows)
+        assert torch.equal(features.labels, labels[rows])
+        expected, _ = scene.nets["cnn"](images[rows])
+        torch.testing.assert_close(features.features.float(), expected)
+    counts = [features.labels.bincount(minlength=10).tolist() for features in seen]
+    assert counts[:3] == [[n] * 10 for n in (1, 2, 4)]
+    assert counts[4] != [2] * 10
+    assert not torch.equal(seen[1].seeds.sort().values, seen[1].seeds)
+
+
+def test_more_real_images_than_there_are(scene: Scene) -> None:
+    found = floors_of(scene, n_samples=600)  # of 1,000
+    assert [row["n_samples"] for row in found["rows"][::2]] == [300, 600]
+    with pytest.raises(UserError, match=r"n_samples: 1001 images, but .* features of 1000;"):
+        floors_of(scene, n_samples=1001)
+
+
 # ------------------------------------------------------------------ the best checkpoint
 
 
@@ -140,6 +218,7 @@ def evaluation_of(folder: Path, rows: list[tuple[float, int, int, float]]) -> Pa
         checkpoint.write_text(checkpoint.name)
         content.append(
             {
+                "method": "mclr",
                 "hyperparameters": {"lr": lr, "batch": 8},
                 "step": step,
                 "seed": seed,
@@ -169,13 +248,14 @@ def test_best_tells_hyperparameters_apart(tmp_path: Path) -> None:
     assert best(tmp_path, rows) == "0.2-10-0.safetensors"
 
 
-def test_best_is_without_guidance(tmp_path: Path) -> None:
-    file = evaluation_of(tmp_path, [(0.1, 10, 0, 5.0), (0.1, 20, 0, 1.0)])
+def test_best_of_a_base_model_is_guided(tmp_path: Path) -> None:
+    file = evaluation_of(tmp_path, [(0.1, 10, 0, 1.0), (0.1, 20, 0, 5.0)])
     content = read_json(file)
-    content["rows"][1]["guidance"] = 0.5
+    for row, method, guidance in zip(content["rows"], ("base", "cfg"), (0.0, 0.5), strict=True):
+        row |= {"method": method, "guidance": guidance}
     write_json(file, content)
     copy_best(file, "cnn", tmp_path / "best")
-    assert (tmp_path / "best").read_text() == "0.1-10-0.safetensors"
+    assert (tmp_path / "best").read_text() == "0.1-20-0.safetensors"
 
 
 def test_best_checkpoint_missing(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def test_tokenizer_learns(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> 
     spec["tokenizer"]["training"] |= {"steps": 60}
     output = tmp_path / "t" / "var.safetensors"
     train_tokenizer(spec, Data(trained.prepared), output, tmp_path / "state")
-    train = [e for e in read_events(tmp_path / "t" / "events.jsonl") if e["event"] == "train"]
+    events = read_events(tmp_path / "t" / "var-training" / "events.jsonl")
+    train = [e for e in events if e["event"] == "train"]
     assert train[-1]["reconstruction"] < 0.8 * train[0]["reconstruction"]
     assert 0 < train[-1]["codes_used"] <= 1
 

@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import Trained
+from tiny import TINY, Trained
 from torch import Tensor, nn
 
 from mclr.config import ClassifierFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
+from mclr.jobs import feature_net
+from mclr.jobs.inputs import Data
 from mclr.metrics.classifier import Classifier, accuracy
 from mclr.metrics.features import (
     build_classifier,
@@ -75,6 +77,47 @@ def test_trained_net_is_read_back(trained: Trained, manifest: Manifest) -> None:
     right = (logits.argmax(1) == labels).float().mean().item()
     assert info["held_out_accuracy"] == pytest.approx(right)
     assert info["settings"]["dimensions"] == 4 and 0 <= info["train_accuracy"] <= 1
+
+
+def test_training_images_are_written_too(trained: Trained, manifest: Manifest) -> None:
+    """In the order of the file; their seeds are its rows."""
+    stored = read_features([trained.net / "train.parquet"], "cnn")
+    images, labels = load_images(trained.prepared / "train.parquet", manifest)
+    assert stored.seeds.tolist() == list(range(1000)) and torch.equal(stored.labels, labels)
+    expected, _ = load_feature_net(trained.net / "net.safetensors", manifest)(images)
+    torch.testing.assert_close(stored.features.float(), expected)
+
+
+def test_few_of_many_training_images_are_written(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_net, "N_TRAIN", 50)
+    spec, data = TINY["features"]["cnn"], Data(trained.prepared)
+    feature_net.train_feature_net(spec, data, tmp_path / "cnn", tmp_path / "state")
+    some = read_features([tmp_path / "cnn" / "train.parquet"], "cnn")
+    everything = read_features([trained.net / "train.parquet"], "cnn")
+    assert len(some.seeds) == 50 and some.seeds.max() > 500
+    assert torch.equal(some.labels, everything.labels[some.seeds])
+    torch.testing.assert_close(some.features, everything.features[some.seeds])
+
+
+def test_real_images_are_seen_in_parts(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the activations of a large set are never in memory together."""
+    classifier, images, labels = net(manifest), some_images(25), torch.arange(25) % 10
+    sizes: list[int] = []
+    classifier.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    write_features(tmp_path / "whole", {"cnn": classifier}, images, labels)
+    whole = accuracy(classifier, images, labels)
+    for module in ("features", "classifier"):
+        monkeypatch.setattr(f"mclr.metrics.{module}.BATCH", 10)
+    write_features(tmp_path / "parts", {"cnn": classifier}, images, labels)
+    assert accuracy(classifier, images, labels) == pytest.approx(whole)
+    assert sizes == [25, 25, 10, 10, 5, 10, 10, 5]
+    first, second = (read_features([tmp_path / name], "cnn") for name in ("whole", "parts"))
+    assert torch.equal(first.seeds, second.seeds) and torch.equal(first.labels, second.labels)
+    torch.testing.assert_close(first.features, second.features)
 
 
 def test_shards_are_joined_in_the_order_of_seeds(manifest: Manifest, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mclr.errors import UserError
 from mclr.metrics import scores as metrics
 from mclr.metrics.features import Features
+from mclr.metrics.reference import Reference
 from mclr.metrics.scores import (
     frechet_distance,
     frechet_distance_of_moments,
@@ -148,7 +149,7 @@ def test_accuracy_needs_the_classes_of_the_data(classes: int) -> None:
     """DINOv2 has no logits, Inception those of other classes."""
     labels = torch.arange(5).repeat(2)
     made = Features(points(10), torch.zeros(10, classes), labels, torch.arange(10))
-    assert scores("net", made, made, 3, classes=5).keys() == {
+    assert scores("net", made, Reference(made.features, 3), classes=5).keys() == {
         "fd_net",
         "precision_net",
         "recall_net",
@@ -163,7 +164,7 @@ def test_columns() -> None:
     seeds = torch.arange(50)
     labels[:10] = (labels[:10] + 1) % 5
     generated = Features(points, logits, labels, seeds)
-    found = scores("cnn", generated, Features(points + 1, logits, labels, seeds), 3, classes=5)
+    found = scores("cnn", generated, Reference(points + 1, 3), classes=5)
     assert found.keys() == {"fd_cnn", "precision_cnn", "recall_cnn", "accuracy_cnn"}
     assert found["fd_cnn"] == pytest.approx(3.0)
     assert found["accuracy_cnn"] == pytest.approx(0.8)

@@ -15,8 +15,10 @@ from mclr.data.load import Manifest, step_generator
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.family import Edm2Family
+from mclr.models.edm2.network import Block
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.family import Family, make_family
+from mclr.training.share import Share
 
 CONFIG = Edm2Network(
     img_resolution=8, img_channels=2, label_dim=3, model_channels=16, channel_mult=(1, 2),
@@ -174,3 +176,39 @@ def test_unknown_precision_is_explained() -> None:
     with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
         family("float8")
     assert isinstance(family("auto"), Edm2Family)
+
+
+# --- activations computed again ------------------------------------------------------------------
+
+
+def gradients(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tensor], int]:
+    """Gradients of a loss with dropout and attention; how often a block was computed."""
+    config = Edm2Network(
+        img_resolution=8, img_channels=1, label_dim=3, model_channels=8, channel_mult=(1, 2),
+        num_blocks=1, attn_resolutions=(8, 4), channels_per_head=4, dropout=0.3,
+    )  # fmt: skip
+    net, calls = lively(build(config, step_generator(1))).train(), []
+    Share(checkpointing=checkpointing).prepare(net)
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *args: calls.append(0) or forward(*args))
+    x = torch.randn(4, 1, 8, 8, generator=step_generator(2))
+    labels = nn.functional.one_hot(torch.tensor([0, 1, 2, 0]), 3).float()
+    torch.manual_seed(0)
+    net(x, torch.tensor([0.1, 0.5, 1.0, 5.0]), labels).square().sum().backward()
+    monkeypatch.undo()
+    return [p.grad for p in net.parameters() if p.grad is not None], len(calls)
+
+
+def test_checkpointing_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, once = gradients(False, monkeypatch)
+    again, twice = gradients(True, monkeypatch)
+    assert twice == 2 * once > 0 and len(again) == len(plain) > 20
+    assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))
+
+
+def test_nothing_is_computed_again_without_a_gradient(net: Precond, inputs: Any) -> None:
+    net.unet.checkpointing = True
+    with torch.no_grad():
+        found = net(*inputs)
+        net.unet.checkpointing = False
+        assert torch.equal(found, net(*inputs))

@@ -27,7 +27,7 @@ from mclr.models.var.config import (
     scale_spans,
     var_preset,
 )
-from mclr.models.var.quantizer import phi_index, phi_ticks
+from mclr.models.var.quantizer import enlarge, enlarge_by_products, phi_index, phi_ticks
 from mclr.models.var.transformer import Attention, Block, Var
 from mclr.models.var.vqvae import Vqvae
 
@@ -579,3 +579,14 @@ def test_gradient_of_log_likelihood_is_exact(small_var: Var) -> None:
         (grad,) = torch.autograd.grad(-ell.mean() / 30, small_var.get_parameter("head.weight"))
     expected = data["grad:head.weight"]
     close(grad, expected, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("p", [1, 3, 4])
+def test_bicubic_enlargement_by_products(p: int) -> None:
+    """The form that GPUs train with: same values, same gradient."""
+    h = torch.randn(2, 3, p, p, generator=generator(), dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 8, 8, generator=generator(1), dtype=torch.float64)
+    expected, found = enlarge(h, 8), enlarge_by_products(h, 8)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    a, b = (torch.autograd.grad((y * weights).sum(), h)[0] for y in (expected, found))
+    torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)

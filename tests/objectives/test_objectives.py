@@ -133,7 +133,8 @@ def test_losses_of_parts_add_up(family: str, labels: list[int]) -> None:
         if whole.value.item() != 0:
             assert_equal(nets.policy, total, whole.value)
         for name, value in whole.terms.items():
-            assert sum(share.terms[name] for share in shares) == pytest.approx(value, rel=1e-12)
+            summed = sum(share.terms[name] for share in shares)
+            assert summed == pytest.approx(float(value), rel=1e-12)
 
 
 def test_negatives_of_another_size() -> None:

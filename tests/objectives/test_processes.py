@@ -39,7 +39,8 @@ def step(nets: Toy, name: str, share: Share) -> dict[str, Any]:
         nce = Cca.model_validate({"name": "cca", "beta": 0.3, "lambda": 2, "K": 3})
         return cca_loss(nce, policy, reference, batch, contrast, part)
 
-    terms = sum_over_processes(nets.policy, accumulate(map(loss, share.parts(len(LABELS)))))
+    sums = sum_over_processes(nets.policy, accumulate(map(loss, share.parts(len(LABELS)))))
+    terms = {name: value.item() for name, value in sums.items()}
     return {"terms": terms, "gradient": [p.grad for p in nets.policy.parameters()]}
 
 
@@ -79,4 +80,5 @@ def test_two_processes_give_the_gradient_of_one(both: list[Any], family: str, na
 
 def test_alone_nothing_is_sent() -> None:
     net = torch.nn.Linear(2, 1)
-    assert sum_over_processes(net, {"loss": 1.5}) == {"loss": 1.5}
+    terms = {"loss": torch.tensor(1.5)}
+    assert sum_over_processes(net, terms) is terms

@@ -78,7 +78,7 @@ def test_losses_of_parts_add_up(labels: list[int]) -> None:
     parts = [run(torch.tensor(part), labels) for part in ([5, 0], [1, 2, 6], [3, 4])]
     assert sum(p.value.item() for p in parts) == pytest.approx(whole.value.item(), rel=1e-12)
     for name, value in whole.terms.items():
-        assert sum(p.terms[name] for p in parts) == pytest.approx(value, rel=1e-12)
+        assert sum(p.terms[name] for p in parts) == pytest.approx(float(value), rel=1e-12)
 
 
 def test_minibatch_of_one_class_has_its_dsm_term() -> None:

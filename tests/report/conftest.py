@@ -24,8 +24,7 @@ def _run(model: str, steps: list[int], sweep: dict[str, Any], **objective: Any) 
     return {"model": model, "objective": objective, **common}
 
 
-@pytest.fixture(scope="session")
-def tier() -> Tier:
+def _content() -> dict[str, Any]:
     steps = [50, 100, 200]
     training = {"seed": 0, "steps": 400, "batch": 64, "lr": 1e-3}
     edm2 = {
@@ -52,7 +51,7 @@ def tier() -> Tier:
         "sampler": {"top_k": 0, "top_p": 0.0},
         "guidance": [1.0, 3.0],
     }
-    content = {
+    return {
         "tier": "digits",
         "seeds": SEEDS,
         "data": {"source": "digits", "n_reference": 500, "split_seed": 0},
@@ -87,6 +86,27 @@ def tier() -> Tier:
         },
         "report": {"features": "digits-net"},
     }
+
+
+@pytest.fixture(scope="session")
+def tier() -> Tier:
+    return parse_tier(_content(), "test")
+
+
+@pytest.fixture(scope="session")
+def rich_tier() -> Tier:
+    """Two feature nets, final seeds, and a study of every kind on the EDM2 model."""
+    content = _content()
+    content["features"]["other-net"] = content["features"]["digits-net"]
+    content["final"] = {"seeds": [2, 3, 4]}
+    content["runs"]["edm2-cca"]["sweep"] = {"objective.lambda": [1.0, 10.0]}
+    content["runs"]["edm2-mclr-dsm"]["final"] = False
+    noise = {"noise": {"P_mean": 0.5, "P_std": 1.0}, "final": False}
+    content["runs"]["edm2-mclr-noise"] = content["runs"]["edm2-mclr"] | {"sweep": {}} | noise
+    content["studies"] = {
+        "edm2-mclr": {"guidance": [0.5, 1.0], "dial": [0.5, 1.5], "autoguidance": [1.0]},
+        "edm2-base": {"interval": {"guidance": [1.0, 2.0], "low": 0.2, "high": 2.0}},
+    }
     return parse_tier(content, "test")
 
 
@@ -99,6 +119,10 @@ BEST = {
     "ccdpo": (12.0, 0.78, 0.53, 7.2),
     "mclr": (9.0, 0.80, 0.50, 7.6),
     "mclr+dsm": (9.1, 0.79, 0.51, 7.5),
+    "mclr+cfg": (8.5, 0.83, 0.45, 8.4),
+    "mclr+autoguidance": (8.8, 0.81, 0.48, 8.0),
+    "cfg-interval": (7.5, 0.80, 0.58, 7.9),
+    "mclr-dial": (10.0, 0.78, 0.53, 7.2),
 }
 
 
@@ -118,36 +142,76 @@ def _away(row: dict[str, Any], settings: dict[str, Any]) -> float:
     """How far a point lies from its method's best: best are γ = 1, step 100, the last variant."""
     if row["method"] == "base":
         return 0.0
-    if row["method"] == "cfg":
+    if row["guidance"]:
         return float(np.log2(row["guidance"]))
-    worse_mclr = row["method"] == "mclr" and settings["lr"] == 1e-5
+    if row["method"] == "mclr-dial":
+        return float(row["dial"] - 1)
+    worse_mclr = row["method"] == "mclr" and (settings["lr"] == 1e-5 or "P_mean" in settings)
     worse_ccdpo = row["method"] == "ccdpo" and settings["beta"] == 0.1
-    return float(np.log2(row["step"] / 100) + 3.0 * (worse_mclr or worse_ccdpo))
+    worse_cca = row["method"] == "cca" and settings["lambda"] == 10.0
+    return float(np.log2(row["step"] / 100) + 3.0 * (worse_mclr or worse_ccdpo or worse_cca))
+
+
+SELECTED: dict[str, dict[str, Any]] = {
+    "mclr": {"lr": 1e-4},
+    "ccdpo": {"beta": 1.0},
+    "cca": {"lambda": 1.0},
+}
+"""Where the swept hyperparameters are best."""
+
+
+def _rows_of(tier: Tier) -> pd.DataFrame:
+    """A row per point of a tier's plan; what selection decides is step 100 and γ = 1."""
+    plan, rows = Plan(tier), []
+    for evaluation in plan.evaluations:
+        for row in plan.evaluate_spec(evaluation)["points"]:
+            settings = row.pop("hyperparameters")
+            if row["step"] is None:
+                row["step"] = 100
+                settings = settings | SELECTED.get(row["method"].split("+")[0].split("-")[0], {})
+            row["guidance"] = 1.0 if row["guidance"] is None else row["guidance"]
+            del row["path"]
+            values = _values(row["method"], _away(row, settings), row["seed"])
+            text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+            shared = {"tier": tier.tier, **row, "hyperparameters": text, "n_samples": 1000}
+            shared |= {"protocol": "p-0123abcd", "git_commit": "c0ffee"}
+            rows.append(shared | _columns(tier, values))
+    return pd.DataFrame(rows)
+
+
+def _columns(tier: Tier, values: tuple[float, ...]) -> dict[str, float]:
+    """Metric columns; the second feature net sees twice the FD, and accuracy follows IS."""
+    fd, precision, recall, inception = values
+    found = {"is_mean": inception, "is_std": 0.05}
+    for factor, net in enumerate(tier.features, 1):
+        found |= {f"fd_{net}": factor * fd, f"precision_{net}": precision}
+        found |= {f"recall_{net}": recall, f"accuracy_{net}": inception / 10}
+    return found
 
 
 @pytest.fixture(scope="session")
 def _metrics(tier: Tier) -> pd.DataFrame:
-    plan, rows = Plan(tier), []
-    for experiment in plan.experiments:
-        for row in plan.evaluate_spec(experiment)["points"]:
-            settings = row.pop("hyperparameters")
-            row.pop("path")
-            values = _values(row["method"], _away(row, settings), row["seed"])
-            names = ("fd_digits-net", "precision_digits-net", "recall_digits-net", "is_mean")
-            text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-            rows.append(
-                {
-                    "tier": tier.tier,
-                    **row,
-                    "hyperparameters": text,
-                    "n_samples": 1000,
-                    "protocol": "p-0123abcd",
-                    "git_commit": "c0ffee",
-                    **dict(zip(names, values, strict=True)),
-                    "is_std": 0.05,
-                }
-            )
-    return pd.DataFrame(rows)
+    # An older table, as the digits tier published it.
+    return _rows_of(tier).drop(columns=["stage", "dial"])
+
+
+@pytest.fixture(scope="session")
+def _rich_metrics(rich_tier: Tier) -> pd.DataFrame:
+    rows = _rows_of(rich_tier)
+    real = rows[(rows["method"] == "base") & (rows["stage"] == "grid")].assign(
+        method="real", nfe=0, is_mean=9.0
+    )
+    for name in rich_tier.features:
+        real[f"fd_{name}"], real[f"accuracy_{name}"] = 0.5, 0.95
+        real[f"precision_{name}"] = real[f"recall_{name}"] = 0.9
+    fewer = real.assign(n_samples=500, protocol="p-500")
+    return pd.concat([rows, real, fewer], ignore_index=True)
+
+
+@pytest.fixture
+def rich_metrics(_rich_metrics: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``rich_tier``, with real images of two numbers."""
+    return _rich_metrics.copy()
 
 
 @pytest.fixture

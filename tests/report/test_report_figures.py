@@ -15,19 +15,20 @@ from PIL import Image
 from mclr.config import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
-from mclr.report.chart import Chart, Series
+from mclr.report.chart import Chart, Series, has_band
 from mclr.report.curves import charts, write_figures
 from mclr.report.grids import mosaic, progressive_columns, progressive_grid, write_grids
+from mclr.report.interactive import write_html
 from mclr.report.methods import METHODS, describe, varying
-from mclr.report.names import LIBRARY, figure_files, figure_names
+from mclr.report.names import LIBRARY, figure_files, figure_names, similarity_files
+from mclr.report.static import write_static
 
-TUNED = ("mclr", "mclr+dsm")
 NAMES = [str(label) for label in range(CLASSES)]
 
 
-@pytest.fixture
-def drawn(metrics: pd.DataFrame, tier: Tier) -> dict[str, Chart]:
-    return {chart.stem: chart for chart in charts(metrics, tier)}
+@pytest.fixture(scope="session")
+def drawn(_metrics: pd.DataFrame, tier: Tier) -> dict[str, Chart]:
+    return {chart.stem: chart for chart in charts(_metrics, tier)}
 
 
 def series(chart: Chart, label: str, panel: int = 0) -> Series:
@@ -38,13 +39,22 @@ def series(chart: Chart, label: str, panel: int = 0) -> Series:
 
 
 def test_figure_names_come_from_the_configuration(tier: Tier) -> None:
-    edm2 = ("metrics-vs-step", "fd-is", "precision-recall", "dsm-ablation", "progressive")
-    var = ("metrics-vs-step", "fd-is", "precision-recall", "progressive")
+    shared = ["fd-is", "precision-recall", "class-accuracy"]
+    sweeps = ["dsm-ablation", "ccdpo-beta", "mclr-lr"]
+    edm2 = ["metrics-vs-step", *shared, *sweeps, "cost", "progressive"]
+    var = ["metrics-vs-step", *shared, "cost", "progressive"]
     assert figure_names(tier) == [f"edm2-{k}" for k in edm2] + [f"var-{k}" for k in var]
     bare = tier.model_copy(update={"runs": {}})
-    assert figure_names(bare) == [
-        f"{model}-{kind}" for model in ("edm2", "var") for kind in ("fd-is", "precision-recall")
-    ]
+    assert figure_names(bare) == [f"{m}-{kind}" for m in ("edm2", "var") for kind in shared]
+    assert similarity_files(bare) == [] and "edm2-similarity.png" in similarity_files(tier)
+
+
+def test_studies_sweeps_and_other_nets_have_figures_of_their_own(rich_tier: Tier) -> None:
+    names = set(figure_names(rich_tier))
+    per_net = {"metrics-vs-step", "fd-is", "precision-recall"}
+    assert {f"edm2-{kind}-other-net" for kind in per_net} <= names
+    assert {f"edm2-{k}" for k in ("cca-lambda", "mclr-noise", "sampling", "dial")} <= names
+    assert not {f"var-{k}" for k in ("cca-lambda", "mclr-noise", "sampling", "dial")} & names
 
 
 def test_names_import_no_plotting_library() -> None:
@@ -80,21 +90,20 @@ def test_steps_start_at_the_base_model(drawn: dict[str, Chart]) -> None:
         "Precision ↑",
         "Recall ↑",
     ]
-    line = series(chart, "+MCLR (lr=0.0001)")
+    line = series(chart, "+MCLR")
     assert line.x == (0, 50, 100, 200)
     assert line.y == pytest.approx((20, 12, 9, 12))
     assert line.spread == pytest.approx([0.2 / np.sqrt(2)] * 4)
     labels = [line.label for line in chart.panels[0].series]
-    assert labels == [
-        "+DDO",
-        "+CCA",
-        "+CC-DPO (β=0.1)",
-        "+CC-DPO (β=1)",
-        "+MCLR (lr=0.0001)",
-        "+MCLR (lr=1e-05)",
-        "+MCLR + DSM",
-        "Start (EDM2)",
-    ]
+    assert labels == ["+DDO", "+CCA", "+CC-DPO", "+MCLR", "+MCLR + DSM", "Start (EDM2)"]
+
+
+def test_sweeps_show_a_line_per_value(drawn: dict[str, Chart]) -> None:
+    chart = drawn["edm2-mclr-lr"]
+    labels = [line.label for line in chart.panels[0].series]
+    assert labels == ["lr = 1e-05", "lr = 0.0001", "Start (EDM2)"]
+    assert series(chart, "lr = 0.0001").y == pytest.approx((20, 12, 9, 12))
+    assert len({line.colour for line in chart.panels[0].series}) == 3
 
 
 def test_trade_offs_follow_guidance_and_the_best_variant(drawn: dict[str, Chart]) -> None:
@@ -114,6 +123,49 @@ def test_trade_offs_follow_guidance_and_the_best_variant(drawn: dict[str, Chart]
         "<b>+MCLR</b>, step 100<br>FD 9.00 ± 0.14<br>Inception Score 7.60 ± 0.14"
         "<br>Precision 0.800 ± 0.000<br>Recall 0.500 ± 0.000"
     )
+
+
+@pytest.fixture(scope="session")
+def rich(_rich_metrics: pd.DataFrame, rich_tier: Tier) -> dict[str, Chart]:
+    return {chart.stem: chart for chart in charts(_rich_metrics, rich_tier)}
+
+
+def test_studies_start_at_the_checkpoint_they_sample(rich: dict[str, Chart]) -> None:
+    on_top = series(rich["edm2-fd-is"], "+MCLR + CFG")
+    assert on_top.x == pytest.approx((9.0, 8.5 + 3 - 0.1, 8.5 - 0.1))
+    assert on_top.notes == {2: "γ=1"}
+    interval = series(rich["edm2-sampling"], "+CFG in an interval")
+    assert interval.x[0] == pytest.approx(20.0)  # the base model
+
+
+def test_dial_goes_from_the_base_through_mclr(rich: dict[str, Chart]) -> None:
+    line = series(rich["edm2-dial"], "+MCLR, dialled (NFE 31)")
+    assert line.x == (0.0, 0.5, 1.0, 1.5)
+    assert line.y[0] == pytest.approx(20.0) and line.y[2] == pytest.approx(9.0)
+
+
+def test_real_images_are_a_dotted_level_that_does_not_stretch_the_scale(
+    rich: dict[str, Chart],
+) -> None:
+    panel = rich["edm2-metrics-vs-step"].panels[0]
+    real = next(line for line in panel.series if line.label == "Real images")
+    assert real.guide and real.y == (0.5, 0.5) and real.x == (0, 200)
+    assert not panel.log_y and not has_band(real)
+
+
+def test_another_net_has_its_own_values(rich: dict[str, Chart]) -> None:
+    assert series(rich["edm2-metrics-vs-step-other-net"], "+MCLR").y[2] == pytest.approx(18.0)
+
+
+def test_cost_holds_a_point_per_method(rich: dict[str, Chart]) -> None:
+    points = {line.label: line.x for line in rich["edm2-cost"].panels[0].series}
+    assert points["+MCLR"] == (31,) and points["+CFG"] == points["+MCLR + CFG"] == (62,)
+    assert 31 < points["+CFG in an interval"][0] < 62
+
+
+def test_noise_levels_of_a_run_without_its_own_are_the_models(rich: dict[str, Chart]) -> None:
+    labels = [line.label for line in rich["edm2-mclr-noise"].panels[0].series]
+    assert labels[:2] == ["P_mean = -0.8, P_std = 1.6", "P_mean = 0.5, P_std = 1"]
 
 
 def test_dsm_ablation_holds_both_methods(drawn: dict[str, Chart]) -> None:
@@ -139,20 +191,22 @@ def test_a_method_without_finite_fd_is_drawn_without_ring(
 def test_files_written_are_those_named_and_the_same_each_time(
     metrics: pd.DataFrame, tier: Tier, stored_grids: dict[str, Path], tmp_path: Path
 ) -> None:
-    # One model with a single variant of each method has every kind of figure, and is quick.
-    runs = {name: tier.runs[name] for name in ("edm2-mclr", "edm2-mclr-dsm")}
+    # One model with a single variant of one method has few figures, and is quick.
+    runs = {"edm2-mclr": tier.runs["edm2-mclr"].model_copy(update={"sweep": {"lr": [1e-4]}})}
     small = tier.model_copy(update={"models": {"edm2": tier.models["edm2"]}, "runs": runs})
-    rows = metrics[(metrics["model"] == "edm2") & metrics["method"].isin(["base", "cfg", *TUNED])]
-    contents = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        paths = write_figures(rows, small, folder)
-        paths += write_grids(rows, small, stored_grids, NAMES, folder)
-        assert sorted(path.name for path in paths) == sorted(figure_files(small))
-        assert sorted(path.name for path in folder.iterdir()) == sorted(figure_files(small))
-        contents.append({path.name: path.read_bytes() for path in paths})
-    assert contents[0] == contents[1]
-    figures = {path for path in contents[0] if path != LIBRARY}
-    assert {path.rsplit(".", 1)[0] for path in figures} == set(figure_names(small))
+    rows = metrics[(metrics["model"] == "edm2") & metrics["method"].isin(["base", "cfg", "mclr"])]
+    paths = write_figures(rows, small, tmp_path)
+    paths += write_grids(rows, small, stored_grids, NAMES, tmp_path)
+    assert sorted(path.name for path in paths) == sorted(figure_files(small))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(figure_files(small))
+    stems = {path.stem for path in paths if path.name != LIBRARY}
+    assert stems == set(figure_names(small))
+    again = tmp_path / "again"
+    chart = charts(rows, small)[1]
+    for path in (write_static(chart, again / f"{chart.stem}.{end}") for end in ("pdf", "png")):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+    page = write_html(chart, again / f"{chart.stem}.html")
+    assert page.read_bytes() == (tmp_path / page.name).read_bytes()
 
 
 # ------------------------------------------------------------------ grids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mclr.claims.verdicts import as_json, findings
 from mclr.config import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.report.curves import charts
 from mclr.report.interactive import write_html, write_library
-from mclr.report.names import KINDS, figure_names
-from mclr.report.page import write_report
+from mclr.report.names import KINDS, figure_names, figures_of
+from mclr.report.page import Sources, write_report
 
-INFO = {"digits-net": {"held_out_accuracy": 0.986, "train_accuracy": 1.0, "settings": {}}}
+INFO: dict[str, Any] = {
+    "digits-net": {"held_out_accuracy": 0.986, "train_accuracy": 1.0, "settings": {}}
+}
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -86,16 +90,22 @@ def provenance(tier: Tier) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="session")
+def claims(_metrics: pd.DataFrame, tier: Tier) -> dict[str, Any]:
+    return as_json(findings(_metrics, tier), tier)
+
+
+@pytest.fixture
+def sources(provenance: list[dict[str, Any]], claims: dict[str, Any]) -> Sources:
+    return Sources(provenance, INFO, claims)
+
+
 @pytest.fixture
 def report(
-    metrics: pd.DataFrame,
-    tier: Tier,
-    figures: Path,
-    provenance: list[dict[str, Any]],
-    tmp_path: Path,
+    metrics: pd.DataFrame, tier: Tier, figures: Path, sources: Sources, tmp_path: Path
 ) -> str:
     path = tmp_path / "report.html"
-    write_report(metrics, tier, figures, provenance, INFO, path)
+    write_report(metrics, tier, figures, sources, path)
     return path.read_text(encoding="utf-8")
 
 
@@ -122,7 +132,7 @@ def test_plotly_is_included_once(report: str, metrics: pd.DataFrame, tier: Tier)
     library = [script for script in page.scripts if "plotly.js v" in script[:200]]
     assert len(library) == 1
     drawn = [script for script in page.scripts if "Plotly.newPlot" in script and len(script) < 1e6]
-    assert len(drawn) == len(charts(metrics, tier)) == 7
+    assert len(drawn) == len(charts(metrics, tier)) == 13
 
 
 def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier: Tier) -> None:
@@ -131,14 +141,17 @@ def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier
     assert anchors == [f"figure-{name}" for name in figure_names(tier)]
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == len(anchors) and all(attrs["alt"] for attrs in images)
-    for kind in KINDS.values():
+    for kind in {
+        name: KINDS[name] for m in tier.models for name, _ in figures_of(tier, m)
+    }.values():
         assert f"{kind.caption} In the paper: {kind.paper}." in page.text
 
 
-def test_table_orderings_features_protocol_and_provenance_are_told(report: str) -> None:
+def test_table_claims_features_protocol_and_provenance_are_told(report: str) -> None:
     text = Page(report).text
-    assert "15 of 16 hold, 1 lie within the seed spread, 0 do not hold" in text
-    assert "FD(MCLR) − FD(CC-DPO) = −3 ± 0.2 (2 seeds)" in text
+    assert "MCLR reaches a lower FD than CC-DPO" in text
+    assert "✓ −25 % [−25.2, −24.8] digits-net" in text
+    assert "supported, 0 not supported" not in text and "not measured, counted per model" in text
     assert "digits-net 98.6 % 100.0 %" in text
     assert "protocol id p-0123abcd" in text and "k = 3 nearest neighbours" in text
     assert "git commit c0ffee1234567890 git dirty yes hardware Some CPU, 2 cores" in text
@@ -152,13 +165,13 @@ def test_text_from_the_configuration_is_escaped(
     metrics: pd.DataFrame,
     tier: Tier,
     figures: Path,
-    provenance: list[dict[str, Any]],
+    sources: Sources,
     tmp_path: Path,
 ) -> None:
     label = {"label": "<script>alert(1)</script>"}
     models = {**tier.models, "edm2": tier.models["edm2"].model_copy(update=label)}
     changed = tier.model_copy(update={"models": models})
-    write_report(metrics, changed, figures, provenance, INFO, tmp_path / "report.html")
+    write_report(metrics, changed, figures, sources, tmp_path / "report.html")
     write_html(charts(metrics, changed)[0], tmp_path / "chart.html")
     for name in ("report.html", "chart.html"):
         assert "<script>alert" not in (tmp_path / name).read_text(encoding="utf-8")
@@ -169,20 +182,20 @@ def test_same_inputs_same_bytes(
     metrics: pd.DataFrame,
     tier: Tier,
     figures: Path,
-    provenance: list[dict[str, Any]],
+    sources: Sources,
     tmp_path: Path,
 ) -> None:
     again = tmp_path / "again.html"
-    write_report(metrics, tier, figures, provenance, INFO, again)
+    write_report(metrics, tier, figures, sources, again)
     assert again.read_text(encoding="utf-8") == report
 
 
 def test_a_missing_figure_is_named(
-    metrics: pd.DataFrame, tier: Tier, figures: Path, tmp_path: Path
+    metrics: pd.DataFrame, tier: Tier, figures: Path, sources: Sources, tmp_path: Path
 ) -> None:
     (figures / "var-progressive.png").unlink()
     with pytest.raises(UserError, match=r"var-progressive\.png: figure is missing"):
-        write_report(metrics, tier, figures, [], INFO, tmp_path / "report.html")
+        write_report(metrics, tier, figures, sources, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -196,3 +209,62 @@ def test_interactive_chart_is_a_page_that_works_offline(
     assert "EDM2: Metrics against fine-tuning steps" in page.text
     assert "plotly.js v" in library.read_text(encoding="utf-8")[:200]
     assert any(attrs.get("id") == f"chart-{chart.stem}" for _, attrs in page.tags)
+
+
+SHARED = {"mean": 120.0, "error": 3.0, "top": 0.9, "black": 0.5, "white": 0.01}
+SIMILARITY = {
+    "models": {
+        "edm2": {
+            "steps": [50, 100],
+            "scales": [0.5, 1.0],
+            "nets": {
+                "digits-net": {
+                    "classes": [[0.2, 0.3], [0.7, 0.4]],
+                    "images": [[0.1, 0.1], [0.6, 0.1]],
+                    "control": [[0.1, 0.1], [0.35, 0.1]],
+                }
+            },
+        }
+    }
+}
+SEPARATION = {
+    "edm2": {
+        "images": {
+            "real": SHARED | {"guidance": 0.0, "contrast": 0.25, "saturation": 0.0},
+            "cfg": SHARED | {"guidance": 1.5, "contrast": 0.31, "saturation": 0.0},
+        }
+    }
+}
+
+
+def test_analyses_are_shown_where_they_were_made(
+    report: str,
+    metrics: pd.DataFrame,
+    tier: Tier,
+    figures: Path,
+    sources: Sources,
+    tmp_path: Path,
+) -> None:
+    assert "Similarity of effect</h2>" not in report and "Class separation and pixels" not in report
+    Image.new("RGB", (4, 4), "white").save(figures / "edm2-similarity.png")
+    full = replace(sources, similarity=SIMILARITY, separation=SEPARATION)
+    write_report(metrics, tier, figures, full, tmp_path / "full.html")
+    page = Page((tmp_path / "full.html").read_text(encoding="utf-8"))
+    assert "EDM2 digits-net 0.70 step 100, γ = 0.5 0.60 0.35" in page.text
+    assert "CFG, γ of Table 1 = 1.5 120 ± 3 90.0 % 50.0 % 1.00 % 0.310 0.000" in page.text
+
+
+def test_other_tables_and_floors_are_shown(
+    rich_metrics: pd.DataFrame, rich_tier: Tier, claims: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in figure_names(rich_tier):
+        Image.new("RGB", (4, 4), "white").save(folder / f"{name}.png")
+    path = tmp_path / "report.html"
+    write_report(rich_metrics, rich_tier, folder, Sources([], INFO, claims), path)
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "table1_other-net: the same with another feature net" in text
+    assert "table1_selected: the same by the paper’s rule" in text
+    assert "What real images score" in text and "edm2 500 0.5 0.9 0.9 0.5 0.9 0.9 9" in text
+    assert "seeds 0, 1; final: 2, 3, 4" in text

@@ -10,9 +10,12 @@ import pytest
 
 from mclr.config import Tier
 from mclr.errors import UserError
-from mclr.report.table import best_rows as best_rows_of
-from mclr.report.table import blocks, caption, terminal_table, write_table
-from mclr.report.table import summarise as summarise_of
+from mclr.report.names import table_files
+from mclr.report.rows import make_table
+from mclr.report.summary import best_rows as best_rows_of
+from mclr.report.summary import floors
+from mclr.report.summary import summarise as summarise_of
+from mclr.report.table import tables, terminal_table, write_tables
 
 FEATURES = "digits-net"
 STD = 0.2 / math.sqrt(2)  # sample standard deviation of two values 0.2 apart
@@ -87,7 +90,7 @@ def test_best_is_by_the_mean_not_by_a_lucky_seed(metrics: pd.DataFrame) -> None:
 
 
 def test_other_protocols_are_refused_by_name(metrics: pd.DataFrame, tier: Tier) -> None:
-    metrics.loc[0, "protocol"] = "p-other"
+    metrics.loc[0, "protocol"] = "p-other"  # of an EDM2 row
     for view in (summarise, best_rows, lambda m: terminal_table(m, tier)):
         with pytest.raises(UserError, match=r"p-0123abcd, p-other"):
             view(metrics)
@@ -99,25 +102,25 @@ def test_unknown_names_are_refused_with_the_valid_ones(metrics: pd.DataFrame, ti
     with pytest.raises(UserError, match=r"unknown method 'magic'.*ccdpo"):
         best_rows(metrics.replace({"method": {"ddo": "magic"}}))
     with pytest.raises(UserError, match="model 'gan' is not in tier digits; expected edm2, var"):
-        blocks(metrics.replace({"model": {"var": "gan"}}), tier)
+        make_table(metrics.replace({"model": {"var": "gan"}}), tier)
     with pytest.raises(UserError, match="no row of method 'base' for model 'var'"):
-        blocks(metrics[metrics["model"] == "edm2"], tier)
+        make_table(metrics[metrics["model"] == "edm2"], tier)
 
 
 def test_blocks_follow_the_paper_and_leave_the_ablation_out(
     metrics: pd.DataFrame, tier: Tier
 ) -> None:
-    edm2, var = blocks(metrics, tier)
+    edm2, var = make_table(metrics, tier).blocks
     labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
     assert [row.method for row in edm2.rows] == labels
     assert [row.method for row in var.rows] == ["VAR", "+CFG", "+MCLR"]
-    assert [row.nfe for row in edm2.rows] == [31, 62, 31, 31, 31, 31]
+    assert [row.nfe for row in edm2.rows] == ["31", "62", "31", "31", "31", "31"]
     assert edm2.rows[0].chosen == "" and edm2.rows[1].chosen == "γ = 1"
     assert edm2.rows[4].chosen == "step 100, K=1, batch=64, β=1, lr=0.0001"
 
 
 def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
-    rows = {row.method: row for row in blocks(metrics, tier)[0].rows}
+    rows = {row.method: row for row in make_table(metrics, tier).blocks[0].rows}
     ranks = {name: [cell.rank for cell in row.cells] for name, row in rows.items()}
     # Precision of +CFG and +MCLR prints the same: both are best and nobody is second.
     assert ranks == {
@@ -132,23 +135,23 @@ def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
 
 def test_a_method_that_never_was_finite_prints_as_such(metrics: pd.DataFrame, tier: Tier) -> None:
     metrics.loc[metrics["method"] == "ddo", "fd_digits-net"] = math.nan
-    row = next(row for row in blocks(metrics, tier)[0].rows if row.method == "+DDO")
+    row = next(row for row in make_table(metrics, tier).blocks[0].rows if row.method == "+DDO")
     assert (row.cells[0].value, row.cells[0].rank) == ("n/a", 0)
 
 
 def test_small_fds_keep_three_digits(metrics: pd.DataFrame, tier: Tier) -> None:
     metrics["fd_digits-net"] /= 1000
-    cells = [row.cells[0].value for row in blocks(metrics, tier)[1].rows]
+    cells = [row.cells[0].value for row in make_table(metrics, tier).blocks[1].rows]
     assert cells == ["0.02000", "0.00800", "0.00900"]
 
 
 def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> None:
-    paths = write_table(metrics, tier, tmp_path)
+    paths = write_tables(metrics, tier, tmp_path)
     assert [path.name for path in paths] == ["table1.csv", "table1.md", "table1.tex"]
     table = pd.read_csv(tmp_path / "table1.csv")
     assert ",".join(table.columns) == (
         "model,method,nfe,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
-        "step,guidance,hyperparameters,n_seeds"
+        "step,guidance,hyperparameters,n_seeds,stage,accuracy,accuracy_std"
     )
     assert len(table) == 9
     assert only(table, model="edm2", method="mclr")["fd_std"] == pytest.approx(STD, rel=1e-5)
@@ -170,13 +173,13 @@ def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> Non
 def test_one_seed_prints_without_spread(metrics: pd.DataFrame, tier: Tier) -> None:
     single = metrics[metrics["seed"] == 0]
     assert "±" not in terminal_table(single, tier)
-    assert "1 seed per row." in caption(single, tier)
+    assert "1 seed per row." in make_table(single, tier).caption
 
 
 def test_latex_escapes_labels(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> None:
     label = {"label": "EDM2_S & 100%"}
     models = {**tier.models, "edm2": tier.models["edm2"].model_copy(update=label)}
-    write_table(metrics, tier.model_copy(update={"models": models}), tmp_path)
+    write_tables(metrics, tier.model_copy(update={"models": models}), tmp_path)
     assert "EDM2\\_S \\& 100\\% & 31" in (tmp_path / "table1.tex").read_text()
 
 
@@ -188,3 +191,70 @@ def test_terminal_table_is_aligned(metrics: pd.DataFrame, tier: Tier) -> None:
     assert max(map(len, lines)) <= 80
     assert any("9.00 ± 0.14+" in line for line in rows)
     assert any("8.00 ± 0.14*" in line for line in rows)
+
+
+def test_models_may_have_protocols_of_their_own(metrics: pd.DataFrame, tier: Tier) -> None:
+    metrics.loc[metrics["model"] == "var", "protocol"] = "p-other"
+    assert "protocol p-0123abcd (edm2), p-other (var)." in make_table(metrics, tier).caption
+
+
+# ------------------------------------------------------------------ final seeds, other nets
+
+
+def test_final_rows_are_reported_at_the_point_selected_on_the_grid(
+    rich_metrics: pd.DataFrame, rich_tier: Tier
+) -> None:
+    final = rich_metrics["stage"] == "final"
+    rich_metrics.loc[final & (rich_metrics["method"] == "mclr"), "fd_digits-net"] = [
+        6.0,
+        7.0,
+        8.0,
+    ] * 2
+    table = make_table(rich_metrics, rich_tier)
+    row = only(table.rows, model="edm2", method="mclr")
+    assert (row["fd"], row["fd_std"], row["n_seeds"], row["step"]) == (7.0, 1.0, 3, 100)
+    assert "trained again with other seeds and reported on other images" in table.caption
+    selected = make_table(rich_metrics, rich_tier, stage="grid")
+    row = only(selected.rows, model="edm2", method="mclr")
+    assert (row["fd"], row["n_seeds"], row["step"]) == (pytest.approx(9.0), 2, 100)
+    assert "selected and reported on the same images" in selected.caption
+
+
+def test_only_points_that_have_final_rows_are_candidates(
+    rich_metrics: pd.DataFrame, rich_tier: Tier
+) -> None:
+    unfinal = rich_metrics["hyperparameters"].str.contains("P_mean")
+    rich_metrics.loc[unfinal, "fd_digits-net"] = 0.1
+    row = only(make_table(rich_metrics, rich_tier).rows, model="edm2", method="mclr")
+    assert "P_mean" not in row["hyperparameters"] and row["stage"] == "final"
+
+
+def test_another_net_shows_the_points_that_the_report_net_selected(
+    rich_metrics: pd.DataFrame, rich_tier: Tier
+) -> None:
+    chosen = (rich_metrics["method"] == "cfg") & (rich_metrics["guidance"] == 2.0)
+    rich_metrics.loc[chosen, "fd_other-net"] = 0.1
+    row = only(make_table(rich_metrics, rich_tier, "other-net").rows, model="edm2", method="cfg")
+    assert row["guidance"] == 1.0 and row["fd"] == pytest.approx(2 * 8.1)
+
+
+def test_real_images_lead_the_block_unranked_and_studies_stay_out(
+    rich_metrics: pd.DataFrame, rich_tier: Tier
+) -> None:
+    block = make_table(rich_metrics, rich_tier).blocks[0]
+    labels = ["Real images", "EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
+    assert [row.method for row in block.rows] == labels
+    real = block.rows[0]
+    assert real.nfe == "–" and [cell.rank for cell in real.cells] == [0, 0, 0, 0]
+    assert real.cells[0].value == "0.50" and block.rows[2].cells[0].rank == 1
+    assert floors(rich_metrics)["n_samples"].unique().tolist() == [500, 1000]
+
+
+def test_every_version_of_the_table_is_written(
+    rich_metrics: pd.DataFrame, rich_tier: Tier, tmp_path: Path
+) -> None:
+    paths = write_tables(rich_metrics, rich_tier, tmp_path)
+    assert [path.name for path in paths] == table_files(rich_tier)
+    names = ["table1", "table1_other-net", "table1_selected"]
+    assert [table.name for table in tables(rich_metrics, rich_tier)] == names
+    assert "+MCLR" in (tmp_path / "table1_selected.md").read_text()

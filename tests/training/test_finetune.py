@@ -123,7 +123,7 @@ def test_ddo_without_negatives(
 def gradient(who: Trainee, step: int) -> tuple[Tensor, dict[str, float]]:
     """All gradients of a step as one vector, and the summed terms."""
     who.net.zero_grad(set_to_none=True)
-    terms = accumulate(who.losses(step))
+    terms = {name: value.item() for name, value in accumulate(who.losses(step)).items()}
     found = [p.grad.flatten() for p in who.net.parameters() if p.grad is not None]
     return torch.cat(found), terms
 

@@ -3,7 +3,7 @@
 
 rule tokenizer:
     input:
-        **DATA,
+        unpack(lambda wildcards: data_of(wildcards.model)),
     output:
         f"{RESULTS}/tokenizers/{{model}}.safetensors",
     log:
@@ -26,6 +26,32 @@ rule tokenizer:
         " --output {output} --state {params.state}"
 
 
+# Once for all jobs that train on it.
+rule encode:
+    input:
+        unpack(lambda wildcards: data_of(wildcards.model)),
+        tokenizer=lambda wildcards: tokenizer_of(wildcards.model),
+    output:
+        f"{RESULTS}/encoded/{{model}}.safetensors",
+    log:
+        f"{RESULTS}/logs/encode/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/encode/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
+    params:
+        spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
+        data=subpath(input.manifest, parent=True),
+        code=code_digest("mclr.jobs.encoding"),
+    shell:
+        "python -m mclr --threads {threads} --log {log} encode"
+        " --spec {params.spec:q} --data {params.data}"
+        " --tokenizer {input.tokenizer} --output {output}"
+
+
 # One rule per model, because the name of a checkpoint holds its step.
 for model in TIER.models:
 
@@ -33,8 +59,9 @@ for model in TIER.models:
         name:
             f"base_{model.replace('-', '_')}"
         input:
-            **DATA,
+            **data_of(model),
             tokenizer=tokenizer_of(model),
+            encoded=encoded_of(model),
         output:
             checkpoint=base_checkpoint(model),
             config=f"{RESULTS}/runs/{model}-base/config.yaml",
@@ -55,11 +82,12 @@ for model in TIER.models:
             spec=canonical(PLAN.base_spec(model)),
             data=subpath(input.manifest, parent=True),
             tokenizer=tokenizer_flag,
+            encoded=encoded_flag,
             run=subpath(output.config, parent=True),
             state=f"{RESULTS}/state/{model}-base",
             code=code_digest("mclr.jobs.training"),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} base"
             " --spec {params.spec:q} --data {params.data}"
-            " {params.tokenizer} --run {params.run} --state {params.state}"
+            " {params.tokenizer} {params.encoded} --run {params.run} --state {params.state}"
             " --micro-batch {resources.micro_batch}"

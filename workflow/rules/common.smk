@@ -8,9 +8,10 @@ sys.path.insert(0, workflow.basedir)
 from mclr.config import canonical
 from mclr.read_config import parse_tier
 from mclr.errors import UserError
-from mclr.plan import Plan, checkpoint_path
+from mclr.plan import Plan
+from mclr.points import best_path, checkpoint_path, net_folder
 from mclr.provenance import code_digest
-from mclr.report.names import figure_files
+from mclr.report.names import figure_files, similarity_files, table_files
 from mclr.site import load_site
 from mclr.slurm import cancel_left_overs
 from mclr.workflow import single_run, use_checkout
@@ -41,27 +42,80 @@ except UserError as error:
 NAME = TIER.tier
 RESULTS = f"results/{NAME}"
 PREPARED = f"data/prepared/{NAME}"
-POINTS = {point.path: point for e in PLAN.experiments for point in PLAN.points(e)}
+POINTS = {p.path: p for points in PLAN.evaluations.values() for p in points}
+FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
 SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
 FINE_TUNED = [e for e in PLAN.experiments if not PLAN.of(e)[0].is_base]
-NETS = {name: f"{RESULTS}/feature-nets/{name}" for name in TIER.features}
 
 
 wildcard_constraints:
     model="|".join(TIER.models),
     experiment="|".join(PLAN.experiments),
+    evaluation="|".join(PLAN.evaluations),
     run="|".join(PLAN.runs),
-    net="|".join(TIER.features),
+    final="|".join(FINALS) or "none",
+    net="|".join(PLAN.nets),
+    resolution=r"\d+",
     shard=r"\d{3}",
+    point=r"[^/]+/[^/]+/.+/seed-\d+",
 
 
 # Input functions and command-line flags of the rules.
 
 
+def data_at(resolution):
+    """The prepared data of one resolution, as the inputs of a job."""
+    folder = f"{PREPARED}/{resolution}px" if resolution else PREPARED
+    files = {name: f"{folder}/{name}.parquet" for name in ("train", "reference")}
+    return files | {"manifest": f"{folder}/manifest.json"}
+
+
+def data_of(model):
+    """The prepared data that a model is trained on and compared with."""
+    return data_at(TIER.models[model].resolution)
+
+
+def manifest_of(model):
+    return data_of(model)["manifest"]
+
+
+def nets_of(model):
+    """Folder of each feature net at a model's resolution."""
+    resolution = TIER.models[model].resolution
+    return {
+        net: f"{RESULTS}/feature-nets/{net_folder(net, resolution)}"
+        for net in TIER.features
+    }
+
+
+def net_files(model, file):
+    return [f"{folder}/{file}" for folder in nets_of(model).values()]
+
+
+def net_flags(model):
+    return " ".join(
+        f"--features {name}={folder}" for name, folder in nets_of(model).items()
+    )
+
+
+def model_of(point):
+    return POINTS[point].run.model
+
+
+def evaluated_model(evaluation):
+    return PLAN.evaluations[evaluation][0].run.model
+
+
 def tokenizer_of(model):
-    """The tokenizer a model's jobs need: a list that is empty for models of pixels."""
-    has_tokenizer = hasattr(TIER.models[model], "tokenizer")
+    """The tokenizer (or autoencoder) a model's jobs need: no file for models of pixels."""
+    settings = TIER.models[model]
+    has_tokenizer = getattr(settings, "tokenizer", None) or settings.autoencoder
     return [f"{RESULTS}/tokenizers/{model}.safetensors"] if has_tokenizer else []
+
+
+def encoded_of(model):
+    """The training images as its tokenizer encodes them, for models that have one."""
+    return [f"{RESULTS}/encoded/{model}.safetensors"] if tokenizer_of(model) else []
 
 
 def base_checkpoint(model):
@@ -80,21 +134,54 @@ def tokenizer_flag(wildcards, input):
     return f"--tokenizer {input.tokenizer}" if input.tokenizer else ""
 
 
+def encoded_flag(wildcards, input):
+    return f"--encoded {input.encoded}" if input.encoded else ""
+
+
 def negatives_flag(wildcards, input):
     return f"--negatives {input.negatives}" if input.negatives else ""
 
 
 def weights_of(wildcards):
     """The checkpoint that a point samples."""
+    return PLAN.weights(POINTS[wildcards.point])
+
+
+def guide_of(wildcards):
+    """The base model, where it takes part in the sampling of other weights."""
     point = POINTS[wildcards.point]
-    return checkpoint_path(NAME, point.run.run_id, point.step)
+    return base_checkpoint(point.run.model) if point.needs_base else []
+
+
+def guide_flag(wildcards, input):
+    return f"--base {input.guide}" if input.guide else ""
+
+
+def selection_file(experiment):
+    return f"{RESULTS}/selections/{experiment}.json"
+
+
+def selection_of_point(wildcards):
+    """The selected guidance, for points that take it."""
+    point = POINTS[wildcards.point]
+    return selection_file(point.run.experiment) if point.guidance is None else []
+
+
+def selection_of_evaluation(wildcards):
+    """The selected point of the experiment, for evaluations that go on from it."""
+    points = PLAN.evaluations[wildcards.evaluation]
+    return selection_file(points[0].run.experiment) if points[0].stage != "grid" else []
+
+
+def selection_flag(wildcards, input):
+    return f"--selection {input.selection}" if input.selection else ""
 
 
 def feature_files(wildcards):
-    """Every shard of every point of an experiment."""
+    """Every shard of every point of an evaluation."""
     return [
         f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
-        for point in PLAN.points(wildcards.experiment)
+        for point in PLAN.evaluations[wildcards.evaluation]
         for shard in SHARDS
     ]
 
@@ -105,4 +192,27 @@ def checkpoints_of(wildcards):
         checkpoint_path(NAME, run.run_id, step)
         for run in PLAN.of(wildcards.experiment)
         for step in run.checkpoints
+    ]
+
+
+def threads_each(wildcards, threads):
+    """CPU threads of each of a sampling job's processes."""
+    return max(1, threads // SITE.sample.size)
+
+
+def tuned_of(wildcards):
+    """The best checkpoint that MCLR made of a model, if MCLR was run on it."""
+    experiments = PLAN.tuned_by_mclr(wildcards.model)
+    return [best_path(NAME, experiments[0])] if experiments else []
+
+
+def compared_features(wildcards):
+    """Features of the base models along γ, and of MCLR along its checkpoints."""
+    experiments = [e for model in TIER.models for e in PLAN.tuned_by_mclr(model)]
+    bases = [f"{model}-base" for model in TIER.models]
+    return [
+        f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
+        for experiment in [*bases, *experiments]
+        for point in PLAN.points(experiment)
+        for shard in SHARDS
     ]

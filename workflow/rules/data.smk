@@ -39,22 +39,35 @@ rule prepare:
     params:
         spec=canonical(TIER.data),
         folder=subpath(output.manifest, parent=True),
+        resolution="",
         code=code_digest("mclr.data.prepare"),
     shell:
         "python -m mclr --threads {threads} --log {log} prepare"
-        " --spec {params.spec:q} --raw {input} --output {params.folder}"
+        " --spec {params.spec:q} --raw {input} --output {params.folder} {params.resolution}"
 
 
-# The prepared data, as the inputs of a job that trains.
-DATA = dict(rules.prepare.output.items())
+# The same images averaged down, for models of fewer pixels.
+use rule prepare as prepare_smaller with:
+    output:
+        train=f"{PREPARED}/{{resolution}}px/train.parquet",
+        reference=f"{PREPARED}/{{resolution}}px/reference.parquet",
+        manifest=f"{PREPARED}/{{resolution}}px/manifest.json",
+    log:
+        f"{RESULTS}/logs/prepare-{{resolution}}px.log",
+    params:
+        spec=canonical(TIER.data),
+        folder=subpath(output.manifest, parent=True),
+        resolution="--resolution {resolution}",
+        code=code_digest("mclr.data.prepare"),
 
 
 rule feature_net:
     input:
-        **DATA,
+        unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
     output:
         net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
         reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
+        train_features=f"{RESULTS}/feature-nets/{{net}}/train.parquet",
         info=f"{RESULTS}/feature-nets/{{net}}/info.json",
     log:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
@@ -66,7 +79,7 @@ rule feature_net:
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(TIER.features[wildcards.net]),
+        spec=lambda wildcards: canonical(TIER.features[PLAN.nets[wildcards.net][0]]),
         data=subpath(input.manifest, parent=True),
         folder=subpath(output.net, parent=True),
         state=f"{RESULTS}/state/feature-net-{{net}}",

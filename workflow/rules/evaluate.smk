@@ -2,36 +2,60 @@
 
 
 localrules:
+    select,
     best,
     metrics,
 
 
 rule evaluate:
     input:
-        manifest=rules.prepare.output.manifest,
-        nets=[f"{folder}/net.safetensors" for folder in NETS.values()],
-        reference=[f"{folder}/reference.parquet" for folder in NETS.values()],
+        manifest=lambda wildcards: manifest_of(evaluated_model(wildcards.evaluation)),
+        nets=lambda wildcards: net_files(
+            evaluated_model(wildcards.evaluation), "net.safetensors"
+        ),
+        reference=lambda wildcards: net_files(
+            evaluated_model(wildcards.evaluation), "reference.parquet"
+        ),
+        selection=selection_of_evaluation,
         features=feature_files,
     output:
-        f"{RESULTS}/evaluations/{{experiment}}.json",
+        f"{RESULTS}/evaluations/{{evaluation}}.json",
     log:
-        f"{RESULTS}/logs/evaluate/{{experiment}}.log",
+        f"{RESULTS}/logs/evaluate/{{evaluation}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{experiment}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate/{{evaluation}}.tsv"
     conda:
         "../../environment.yml"
     threads: SITE.evaluate.cpus
     resources:
         **SITE.resources("evaluate"),
     params:
-        spec=lambda wildcards: canonical(PLAN.evaluate_spec(wildcards.experiment)),
-        nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
+        spec=lambda wildcards: canonical(PLAN.evaluate_spec(wildcards.evaluation)),
+        nets=lambda wildcards: net_flags(evaluated_model(wildcards.evaluation)),
+        selection=selection_flag,
         samples=f"{RESULTS}/features",
         code=code_digest("mclr.jobs.evaluation", "mclr.metrics.scores"),
     shell:
         "python -m mclr --threads {threads} --log {log} evaluate"
         " --spec {params.spec:q} --manifest {input.manifest}"
-        " {params.nets} --samples {params.samples} --output {output}"
+        " {params.nets} --samples {params.samples} {params.selection} --output {output}"
+
+
+rule select:
+    input:
+        f"{RESULTS}/evaluations/{{experiment}}.json",
+    output:
+        f"{RESULTS}/selections/{{experiment}}.json",
+    log:
+        f"{RESULTS}/logs/select/{{experiment}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        features=TIER.report.features,
+        code=code_digest("mclr.jobs.selection"),
+    shell:
+        "python -m mclr --log {log} select --evaluation {input} --by {params.features}"
+        " --output {output}"
 
 
 rule best:
@@ -54,7 +78,8 @@ rule best:
 
 rule metrics:
     input:
-        evaluations=expand(f"{RESULTS}/evaluations/{{e}}.json", e=PLAN.experiments),
+        evaluations=expand(f"{RESULTS}/evaluations/{{e}}.json", e=PLAN.evaluations),
+        floors=expand(f"{RESULTS}/evaluations/{{model}}-real.json", model=TIER.models),
         provenance=expand(f"{RESULTS}/runs/{{run}}/provenance.json", run=PLAN.runs),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
@@ -68,4 +93,4 @@ rule metrics:
         code=code_digest("mclr.jobs.selection"),
     shell:
         "python -m mclr --log {log} metrics --runs {params.runs} --output {output.metrics}"
-        " --protocols {output.protocols} {input.evaluations}"
+        " --protocols {output.protocols} {input.evaluations} {input.floors}"

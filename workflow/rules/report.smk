@@ -10,7 +10,7 @@ localrules:
 
 FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
 GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
-TABLE = [f"{RESULTS}/table1.{suffix}" for suffix in ("csv", "md", "tex", "json")]
+TABLE = [f"{RESULTS}/{name}" for name in table_files(TIER)]
 
 
 rule effective_config:
@@ -33,6 +33,7 @@ rule table1:
         config=rules.effective_config.output,
     output:
         TABLE,
+        f"{RESULTS}/table1.json",
         f"{RESULTS}/points.csv",
     log:
         f"{RESULTS}/logs/table1.log",
@@ -50,7 +51,7 @@ rule figures:
     input:
         metrics=rules.metrics.output.metrics,
         config=rules.effective_config.output,
-        manifest=rules.prepare.output.manifest,
+        manifest=data_at(None)["manifest"],
         grids=GRIDS,
     output:
         FIGURES,
@@ -75,8 +76,11 @@ rule report:
         protocols=rules.metrics.output.protocols,
         config=rules.effective_config.output,
         figures=FIGURES,
+        claims=rules.claims.output,
+        similarity=rules.similarity.output,
+        separation=SEPARATION,
         template="mclr/report/page.html.j2",
-        nets=[f"{folder}/info.json" for folder in NETS.values()],
+        nets=expand(f"{RESULTS}/feature-nets/{{net}}/info.json", net=PLAN.nets),
         provenance=rules.metrics.input.provenance,
     output:
         f"{RESULTS}/report.html",

@@ -3,10 +3,12 @@
 
 rule sample:
     input:
-        manifest=rules.prepare.output.manifest,
+        manifest=lambda wildcards: manifest_of(model_of(wildcards.point)),
         weights=weights_of,
-        tokenizer=lambda wildcards: tokenizer_of(POINTS[wildcards.point].run.model),
-        nets=[f"{folder}/net.safetensors" for folder in NETS.values()],
+        tokenizer=lambda wildcards: tokenizer_of(model_of(wildcards.point)),
+        guide=guide_of,
+        selection=selection_of_point,
+        nets=lambda wildcards: net_files(model_of(wildcards.point), "net.safetensors"),
     output:
         features=f"{RESULTS}/features/{{point}}/shard-{{shard}}.parquet",
         grid=f"{RESULTS}/grids/{{point}}/shard-{{shard}}.png",
@@ -14,20 +16,24 @@ rule sample:
         f"{RESULTS}/logs/sample/{{point}}/shard-{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/sample/{{point}}/shard-{{shard}}.tsv"
-    wildcard_constraints:
-        point=r"[^/]+/[^/]+/step-\d+/guidance-[^/]+/seed-\d+",
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
     resources:
         **SITE.resources("sample"),
+        processes=SITE.sample.size,
+        threads_each=threads_each,
     params:
         spec=lambda wildcards: canonical(PLAN.sample_spec(POINTS[wildcards.point])),
         tokenizer=tokenizer_flag,
-        nets=" ".join(f"--features {name}={folder}" for name, folder in NETS.items()),
+        guide=guide_flag,
+        selection=selection_flag,
+        nets=lambda wildcards: net_flags(model_of(wildcards.point)),
         code=code_digest("mclr.jobs.sampling"),
     shell:
-        "python -m mclr --threads {threads} --log {log} sample"
+        "workflow/launch {resources.nodes} {resources.processes}"
+        " --threads {resources.threads_each} --log {log} sample"
         " --spec {params.spec:q} --shard {wildcards.shard}"
         " --manifest {input.manifest} --weights {input.weights} {params.tokenizer}"
+        " {params.guide} {params.selection}"
         " {params.nets} --output {output.features} --grid {output.grid}"

@@ -1,16 +1,19 @@
-"""EDM2 as a model family: pixels in [−1, 1], denoising surrogate, Heun sampling."""
+"""EDM2 as a model family: pixels or latents, denoising surrogate, Heun sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mclr.config import Edm2Sampler, NoiseLevels
+from mclr.config import AutoencoderArchitecture, Edm2Sampler, NoiseLevels
 from mclr.data.load import Manifest
+from mclr.device import CPU, move
+from mclr.errors import UserError
 from mclr.likelihood import (
     Draw,
     LevelDraw,
@@ -20,13 +23,18 @@ from mclr.likelihood import (
     noise_weight,
 )
 from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
+from mclr.models.encoders import RgbEncoder
 from mclr.models.precision import check_precision, resolve_precision
-from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise
+from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise, within_interval
 
 
 class Edm2Family:
-    """See ``mclr.models.family.Family``."""
+    """See ``mclr.models.family.Family``.
+
+    x is pixels in [−1, 1], or draws of the latents of an ``autoencoder`` with its weights.
+    """
 
     def __init__(
         self,
@@ -35,26 +43,36 @@ class Edm2Family:
         noise: dict[str, Any] | None,
         sampler: dict[str, Any] | None,
         precision: str = "float32",
+        device: torch.device = CPU,
+        autoencoder: Path | None = None,
     ) -> None:
+        self.device, self.precision = device, check_precision(precision)
+        architecture = dict(architecture)
+        latents = architecture.pop("autoencoder", None)
+        self.latents = _latents(latents, autoencoder, manifest, precision, device)
+        self.shape = self.latents.shape if self.latents else manifest.shape
         self.config = Edm2Network(
             **architecture,
-            img_resolution=manifest.resolution,
-            img_channels=manifest.channels,
+            img_resolution=self.shape[1],
+            img_channels=self.shape[0],
             label_dim=manifest.num_classes,
         )
-        self.shape = manifest.shape
         self.noise = NoiseLevels.model_validate(noise) if noise else None
         self.sampler = Edm2Sampler.model_validate(sampler) if sampler else None
-        self.precision = check_precision(precision)
 
     def build(self, generator: torch.Generator) -> nn.Module:
         return build(self.config, generator)
 
     def encode(self, images: Tensor) -> Tensor:
-        return images.float() / 127.5 - 1
+        if self.latents is None:
+            return RgbEncoder().encode_latents(images)
+        return self.latents.encode_pixels(images).cpu()
+
+    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return self.latents.encode_latents(rows, generator) if self.latents else rows
 
     def decode(self, x: Tensor) -> Tensor:
-        return (x * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+        return (self.latents or RgbEncoder()).decode(x)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
         if self.noise is None:
@@ -108,14 +126,26 @@ class Edm2Family:
         return partial(net, dtype=dtype)
 
     def generate(
-        self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
+        self,
+        net: nn.Module,
+        seeds: Sequence[int],
+        labels: Tensor,
+        guidance: float,
+        *,
+        guide: nn.Module | None = None,
+        interval: tuple[float, float] | None = None,
     ) -> Tensor:
         if self.sampler is None:
             raise ValueError("sampler settings are needed to generate")
-        noise = seeded_noise(seeds, self.shape)
+        noise, labels = move(seeded_noise(seeds, self.shape), self.device), labels.to(self.device)
         streams = iter(range(1, 2 * self.sampler.num_steps))
         fixed = cast(Frozen, self.frozen(net))
-        denoise = guided_denoiser(fixed, self.one_hot(labels), guidance)
+        condition = self.one_hot(labels)
+        weak = cast(Frozen, self.frozen(guide)) if guide else None
+        denoise = guided_denoiser(fixed, condition, guidance, weak, condition if weak else None)
+        if interval:
+            plain = guided_denoiser(fixed, condition, 0.0)
+            denoise = within_interval(denoise, plain, interval)
         return heun_sample(
             denoise,
             noise,
@@ -127,3 +157,19 @@ class Edm2Family:
         """Labels (N,) to (N, num_classes); the null label ``num_classes`` is a row of zeros."""
         classes = self.config.label_dim
         return nn.functional.one_hot(labels, classes + 1)[:, :classes].float()
+
+
+def _latents(
+    architecture: dict[str, Any] | None,
+    weights: Path | None,
+    manifest: Manifest,
+    precision: str,
+    device: torch.device,
+) -> LatentAutoencoder | None:
+    """The autoencoder of a model of latents; None for one of pixels."""
+    if architecture is None:
+        return None
+    if weights is None:
+        raise UserError("a model of latents needs its autoencoder's weights: give --tokenizer")
+    settings = AutoencoderArchitecture.model_validate(architecture)
+    return LatentAutoencoder(settings, manifest, weights, precision, device)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from mclr.config import VarSampler
 from mclr.data.load import Manifest
+from mclr.device import CPU, move
+from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
-from mclr.models.precision import check_precision, resolve_precision
+from mclr.models.precision import autocast, check_precision, resolve_precision
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
@@ -31,7 +33,9 @@ class VarFamily:
         tokenizer: Path,
         sampler: dict[str, Any] | None,
         precision: str = "float32",
+        device: torch.device = CPU,
     ) -> None:
+        self.device = device
         architecture = dict(architecture)
         codes = VqvaeConfig(**architecture.pop("tokenizer"), img_channels=manifest.channels)
         self.config = VarConfig(
@@ -43,7 +47,7 @@ class VarFamily:
         )
         self.vqvae = Vqvae.build(codes, torch.Generator().manual_seed(0))
         load_weights(self.vqvae, load_tensors(tokenizer)[0], tokenizer)
-        self.vqvae.eval().requires_grad_(False)
+        self.vqvae.to(device).eval().requires_grad_(False)
         self.sampler = VarSampler.model_validate(sampler) if sampler else None
         self.precision = check_precision(precision)
 
@@ -51,7 +55,10 @@ class VarFamily:
         return Var.build(self.config, generator)
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.vqvae.encode_tokens(images.float() / 127.5 - 1)
+        return self.vqvae.encode_tokens(images.to(self.device).float() / 127.5 - 1).cpu()
+
+    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return rows.long()
 
     def decode(self, x: Tensor) -> Tensor:
         pixels = self.vqvae.decode_tokens(x)
@@ -80,15 +87,27 @@ class VarFamily:
         return resolve_precision(self.precision, device, on_gpu=torch.bfloat16)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        dtype = self._dtype(device)
-        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        return autocast(self.precision, device)
 
     def generate(
-        self, net: nn.Module, seeds: Sequence[int], labels: Tensor, guidance: float
+        self,
+        net: nn.Module,
+        seeds: Sequence[int],
+        labels: Tensor,
+        guidance: float,
+        *,
+        guide: nn.Module | None = None,
+        interval: tuple[float, float] | None = None,
     ) -> Tensor:
+        if guide or interval:
+            raise UserError(
+                "guidance by another model and within noise levels are for diffusion models; "
+                "remove autoguidance and interval from the studies of this VAR model"
+            )
         if self.sampler is None:
             raise ValueError("sampler settings are needed to generate")
-        uniforms = seeded_uniforms(seeds, self.config.length)
+        uniforms = move(seeded_uniforms(seeds, self.config.length), self.device)
+        labels = labels.to(self.device)
         settings = self.sampler.model_dump()
         fixed = cast(Var, self.frozen(net))
         with self._autocast(labels.device):

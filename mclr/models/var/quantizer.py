@@ -57,6 +57,20 @@ def phi_index(si: int, scales: int, count: int) -> int:
     return int(np.argmin(np.abs(phi_ticks(count) - si / (scales - 1))))
 
 
+def enlarge(h: Tensor, side: int) -> Tensor:
+    """Bicubic (N, C, p, p) -> (N, C, side, side)."""
+    if h.device.type == "cpu" or not h.requires_grad:
+        return F.interpolate(h, size=(side, side), mode="bicubic")
+    return enlarge_by_products(h, side)
+
+
+def enlarge_by_products(h: Tensor, side: int) -> Tensor:
+    """``enlarge`` as M h M^T: on GPUs torch's own gradient is not the same from run to run."""
+    unit = torch.eye(h.shape[-1], device=h.device, dtype=h.dtype)
+    m = F.interpolate(unit[:, None, :, None], size=(side, 1), mode="bicubic")[:, 0, :, 0].T
+    return m @ h @ m.T
+
+
 class PhiBank(nn.Module):
     """The phis and their assignment to scales."""
 
@@ -94,10 +108,10 @@ class Quantizer(nn.Module):
 
     def _lift(self, si: int, h: Tensor) -> Tensor:
         """Bicubic (N, C, p, p) -> (N, C, P, P) below the last scale, then that scale's phi."""
-        if si < len(self.patch_nums) - 1:
-            h = F.interpolate(h, size=(self.patch_nums[-1],) * 2, mode="bicubic")
         # Rounding to half precision here would change tokens, so autocast stops at the quantizer.
         with torch.autocast(h.device.type, enabled=False):
+            if si < len(self.patch_nums) - 1:
+                h = enlarge(h, self.patch_nums[-1])
             out: Tensor = self.quant_resi(si, h)
         return out
 

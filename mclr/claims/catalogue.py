@@ -1,0 +1,25 @@
+"""Every claim of the paper's Sections 6, F and G that numbers can answer, and the few they cannot.
+
+Each entry quotes the paper and says what is computed; ``docs/claims.md`` has the rules of decision.
+"""
+
+from __future__ import annotations
+
+from mclr.claims import ablations, baselines, guidance, quality
+from mclr.claims.claim import Claim
+
+
+def catalogue() -> tuple[Claim, ...]:
+    """All claims, by topic; ids are unique."""
+    return (
+        *quality.against_base(),
+        *quality.training(),
+        *quality.separation(),
+        *baselines.baselines(),
+        *baselines.autoregressive(),
+        *guidance.against_cfg(),
+        *guidance.on_top(),
+        *guidance.similarity(),
+        *ablations.dsm(),
+        *ablations.sensitivity(),
+    )

@@ -1,0 +1,230 @@
+"""What claims ask: an answer for one model and one feature net; here, comparisons of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from mclr.claims.bootstrap import ANY, Region, effect_of, interval_of
+from mclr.claims.curves import Curve, NotMeasuredError, Values, View
+from mclr.claims.statistics import (
+    CurveStatistic,
+    average,
+    collapse,
+    detour,
+    highest,
+    last,
+    lowest,
+    only,
+    width,
+)
+
+LOWER_IS_BETTER = ("fd",)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found: the effect that the claim's region judges, and how sure it is.
+
+    ``relative``: the effect as a share of the right side, where there is one. ``by_point``: the
+    effect of one seed alone may decide, because the claim is about the shape of a curve.
+    ``from_curve``: the interval of one seed comes from the curve itself. ``exact``: no chance
+    takes part.
+    """
+
+    effect: float
+    interval: tuple[float, float] | None
+    curves: tuple[Curve, ...]
+    relative: float | None = None
+    relative_interval: tuple[float, float] | None = None
+    by_point: bool = False
+    from_curve: bool = False
+    exact: bool = False
+    note: str = ""
+
+
+class Question(Protocol):
+    """Something to be measured, and the effects that the claim allows."""
+
+    @property
+    def region(self) -> Region: ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def ask(self, view: View) -> Answer:
+        """The answer; NotMeasuredError if rows are missing."""
+
+    def rule(self) -> str:
+        """What is computed, in words."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One side of a comparison: a statistic of the curves of one or several methods.
+
+    ``at`` names a hyperparameter, and the position of its value (0 smallest, −1 largest): the
+    curve of that value is meant. Of several methods the better one counts.
+    """
+
+    statistic: str
+    methods: tuple[str, ...]
+    at: tuple[str, int] | None = None
+
+    def curves(self, view: View, metric: str) -> list[Curve]:
+        if self.at:
+            key, position = self.at
+            return [list(view.sweep(metric, self.methods, key).values())[position]]
+        look = view.at_table if self.statistic == "table" else view.path
+        return [look(metric, method) for method in self.methods]
+
+    def value(self, means: Sequence[Values], metric: str) -> float:
+        lower = metric in LOWER_IS_BETTER
+        statistic = _STATISTICS[self.statistic] or (lowest if lower else highest)
+        values = [statistic(mean) for mean in means]
+        return min(values) if lower else max(values)
+
+    def words(self) -> str:
+        place = "" if not self.at else f" at the {_ENDS[self.at[1]]} {self.at[0]}"
+        return f"{_WORDS[self.statistic]}({' or '.join(self.methods)}{place})"
+
+
+_STATISTICS: dict[str, CurveStatistic | None] = {
+    "table": only,
+    "best": None,
+    "last": last,
+    "width": width,
+    "average": average,
+    "detour": detour,
+    "collapse": collapse,
+}
+_WORDS = {
+    "table": "Table 1",
+    "best": "best",
+    "last": "last checkpoint",
+    "width": "range",
+    "average": "mean over shared checkpoints",
+    "detour": "zigzag",
+    "collapse": "last / lowest − 1",
+}
+_ENDS = {0: "smallest", -1: "largest"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """left − right of one metric; ``relative``: its share of right is what is judged."""
+
+    metric: str
+    left: Quantity
+    right: Quantity
+    region: Region
+    relative: bool = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def ask(self, view: View) -> Answer:
+        left, right = self.left.curves(view, self.metric), self.right.curves(view, self.metric)
+        if self.left.statistic == "average":
+            left, right = _shared([*left, *right])
+        curves, n = [*left, *right], len(left)
+
+        def both(means: list[Values]) -> tuple[float, float]:
+            return (
+                self.left.value(means[:n], self.metric),
+                self.right.value(means[n:], self.metric),
+            )
+
+        def difference(means: list[Values]) -> float:
+            a, b = both(means)
+            return a - b
+
+        def share(means: list[Values]) -> float:
+            a, b = both(means)
+            return (a - b) / abs(b) if b else math.nan
+
+        plain = effect_of(curves, difference), interval_of(curves, difference)
+        ratio = effect_of(curves, share), interval_of(curves, share)
+        judged = ratio if self.relative else plain
+        return Answer(*judged, tuple(curves), *ratio)
+
+    def rule(self) -> str:
+        scale = ", relative" if self.relative else ""
+        return f"{self.metric}: {self.left.words()} − {self.right.words()}{scale}"
+
+
+def _shared(curves: list[Curve]) -> tuple[list[Curve], list[Curve]]:
+    """Two curves at the points that both have."""
+    a, b = curves
+    common = np.intersect1d(a.x, b.x)
+    if len(common) < 2:
+        raise NotMeasuredError("no checkpoint that both methods have")
+    cut = [
+        replace(curve, x=common, values=curve.values[np.isin(curve.x, common)]) for curve in (a, b)
+    ]
+    return [cut[0]], [cut[1]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the best value depends on one hyperparameter: (largest − smallest) / smallest."""
+
+    metric: str
+    method: str
+    key: str
+    region: Region
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def ask(self, view: View) -> Answer:
+        curves = list(view.sweep(self.metric, (self.method,), self.key).values())
+        best = lowest if self.metric in LOWER_IS_BETTER else highest
+
+        def spread(means: list[Values]) -> float:
+            values = [best(mean) for mean in means]
+            return max(values) / min(values) - 1
+
+        return Answer(effect_of(curves, spread), interval_of(curves, spread), tuple(curves))
+
+    def rule(self) -> str:
+        return f"{self.metric} of {self.method}: largest / smallest best value over {self.key} − 1"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The ratio of network evaluations of two rows of Table 1: counted, so exact."""
+
+    left: str
+    right: str
+    region: Region
+    metrics: tuple[str, ...] = ("nfe",)
+
+    def ask(self, view: View) -> Answer:
+        curves = tuple(view.at_table("nfe", method) for method in (self.left, self.right))
+        ratio = effect_of(curves, lambda means: float(means[0][0] / means[1][0]))
+        return Answer(ratio, (ratio, ratio), curves, exact=True)
+
+    def rule(self) -> str:
+        return f"nfe({self.left}) / nfe({self.right})"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A claim that no column of metrics.parquet can answer; ``where`` says what does."""
+
+    where: str
+    region: Region = ANY
+    metrics: tuple[str, ...] = ()
+
+    def ask(self, view: View) -> Answer:
+        raise NotMeasuredError(self.where)
+
+    def rule(self) -> str:
+        return "not a question of metrics.parquet"

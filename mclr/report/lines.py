@@ -1,0 +1,112 @@
+"""Summarised rows as the lines of a chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mclr.report.chart import Series
+from mclr.report.methods import METHODS
+from mclr.report.summary import REAL
+from mclr.report.view import ModelView
+
+LABELS = {
+    "fd": "FD ↓",
+    "is": "Inception Score ↑",
+    "precision": "Precision ↑",
+    "recall": "Recall ↑",
+    "accuracy": "Class accuracy ↑",
+    "step": "Fine-tuning step",
+    "guidance": "Guidance scale γ",
+    "dial": "Dial t: base 0, MCLR 1",
+    "nfe": "Network evaluations per image (NFE)",
+}
+DIGITS = {"fd": 2, "is": 2, "precision": 3, "recall": 3}
+LOG_RANGE = 20.0  # an FD axis is logarithmic when its largest value is this many times its smallest
+
+
+def line(
+    label: str,
+    method: str,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    notes: dict[int, str] | None = None,
+    ring: int | None = None,
+    colour: str = "",
+) -> Series:
+    """The rows in their order as one line of y against x."""
+    spread = [None if math.isnan(value) else value for value in rows[f"{y}_std"].tolist()]
+    return Series(
+        label,
+        method,
+        tuple(rows[x].tolist()),
+        tuple(rows[y].tolist()),
+        tuple(spread),
+        tuple(_hover(label, row) for row in rows.to_dict("records")),
+        notes or {},
+        ring,
+        colour,
+    )
+
+
+def start(view: ModelView, x: str, y: str) -> Series:
+    """The base model as a single point."""
+    rows = view.from_base(view.summary.iloc[:0])
+    return line(f"Start ({view.label})", "base", rows, x, y, notes={0: "Start"})
+
+
+def floor(view: ModelView, lines: Iterable[Series], y: str) -> list[Series]:
+    """The level that real images reach, across the range of the other lines; none if unknown."""
+    ends = [value for series in lines for value in series.x]
+    level = view.real[y].dropna()
+    if level.empty or not ends:
+        return []
+    value, method = float(level.iloc[0]), METHODS[REAL]
+    xs = (min(ends), max(ends))
+    words = f"<b>{method.suffix}</b><br>{LABELS[y][:-2]} {value:.3g}"
+    return [
+        Series(method.suffix, REAL, xs, (value, value), (None, None), (words, words), guide=True)
+    ]
+
+
+def real_point(view: ModelView, x: str, y: str) -> list[Series]:
+    """Real images as a single point of a trade-off; none if they were not measured."""
+    return [] if view.real.empty else [line(METHODS[REAL].suffix, REAL, view.real, x, y)]
+
+
+def ring_of(view: ModelView, method: str, path: pd.DataFrame) -> int | None:
+    """Position of the row of Table 1 in a path; None if nothing finite was measured."""
+    best = view.best.loc[method]
+    if pd.isna(best["fd"]):
+        return None
+    same = (path["step"] == best["step"]) & (path["guidance"] == best["guidance"])
+    return int(same.to_numpy().argmax())
+
+
+def gamma_notes(path: pd.DataFrame, ring: int | None) -> dict[int, str]:
+    """γ at the first and the last guidance scale, and at the ringed one."""
+    places = {1, len(path) - 1, ring or 1}
+    return {i: f"γ={path['guidance'][i]:g}" for i in sorted(places)}
+
+
+def wide(values: Iterable[float]) -> bool:
+    """Whether values are so far apart that their axis is better logarithmic."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > LOG_RANGE * min(finite)
+
+
+def _hover(label: str, row: Mapping[Hashable, Any]) -> str:
+    where = f"γ = {row['guidance']:g}" if row["guidance"] else f"step {row['step']:g}"
+    if row["dial"] not in (0, 1):
+        where = f"t = {row['dial']:g}"
+    words = [f"<b>{label}</b>" + ("" if row["method"] == REAL else f", {where}")]
+    for metric, digits in DIGITS.items():
+        text = f"{LABELS[metric][:-2]} {row[metric]:.{digits}f}"
+        spread = row[f"{metric}_std"]
+        words.append(text if math.isnan(spread) else f"{text} ± {spread:.{digits}f}")
+    return "<br>".join(words)

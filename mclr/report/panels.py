@@ -1,0 +1,179 @@
+"""The panels of each kind of chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mclr.report.chart import Panel, Series
+from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start, wide
+from mclr.report.methods import METHODS
+from mclr.report.names import SWEEPS
+from mclr.report.summary import REAL
+from mclr.report.view import ModelView
+
+Panels = tuple[list[Panel], int]
+"""The panels of one chart in reading order, and how many of them make a row."""
+
+TUNED = ("ddo", "cca", "ccdpo", "mclr", "wmclr", "mclr+dsm")
+STUDIES = ("mclr+cfg", "mclr+autoguidance", "cfg-interval")
+# Ordered values, dark to light: viridis, its yellow darkened to be legible on white.
+SHADES = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#c7a500")
+
+
+def metrics_vs_step(view: ModelView) -> Panels:
+    """Every metric along training, a line per method."""
+    return [_along_steps(view, metric) for metric in ("fd", "is", "precision", "recall")], 2
+
+
+def sweep(kind: str) -> Callable[[ModelView], Panels]:
+    """FD and IS along training, a line per value of one hyperparameter."""
+    methods, keys = SWEEPS[kind]
+
+    def draw(view: ModelView) -> Panels:
+        return [_swept(view, metric, methods, keys) for metric in ("fd", "is")], 2
+
+    return draw
+
+
+def fd_is(view: ModelView) -> Panels:
+    """FD against IS."""
+    return [trade_off(view, "fd", "is", _compared(view))], 1
+
+
+def precision_recall(view: ModelView) -> Panels:
+    """Precision against recall."""
+    return [trade_off(view, "recall", "precision", _compared(view))], 1
+
+
+def class_accuracy(view: ModelView) -> Panels:
+    """Accuracy of the feature net's classifier along training and along γ."""
+    guided = view.from_base(view.chosen("cfg")) if view.has("cfg") else view.from_base(view.real)
+    cfg = line(METHODS["cfg"].suffix, "cfg", guided, "guidance", "accuracy")
+    along = [cfg, start(view, "guidance", "accuracy")]
+    along += floor(view, along, "accuracy")
+    by_scale = Panel(LABELS["guidance"], LABELS["accuracy"], tuple(along), banded=True)
+    return [_along_steps(view, "accuracy"), by_scale], 2
+
+
+def sampling(view: ModelView) -> Panels:
+    """Trade-offs of the sampling studies."""
+    shown = [name for name in ("cfg", "mclr", *STUDIES) if view.has(name)]
+    return [trade_off(view, "fd", "is", shown), trade_off(view, "recall", "precision", shown)], 2
+
+
+def dial(view: ModelView) -> Panels:
+    """Metrics against t, and the dial's trade-offs beside CFG's."""
+    path = view.from_base(view.studied("mclr-dial", along="dial"))
+    path = view.from_best(path).sort_values("dial", ignore_index=True)
+    label = f"{METHODS['mclr-dial'].suffix} (NFE {int(path['nfe'].iloc[-1])})"
+    panels = []
+    for metric in ("fd", "is"):
+        lines = [line(label, "mclr-dial", path, "dial", metric), start(view, "dial", metric)]
+        lines += floor(view, lines, metric)
+        panels.append(_panel("dial", metric, lines, banded=True))
+    ends = {0: "", len(path) - 1: f"t={path['dial'].iloc[-1]:g}"}
+    for x, y in (("fd", "is"), ("recall", "precision")):
+        turned = line(label, "mclr-dial", path, x, y, notes=ends)
+        panels.append(_panel(x, y, [_guided(view, "cfg", x, y), turned, start(view, x, y)]))
+    return panels, 2
+
+
+def cost(view: ModelView) -> Panels:
+    """FD and IS of each method against its network evaluations per image."""
+    panels = []
+    for metric in ("fd", "is"):
+        lines = []
+        for name, method in METHODS.items():
+            rows = view.best.loc[[name]].reset_index() if name in view.best.index else None
+            if name in (*STUDIES, "mclr-dial") and view.has(name):
+                rows = view.studied(name).nsmallest(1, "fd")
+            if rows is not None and name != REAL:
+                lines.append(line(method.label(view.label), name, rows, "nfe", metric))
+        lines += floor(view, lines, metric)
+        panels.append(_panel("nfe", metric, lines))
+    return panels, 2
+
+
+# ------------------------------------------------------------------ panels
+
+
+def _along_steps(view: ModelView, metric: str) -> Panel:
+    """One metric against fine-tuning steps; every line starts at the base model, step 0."""
+    lines = [
+        line(METHODS[name].suffix, name, view.from_base(view.chosen(name)), "step", metric)
+        for name in TUNED
+        if name in view.best.index
+    ]
+    lines.append(start(view, "step", metric))
+    return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
+
+
+def _swept(view: ModelView, metric: str, methods: Iterable[str], keys: tuple[str, ...]) -> Panel:
+    found = view.swept(methods, keys)
+    lines = [
+        line(label, method, view.from_base(rows), "step", metric, colour=_shade(i, len(found)))
+        for i, (label, method, rows) in enumerate(found)
+    ]
+    lines.append(start(view, "step", metric))
+    return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
+
+
+def _shade(i: int, n: int) -> str:
+    return SHADES[round(i * (len(SHADES) - 1) / max(n - 1, 1))]
+
+
+def _compared(view: ModelView) -> list[str]:
+    """The methods of a trade-off: those of Table 1, and CFG on top of MCLR."""
+    names = [name for name, method in METHODS.items() if method.in_table and name != "base"]
+    return [name for name in [*names, "mclr+cfg"] if view.has(name)]
+
+
+def trade_off(view: ModelView, x: str, y: str, methods: Iterable[str]) -> Panel:
+    """Two metrics against each other; paths start at the base model, studies at MCLR's best."""
+    lines = []
+    for name in methods:
+        if name == "cfg" or name in STUDIES:
+            lines.append(_guided(view, name, x, y))
+            continue
+        path = view.from_base(view.chosen(name))
+        ring, end = ring_of(view, name, path), {len(path) - 1: "End"}
+        lines.append(line(METHODS[name].suffix, name, path, x, y, notes=end, ring=ring))
+    return _panel(x, y, [*lines, *real_point(view, x, y), start(view, x, y)])
+
+
+def _guided(view: ModelView, name: str, x: str, y: str) -> Series:
+    """A path along γ: CFG's from the base model, a study's from the checkpoint it samples."""
+    if name == "cfg":
+        path = view.from_base(view.chosen(name))
+        ring = ring_of(view, name, path)
+        notes = gamma_notes(path, ring)
+    else:
+        rows = view.studied(name)
+        of_base = rows["hyperparameters"].iloc[0] == "{}"
+        path = view.from_base(rows) if of_base else view.from_best(rows)
+        ring, notes = None, {len(path) - 1: f"γ={path['guidance'].iloc[-1]:g}"}
+    return line(METHODS[name].suffix, name, path, x, y, notes=notes, ring=ring)
+
+
+def _panel(x: str, y: str, lines: list[Series], banded: bool = False) -> Panel:
+    made = [series for series in lines if series.method != REAL]
+    return Panel(
+        LABELS[x],
+        LABELS[y],
+        tuple(lines),
+        banded=banded,
+        log_x=x == "fd" and wide(value for series in made for value in series.x),
+        log_y=y == "fd" and wide(value for series in made for value in series.y),
+    )
+
+
+PANELS: dict[str, Callable[[ModelView], Panels]] = {
+    "metrics-vs-step": metrics_vs_step,
+    "fd-is": fd_is,
+    "precision-recall": precision_recall,
+    "class-accuracy": class_accuracy,
+    "sampling": sampling,
+    "dial": dial,
+    "cost": cost,
+    **{kind: sweep(kind) for kind in SWEEPS},
+}

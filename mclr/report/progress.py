@@ -1,0 +1,40 @@
+"""The points that show MCLR beside CFG: from the same noise, by γ and by step."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mclr.config import Tier
+from mclr.errors import UserError
+from mclr.plan import Plan
+from mclr.points import GRID, Point
+from mclr.report.summary import complete, table_rows
+
+
+def guided_and_tuned(
+    metrics: pd.DataFrame, tier: Tier, model: str
+) -> tuple[list[Point], list[Point]]:
+    """Points of the base model by γ, from γ = 0 on, and of the chosen MCLR run by step.
+
+    The run is that of Table 1 and, of its seeds on the grid, the lowest; the base model's points
+    are on the same block of image seeds.
+
+    Raises:
+        UserError: MCLR was not run on this model, or in another tier.
+    """
+    plan, net = Plan(tier), tier.report.features
+    best = table_rows(metrics, net, net, GRID)
+    chosen = best[(best["model"] == model) & (best["method"] == "mclr")]
+    if chosen.empty:
+        raise UserError(
+            f"metrics: no row of method 'mclr' for model {model!r}; run `snakemake` to evaluate it"
+        )
+    rows = complete(metrics)
+    rows = rows[(rows["model"] == model) & (rows["method"] == "mclr") & (rows["stage"] == GRID)]
+    rows = rows[rows["hyperparameters"] == chosen["hyperparameters"].iloc[0]]
+    run = plan.runs.get(rows.sort_values(["seed", "run_id"], kind="stable")["run_id"].iloc[0])
+    if run is None:
+        raise UserError(f"metrics: the runs of model {model!r} are not those of tier {tier.tier}")
+    base = [point for point in plan.points(f"{model}-base") if point.seed == run.seed]
+    tuned = [point for point in plan.points(run.experiment) if point.run == run]
+    return sorted(base, key=lambda point: point.guidance or 0.0), tuned

@@ -1,0 +1,190 @@
+"""Table 1 in the paper's layout: a block per model, a row per method, a cell per metric.
+
+The best value of a column is bold, the second underlined. Values are compared as printed, so equal
+prints share a mark. Real images, where they were measured, lead a block and are not ranked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mclr.config import Tier
+from mclr.points import FINAL, GRID
+from mclr.report.methods import METHODS, describe
+from mclr.report.summary import REAL, check_metrics, table_rows
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric column; ``digits`` after the point are the paper's."""
+
+    metric: str
+    title: str
+    lower_is_better: bool
+    digits: int
+
+    @property
+    def arrow(self) -> str:
+        return "↓" if self.lower_is_better else "↑"
+
+
+COLUMNS = (
+    Column("fd", "FD", True, 2),
+    Column("precision", "Prec.", False, 3),
+    Column("recall", "Rec.", False, 3),
+    Column("is", "IS", False, 2),
+)
+HEADER = ["Method", "NFE", *(f"{column.title} {column.arrow}" for column in COLUMNS)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One printed value; rank 1 is best and 2 second of its block, 0 neither.
+
+    ``spread`` is the printed standard deviation, empty with one seed.
+    """
+
+    value: str
+    spread: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: where its best FD was found (``chosen``), and its cells, one per column."""
+
+    method: str
+    nfe: str
+    chosen: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one model under its heading."""
+
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Table 1 ready to print, and the rows it shows; ``name`` is that of its files."""
+
+    name: str
+    rows: pd.DataFrame
+    blocks: tuple[Block, ...]
+    caption: str
+
+
+def make_table(
+    metrics: pd.DataFrame, tier: Tier, features: str | None = None, stage: str = FINAL
+) -> Table:
+    """Table 1 of a tier with one feature net, that of the report if none is named.
+
+    Where there are final seeds its values are theirs; with ``stage`` grid those of the same
+    points on the grid, where they were selected: the paper's own rule.
+
+    Raises:
+        UserError: as ``check_metrics`` and ``summarise``.
+    """
+    check_metrics(metrics, tier)
+    net = features or tier.report.features
+    rows = table_rows(metrics, net, tier.report.features, stage)
+    rows = rows[[METHODS[name].in_table or name == REAL for name in rows["method"]]]
+    found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
+    blocks = tuple(
+        _block(f"{tier.data.source} ({name})", model.label, found[found["model"] == name])
+        for name, model in tier.models.items()
+    )
+    name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
+    return Table(name, found, blocks, _caption(found, tier, net, stage))
+
+
+def _of_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The rows of one model, real images first."""
+    own = rows[rows["model"] == model]
+    real = own["method"] == REAL
+    return pd.concat([own[real], own[~real]])
+
+
+def _block(heading: str, label: str, rows: pd.DataFrame) -> Block:
+    columns = [_cells(rows, column) for column in COLUMNS]
+    found = [
+        Row(
+            METHODS[row["method"]].label(label),
+            "–" if row["method"] == REAL else str(int(row["nfe"])),
+            _chosen(row),
+            cells,
+        )
+        for row, cells in zip(rows.to_dict("records"), zip(*columns, strict=True), strict=True)
+    ]
+    return Block(heading, tuple(found))
+
+
+def _chosen(row: Mapping[Hashable, Any]) -> str:
+    """Where the row of lowest FD was found, in words; the base model had no choice."""
+    if row["method"] in ("base", REAL):
+        return ""
+    where = f"γ = {row['guidance']:g}" if row["guidance"] else f"step {row['step']}"
+    return ", ".join(part for part in (where, describe(row["hyperparameters"])) if part)
+
+
+def _cells(rows: pd.DataFrame, column: Column) -> list[Cell]:
+    values, spreads = rows[column.metric].tolist(), rows[f"{column.metric}_std"].tolist()
+    ranked = (rows["method"] != REAL).tolist()
+    digits = _digits([v for v, counts in zip(values, ranked, strict=True) if counts], column)
+    printed = [f"{value:.{digits}f}" if math.isfinite(value) else "n/a" for value in values]
+    sign = 1 if column.lower_is_better else -1
+    takes_part = [r and text != "n/a" for r, text in zip(ranked, printed, strict=True)]
+    order = sorted(sign * float(t) for t, yes in zip(printed, takes_part, strict=True) if yes)
+    ranks = [
+        order.index(sign * float(text)) + 1 if yes else 0
+        for text, yes in zip(printed, takes_part, strict=True)
+    ]
+    return [
+        Cell(
+            text, f"{spread:.{digits}f}" if math.isfinite(spread) else "", rank if rank <= 2 else 0
+        )
+        for text, spread, rank in zip(printed, spreads, ranks, strict=True)
+    ]
+
+
+def _digits(values: list[float], column: Column) -> int:
+    """The paper's digits, or as many as leave the smallest value three significant ones."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    needed = 2 - math.floor(math.log10(min(sizes))) if sizes else 0
+    return max(column.digits, min(needed, 6)) if column.metric == "fd" else column.digits
+
+
+def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
+    """What the numbers are: where they were chosen, images, seeds, feature net, protocol."""
+    generated = rows[rows["method"] != REAL]
+    low, high = int(generated["n_seeds"].min()), int(generated["n_seeds"].max())
+    seeds = f"{low}" if low == high else f"{low} to {high}"
+    spread = "; value ± sample standard deviation over seeds" if high > 1 else ""
+    protocols = dict(zip(generated["model"], generated["protocol"], strict=True))
+    same = len(set(protocols.values())) == 1
+    named = [p if same else f"{p} ({model})" for model, p in protocols.items()]
+    return (
+        f"Each method at the checkpoint (or guidance scale) of its lowest FD"
+        f"{_selection(generated, tier, stage)}. "
+        f"{int(generated['n_samples'].iloc[0]):,} images per seed, {seeds} "
+        f"seed{'s' if high > 1 else ''} per row{spread}. FD, precision and recall on features "
+        f"{net}; protocol {', '.join(dict.fromkeys(named))}."
+    )
+
+
+def _selection(rows: pd.DataFrame, tier: Tier, stage: str) -> str:
+    """On which images the points were selected, and on which they are reported."""
+    if stage == GRID:
+        return ", selected and reported on the same images (the paper's rule)"
+    if FINAL in set(rows["stage"]):
+        by = f"on features {tier.report.features}"
+        return f" {by}, trained again with other seeds and reported on other images"
+    return ""
