@@ -75,7 +75,7 @@ def test_user_error_goes_to_the_log_too(mclr: Any, tmp_path: Path) -> None:
     log = tmp_path / "logs" / "job.log"
     status, _, err = mclr("--log", log, "fetch", "--source", "mnist", "--output", tmp_path / "x")
     assert status == 2
-    assert err.startswith("mclr: error: ") and "no row for 'mnist'; it has digits" in err
+    assert err.startswith("mclr: error: ") and "choose from digits, fashion-mnist" in err
     assert err.strip() in log.read_text() and "Traceback" not in log.read_text()
 
 

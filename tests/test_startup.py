@@ -30,6 +30,8 @@ MAY_LOAD: dict[str, set[str]] = {
     "finetune": {"torch"},
     "sample": {"torch"},
     "evaluate": {"torch"},
+    "floors": {"torch"},
+    "select": set(),
     "best": set(),
     "metrics": set(),
     "effective_config": set(),

@@ -18,6 +18,7 @@ def catalogue() -> tuple[Claim, ...]:
         *baselines.baselines(),
         *baselines.autoregressive(),
         *guidance.against_cfg(),
+        *guidance.trade_offs(),
         *guidance.on_top(),
         *guidance.similarity(),
         *ablations.dsm(),

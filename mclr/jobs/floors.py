@@ -15,7 +15,6 @@ from mclr.data.load import step_generator
 from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.metrics.features import Features, read_features
-from mclr.metrics.measure import Measure
 from mclr.points import GRID
 
 STREAM = 3  # of draws among the training images
@@ -36,6 +35,8 @@ def floors(
     Raises:
         UserError: fewer than n_samples training images.
     """
+    from mclr.metrics.measure import Measure
+
     evaluation, n = spec["evaluation"], spec["evaluation"]["n_samples"]
     measure = Measure(evaluation, manifest_file, feature_nets)
     real = {

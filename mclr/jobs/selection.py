@@ -56,10 +56,13 @@ def gather(evaluations: list[Path], runs: Path, metrics: Path, protocols: Path) 
     rows = [row for content in contents for row in content["rows"]]
     for row in rows:
         row["hyperparameters"] = canonical(row["hyperparameters"])
-        row["git_commit"] = read_json(runs / row["run_id"] / "provenance.json")["git_commit"]
+        # Real images come from no run.
+        made_by = runs / row["run_id"] / "provenance.json"
+        row["git_commit"] = read_json(made_by)["git_commit"] if row["run_id"] else ""
     import pandas as pd
 
     table = pd.DataFrame(rows).drop(columns="path")
     with atomic(metrics) as temporary:
         table.to_parquet(temporary, index=False)
-    write_json(protocols, {c["protocol"]["id"]: c["protocol"] for c in contents})
+    found = [p for c in contents for p in (c["protocol"], *c.get("other_protocols", []))]
+    write_json(protocols, {protocol["id"]: protocol for protocol in found})

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
+from mclr.cli import cli
 from mclr.config import Data
 from mclr.data.load import load_images, load_manifest
-from mclr.data.prepare import check, prepare
+from mclr.data.prepare import average_down, check, prepare
 from mclr.data.raw import RawImages, expected, verify
 from mclr.data.sources import fetch, read_digits
 from mclr.errors import UserError
@@ -165,6 +167,20 @@ def test_check_refuses_a_source_without_its_own_test_split() -> None:
 def test_check_refuses(data: RawImages, text: str) -> None:
     with pytest.raises(UserError, match=text):
         check(data, RAW, SMALL)
+
+
+def test_averaged_down_by_the_command(prepared: Path, raw_digits: Path, tmp_path: Path) -> None:
+    spec = ["--spec", SETTINGS.model_dump_json(), "--raw", str(raw_digits)]
+    more = ["--output", str(tmp_path), "--resolution", "4"]
+    CliRunner().invoke(cli, ["prepare", *spec, *more], catch_exceptions=False)
+    manifest = load_manifest(tmp_path / "manifest.json")
+    assert manifest.shape == (1, 4, 4)
+    images, labels = load_images(tmp_path / "reference.parquet", manifest)
+    large, same = load_images(
+        prepared / "reference.parquet", load_manifest(prepared / "manifest.json")
+    )
+    assert torch.equal(labels, same)
+    assert torch.equal(images, torch.from_numpy(average_down(large.numpy(), 4)))
 
 
 def test_too_large_reference_in_prepare(raw_digits: Path, tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from tiny import Trained
 
+from mclr.cli import cli
 from mclr.config import canonical
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json, save_tensors, sha256, write_json
 from mclr.jobs.evaluation import evaluate
-from mclr.jobs.floors import floors
 from mclr.jobs.selection import copy_best, gather
 from mclr.metrics.features import (
     Features,
@@ -150,7 +151,9 @@ def floors_of(scene: Scene, **edit: Any) -> dict[str, Any]:
         "evaluation": scene.spec["evaluation"] | edit,
     }
     output = scene.folder / "floors.json"
-    floors(spec, scene.trained.manifest, {"cnn": scene.trained.net}, output)
+    arguments = ["--spec", canonical(spec), "--manifest", scene.trained.manifest]
+    arguments += ["--features", f"cnn={scene.trained.net}", "--output", output]
+    CliRunner().invoke(cli, ["floors", *map(str, arguments)], catch_exceptions=False)
     found: dict[str, Any] = read_json(output)
     return found
 

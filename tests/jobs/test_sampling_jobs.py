@@ -141,7 +141,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[list[int], lis
     kind: Any = {"edm2": edm2.Edm2Family, "var": var.VarFamily}[name]
     original = kind.generate
 
-    def generate(self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float) -> Any:
+    def generate(self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float, **how: Any) -> Any:
         calls.append((list(seeds), labels.tolist()))
         return original(self, net, seeds, labels, guidance)
 

@@ -16,7 +16,7 @@ from mclr.config import EfficientNetFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
-from mclr.jobs.feature_net import train_feature_net
+from mclr.jobs import feature_net
 from mclr.jobs.inputs import Data
 from mclr.metrics import efficientnet
 from mclr.metrics.efficientnet import EfficientNetLite0, published_weights, resize
@@ -95,11 +95,12 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_job_writes_a_net_that_is_read_back(
-    trained: Trained, manifest: Manifest, tmp_path: Path
+    trained: Trained, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feature_net, "N_TRAIN", 50)
     spec = {"kind": "efficientnet-lite0", "size": 32, "probe_images": 300, "seed": 1}
     folder = tmp_path / "efficientnet-8px"
-    train_feature_net(spec, Data(trained.prepared), folder, tmp_path / "state")
+    feature_net.train_feature_net(spec, Data(trained.prepared), folder, tmp_path / "state")
     loaded = load_feature_net(folder / "net.safetensors", manifest)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     some, labels = load_images(trained.prepared / "reference.parquet", manifest)
