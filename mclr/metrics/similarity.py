@@ -16,7 +16,8 @@ class Similarity:
     classes: cosine between the mean shifts of a class, the mean over classes. images: cosine
     between the shifts of one image, the mean over images. control: as images, but with the second
     shift taken to another image of the class; two shifts share the base image they start from, so
-    this is not 0. length: of the second class shift relative to the first, the mean over classes.
+    this is not 0. length: of the second class shifts relative to the first, sums over classes; 0
+    where the first does not move.
     """
 
     classes: float
@@ -35,12 +36,13 @@ def similarity(base: Tensor, first: Tensor, second: Tensor, labels: Tensor) -> S
     one, other = first - base, second - base
     classes = labels.unique()
     a, b = (torch.stack([shift[labels == c].mean(0) for c in classes]) for shift in (one, other))
+    start, moved = a.norm(dim=1).sum(), b.norm(dim=1).sum()
     elsewhere = second[_another_of_class(labels)] - base
     return Similarity(
         cosine_similarity(a, b).mean().item(),
         cosine_similarity(one, other).mean().item(),
         cosine_similarity(one, elsewhere).mean().item(),
-        (b.norm(dim=1) / a.norm(dim=1)).mean().item(),
+        (moved / start).item() if start else 0.0,
     )
 
 

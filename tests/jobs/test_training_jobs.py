@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny import TRAINING, Trained
+from tiny import Trained
 
 from mclr.config import canonical
 from mclr.data.load import Manifest
@@ -174,8 +174,8 @@ def test_training_again_gives_the_same_bytes(
     data, state = Data(trained.prepared), tmp_path / "state"
     train_base(tiny_plan.base_spec("edm2"), data, None, tmp_path / "edm2-base", state)
     train_tokenizer(tiny_plan.tokenizer_spec("var"), data, tmp_path / "t" / "var", state)
-    settings = {**TRAINING, "channels": 2, "dimensions": 4}
-    train_feature_net(settings, data, tmp_path / "cnn", state)
+    net = tiny_plan.tier.features["cnn"].model_dump()
+    train_feature_net(net, data, tmp_path / "cnn", state)
     again = tmp_path / "edm2-base" / "checkpoints" / "step-000004.safetensors"
     assert sha256(again) == sha256(trained.edm2)
     assert sha256(tmp_path / "t" / "var") == sha256(trained.tokenizer)
