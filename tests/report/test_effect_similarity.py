@@ -29,7 +29,7 @@ def test_cosines_of_shifts_in_closed_form() -> None:
     assert found.classes == pytest.approx((1 / 5**0.5 + 1) / 2)
     assert found.images == pytest.approx((0 + 1 / 2**0.5 + 1 + 1) / 4)
     assert found.control == pytest.approx((1 / 2**0.5 + 0 + 1 + 1) / 4)
-    assert found.length == pytest.approx((5**0.5 / 2 + 4) / 2)
+    assert found.length == pytest.approx((5**0.5 + 4) / (2 + 1))
 
 
 def test_same_shift_is_alike_and_the_opposite_is_not() -> None:
