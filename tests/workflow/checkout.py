@@ -10,14 +10,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = "tests/workflow/micro.yaml"
+STAGES = "tests/workflow/stages.yaml"
 
 
 class Checkout:
     """A working directory of its own, with the tools of the environment that runs the tests."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = MICRO) -> None:
         self.folder = folder
-        self.results = folder / "results" / "micro"
+        self.config = config
+        self.results = folder / "results" / Path(config).stem
         self.environment = {
             key: value
             for key, value in os.environ.items()
@@ -42,8 +44,8 @@ class Checkout:
         return result
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Plain snakemake on the micro tier."""
-        fixed = ("snakemake", "--configfile", MICRO, "--cores", "2")
+        """Plain snakemake on the checkout's tier."""
+        fixed = ("snakemake", "--configfile", self.config, "--cores", "2")
         return self.run(*fixed, *arguments, check=check)
 
     def planned(self, *arguments: str) -> dict[str, int]:
@@ -65,7 +67,7 @@ def count_jobs(output: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name not in {"total", "all"}}
 
 
-def copy_tree(target: Path) -> Checkout:
+def copy_tree(target: Path, config: str = MICRO) -> Checkout:
     """Copy every file that git knows or would add."""
     listed = subprocess.run(
         ("git", "ls-files", "-co", "--exclude-standard", "-z"),
@@ -80,4 +82,4 @@ def copy_tree(target: Path) -> Checkout:
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target / name, follow_symlinks=False)
-    return Checkout(target)
+    return Checkout(target, config)
