@@ -144,9 +144,10 @@ def _events_file(results_dir: Path, run_id: str) -> Path:
 
 
 def _report(results_dir: Path) -> Record:
-    """The figures, Table 1 and the effective configuration, logged once for the whole tier."""
+    """The figures, Table 1, the claims and the configuration, logged once for the whole tier."""
     figures = sorted(results_dir.glob("figures/*.png"))
-    files = [*figures, results_dir / "table1.md", results_dir / "config.yaml"]
+    pages = [results_dir / name for name in ("table1.md", "claims.md", "config.yaml")]
+    files = [*figures, *pages]
     artefacts = {file.relative_to(results_dir).as_posix(): file for file in files if file.is_file()}
     return Record("report", "report", "report", artefacts=artefacts)
 

@@ -12,6 +12,7 @@ rule track:
         evaluations=rules.metrics.input.evaluations,
         table=TABLE,
         figures=FIGURES,
+        claims=rules.claims.output,
     output:
         f"{RESULTS}/tracking.json",
     log:
