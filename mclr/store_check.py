@@ -70,6 +70,26 @@ class Stores:
             )
         return self.repo.cloud.get_remote_odb(name)
 
+    def drop_lists(self) -> None:
+        """Drop DVC's lists of what to push and pull; it makes them anew when it needs them.
+
+        DVC saves such a list output by output, and takes any saved list for the whole. One that a
+        kill cut short makes the next `dvc push` send a part and report success, and the next
+        `dvc pull` bring a part and fail, for ever if that part is there already.
+
+        Raises:
+            UserError: another DVC command is at work.
+        """
+        from dvc.lock import LockError  # type: ignore[import-untyped]
+
+        try:
+            with self.repo.lock:
+                self.repo.drop_data_index()
+        except LockError:
+            raise UserError(
+                f"{self.root}: another DVC command is at work here; wait until it has ended"
+            ) from None
+
     def check_cache(self, jobs: int) -> tuple[int, list[Fault]]:
         """Number of objects in the cache, and the damaged ones."""
         return self._check(self.cache, jobs, absent=False)

@@ -21,13 +21,16 @@ def check_store(remote: str | None, heal: bool, jobs: int) -> None:
 
     Damaged objects are listed with the files that are in them. With --heal, those of the cache
     come from the working directory, else from the remote (the default one without --remote), and
-    those of the remote from the cache. Exit status 1: something is damaged and not healed.
+    those of the remote from the cache; and DVC forgets what a killed push or pull left undone, so
+    that the next one is complete. Exit status 1: something is damaged and not healed.
     """
     from mclr.store_check import Stores
 
     stores = Stores(Path.cwd())
     if remote:
         stores.remote(remote)  # a wrong name is told at once
+    if heal:
+        stores.drop_lists()
     number, faults = stores.check_cache(jobs)
     click.echo(f"cache: {number} objects, {len(faults)} damaged")
     left = stores.heal_cache(faults, remote) if heal and faults else []

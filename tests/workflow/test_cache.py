@@ -1,10 +1,13 @@
-"""The DVC cache: a flipped byte in it is found and mended, and two checkouts can share one."""
+"""The DVC cache: a flipped byte is found and mended; checkouts and users can share one."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from checkout import Checkout
 from test_publication import clone
 from test_remotes import check_store, flipped, oid_of
+from users import GROUP, User, new_users
 
 REPORT = "results/digits/report.html"
 RUN = "results/digits/runs/var-base"
@@ -148,5 +152,68 @@ def both(checkouts: list[Checkout], *command: str) -> None:
         )
         for checkout in checkouts
     ]
+    succeed(processes)
+
+
+def succeed(processes: list[subprocess.Popen[str]]) -> None:
     said = [process.communicate()[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), said
+
+
+@pytest.fixture
+def users() -> Iterator[list[User]]:
+    """Two users, and a folder for a cache as docs/remotes.md says, in a folder open to both."""
+    base = Path(tempfile.mkdtemp(prefix="mclr-users-"))
+    try:
+        base.chmod(0o755)
+        (base / "cache").mkdir()
+        os.chown(base / "cache", -1, GROUP if os.geteuid() == 0 else -1)
+        (base / "cache").chmod(0o2770)
+        yield new_users(base, umasks=("022", "027"))
+    finally:
+        shutil.rmtree(base)
+
+
+# A checkout with one stage; some of its results are those of the other user, some are not.
+MAKE = """
+set -e
+git init -q .
+mkdir .dvc
+printf '[cache]\\ntype = reflink,copy\\nshared = group\\ndir = %s\\n' "$1" > .dvc/config
+echo "mkdir -p results
+for i in 1 2 3 4 5; do echo \\$i > results/common\\$i; echo $USER \\$i > results/own\\$i; done" > make.sh
+echo "stages: {make: {cmd: sh make.sh, deps: [make.sh], outs: [results]}}" > dvc.yaml
+dvc repro --quiet
+"""
+
+
+def test_two_users_share_a_cache(users: list[User]) -> None:
+    """Both make results at once, take over those of the other, and cannot break or lose any."""
+    cache = users[0].base / "cache"
+    succeed([user.start("sh", "-c", MAKE, "sh", str(cache)) for user in users])
+    objects = [path for path in (cache / "files").rglob("*") if path.is_file()]
+    assert len(objects) == 5 + 2 * (5 + 1)
+    assert {path.stat().st_uid for path in objects} <= {user.uid for user in users}
+    assert {path.stat().st_gid for path in cache.rglob("*")} == {GROUP}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in objects} == {0o444}
+    folders = [path for path in cache.rglob("*") if path.is_dir()]
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o2775}
+
+    first, second = users
+    theirs = (first.home / "dvc.lock").read_bytes(), (second.home / "dvc.lock").read_bytes()
+    for user, lock in zip(users, reversed(theirs), strict=True):
+        (user.home / "dvc.lock").write_bytes(lock)
+    succeed([user.start("dvc", "checkout", "--force") for user in users])
+    assert (first.home / "results" / "own1").read_text() == f"{second.uid} 1\n"
+    assert (second.home / "results" / "own1").read_text() == f"{first.uid} 1\n"
+
+    write = first.start("sh", "-c", f"for f in {cache}/files/*/*/*; do echo >> $f; done")
+    assert write.communicate()[0].count("Permission denied") == len(objects)
+    content = (first.home / "results" / "own1").read_bytes()
+    (spoilt,) = (path for path in objects if path.read_bytes() == content)
+    assert spoilt.stat().st_uid == second.uid
+    spoilt.write_bytes(b"damaged")
+    succeed([first.start("mclr", "check-store", "--heal")])
+    for path in objects:
+        oid = path.parent.name + path.name.removesuffix(".dir")
+        assert hashlib.md5(path.read_bytes()).hexdigest() == oid

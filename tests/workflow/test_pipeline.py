@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 METRIC_COLUMNS = {
     *("tier", "model", "method", "hyperparameters", "seed", "step", "guidance", "nfe"),
+    *("stage", "dial"),
     *("n_samples", "protocol", "checkpoint", "run_id", "git_commit"),
     *("fd_cnn", "precision_cnn", "recall_cnn", "is_mean", "is_std"),
 }
@@ -19,7 +20,8 @@ METRIC_COLUMNS = {
 
 def test_every_contract_file_is_made(finished: Checkout) -> None:
     results = finished.results
-    for name in ("table1.csv", "table1.md", "table1.tex", "report.html", "config.yaml"):
+    names = ("table1.csv", "table1.md", "table1.tex", "report.html", "config.yaml", "claims.json")
+    for name in (*names, "claims.md", "similarity.json"):
         assert (results / name).stat().st_size > 0, name
     runs = {folder.name for folder in (results / "runs").iterdir()}
     assert runs == {
@@ -42,7 +44,9 @@ def test_every_contract_file_is_made(finished: Checkout) -> None:
 def test_metrics_have_a_row_per_point(finished: Checkout) -> None:
     metrics = pd.read_parquet(finished.results / "metrics.parquet")
     assert set(metrics.columns) >= METRIC_COLUMNS
-    points = metrics.groupby(["model", "method"]).size().to_dict()
+    generated = metrics[metrics["method"] != "real"]
+    assert set(generated["stage"]) == {"grid"}
+    points = generated.groupby(["model", "method"]).size().to_dict()
     assert points == {
         ("edm2", "base"): 1,
         ("edm2", "cfg"): 1,
@@ -53,8 +57,8 @@ def test_metrics_have_a_row_per_point(finished: Checkout) -> None:
         ("var", "mclr"): 1,
         ("var", "ddo"): 1,
     }
-    assert metrics["protocol"].nunique() == 1
-    nfe = metrics.set_index(["model", "method"])["nfe"].to_dict()
+    assert generated["protocol"].nunique() == 1
+    nfe = generated.set_index(["model", "method"])["nfe"].to_dict()
     assert nfe[("edm2", "base")] == nfe[("edm2", "mclr")] == 3
     assert nfe[("edm2", "cfg")] == 6
     assert nfe[("var", "mclr")] == 3
@@ -99,6 +103,8 @@ def test_one_learning_rate_reruns_what_depends_on_it(
         "best": 1,
         "effective_config": 1,
         "metrics": 1,
+        "claims": 1,
+        "similarity": 1,
         "table1": 1,
         "figures": 1,
         "report": 1,
