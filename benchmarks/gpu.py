@@ -14,7 +14,7 @@ import torch
 from speed_cases import CLASSES, OBJECTIVES, SAMPLES, Bench
 from torch import Tensor
 
-from mclr.config import FineTuning
+from mclr.config.objectives import FineTuning
 from mclr.device import CPU, NAMES, set_up
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.gradient import accumulate

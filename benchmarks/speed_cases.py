@@ -13,7 +13,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mclr.config import Edm2Base, FineTuning
+from mclr.config.models import Edm2Base
+from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors

@@ -142,7 +142,7 @@ def fetch(source: str, output: Path) -> None:
 @click.option("--resolution", type=click.IntRange(min=1), help="Average images down to this side.")
 def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | None) -> None:
     """Check raw data, split it, write Parquet and its manifest."""
-    from mclr.config import Data
+    from mclr.config.data import Data
     from mclr.data.prepare import prepare as run
 
     run(Data.model_validate(spec), raw, output, resolution)

@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mclr.config import Edm2Model, FineTuning, Model, Tier
+from mclr.config.models import Edm2Model, Model
+from mclr.config.objectives import FineTuning
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.points import (
     FINAL,

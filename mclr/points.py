@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mclr.config import Edm2Model, FineTuning, Model
+from mclr.config.models import Edm2Model, Model
+from mclr.config.objectives import FineTuning
 
 
 @dataclass(frozen=True)

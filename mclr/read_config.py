@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 
 

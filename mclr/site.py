@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mclr.config import Count, Section
+from mclr.config.base import Count, Section
 from mclr.errors import UserError
 
 DEFAULT_PATH = Path("config/site.yaml")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny import TINY, Trained
 
-from mclr.config import Data as DataSection
-from mclr.config import Tier
+from mclr.config.data import Data as DataSection
+from mclr.config.tier import Tier
 from mclr.data.load import Manifest, load_manifest
 from mclr.data.prepare import prepare
 from mclr.data.sources import fetch

@@ -13,7 +13,7 @@ import yaml
 from tiny import Trained
 
 from mclr import cli
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.files import load_tensors, read_json, sha256
 from mclr.plan import Plan
 

@@ -11,7 +11,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mclr.config import Tier, canonical
+from mclr.config.base import canonical
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.read_config import json_schema, load_tier, parse_tier
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mclr.config import Tier, canonical
+from mclr.config.base import canonical
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import checkpoint_path, evaluations

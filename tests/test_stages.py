@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import Trained
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors, write_json
 from mclr.jobs.evaluation import evaluate

@@ -23,7 +23,7 @@ from mclr.claims.claim import Claim
 from mclr.claims.curves import BY_NET, NotMeasuredError, View
 from mclr.claims.questions import Answer
 from mclr.claims.shapes import AcrossNets
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.report.summary import check_metrics
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from mclr.config import Data
+from mclr.config.data import Data
 from mclr.data.raw import RawImages, expected, verify
 from mclr.data.sources import READERS
 from mclr.errors import UserError

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mclr.claims.render import markdown
 from mclr.claims.verdicts import as_json, findings
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.files import write_text
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.events import Progress

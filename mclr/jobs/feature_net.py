@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config import ClassifierFeatures, EfficientNetFeatures, canonical
+from mclr.config.base import canonical
+from mclr.config.features import ClassifierFeatures, EfficientNetFeatures
 from mclr.data.load import minibatch, step_generator
 from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder

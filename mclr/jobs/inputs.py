@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.data.load import Manifest, load_images, load_manifest
 from mclr.events import EventLog
 from mclr.files import sha256

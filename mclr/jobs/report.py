@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.files import read_json, write_json, write_text
 from mclr.plan import Plan
 from mclr.report.summary import METRICS, summarise, table_rows

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.files import write_json
 from mclr.metrics.features import read_features
 from mclr.metrics.similarity import similarity as compare

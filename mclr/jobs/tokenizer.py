@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config import AutoencoderArchitecture, AutoencoderTraining, TokenizerTraining, canonical
+from mclr.config.base import canonical
+from mclr.config.models import AutoencoderArchitecture, AutoencoderTraining, TokenizerTraining
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors

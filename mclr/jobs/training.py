@@ -11,7 +11,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from mclr.config import FineTuning, canonical
+from mclr.config.base import canonical
+from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog

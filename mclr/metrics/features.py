@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from mclr.config import ClassifierFeatures, EfficientNetFeatures, FeatureNet
+from mclr.config.features import ClassifierFeatures, EfficientNetFeatures, FeatureNet
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors

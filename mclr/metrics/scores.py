@@ -16,7 +16,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__ as torch_fidelity_version
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.metrics.features import Features
 from mclr.metrics.statistics import Gaussian

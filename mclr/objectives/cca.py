@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mclr.config import Cca
+from mclr.config.objectives import Cca
 from mclr.objectives.base import (
     Batch,
     LogLikelihood,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mclr.config import CcDpo
+from mclr.config.objectives import CcDpo
 from mclr.objectives.base import (
     Batch,
     LogLikelihood,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mclr.config import Ddo
+from mclr.config.objectives import Ddo
 from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 
 

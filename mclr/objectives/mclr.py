@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mclr.config import Mclr
+from mclr.config.objectives import Mclr
 from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 from mclr.objectives.contrast import Contrast
 

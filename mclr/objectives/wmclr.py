@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mclr.config import Wmclr
+from mclr.config.objectives import Wmclr
 from mclr.objectives.base import Batch, LogLikelihood, Loss, term
 from mclr.objectives.contrast import Contrast
 from mclr.objectives.weights import class_posterior_weights

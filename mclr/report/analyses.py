@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 
 SETS = {
     "real": "Real images",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.report.chart import Chart
 from mclr.report.names import KINDS, figures_of, stem
 from mclr.report.panels import PANELS

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mclr.config import Edm2Model, Tier
+from mclr.config.models import Edm2Model
+from mclr.config.tier import Tier
 from mclr.plan import Plan
 from mclr.points import Run
 

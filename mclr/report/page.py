@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from mclr.claims.render import summary, topics
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import write_text
 from mclr.report.analyses import separation_rows, similarity_rows

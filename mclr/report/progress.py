@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import GRID, Point

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.points import FINAL, GRID
 from mclr.report.methods import METHODS, describe
 from mclr.report.summary import REAL, check_metrics, table_rows

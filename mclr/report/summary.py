@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.points import FINAL, GRID, STUDY
 from mclr.report.methods import METHODS, method

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.files import write_text
 from mclr.points import GRID
 from mclr.report.names import other_nets

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.points import FINAL, GRID, STUDY
 from mclr.report.methods import describe
 from mclr.report.names import swept_value

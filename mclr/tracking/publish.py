@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.tracking.records import Record, metrics_digest, read_records, unfinished
 from mclr.tracking.store import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 
 if TYPE_CHECKING:

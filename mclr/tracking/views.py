@@ -11,7 +11,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.tracking.store import find_experiment, is_database, masked, open_store, resolve_uri
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.config import Edm2Base, VarBase
+from mclr.config.models import Edm2Base, VarBase
 from mclr.data.load import minibatch, step_generator
 from mclr.device import fused
 from mclr.models.family import Family

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mclr.config import Cca, CcDpo, Ddo, FineTuning, Mclr, Wmclr
+from mclr.config.objectives import Cca, CcDpo, Ddo, FineTuning, Mclr, Wmclr
 from mclr.data.load import minibatch, step_generator
 from mclr.device import fused, move
 from mclr.errors import UserError

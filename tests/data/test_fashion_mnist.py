@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.config import Data
+from mclr.config.data import Data
 from mclr.data import fashion_mnist
 from mclr.data.fashion_mnist import FILES, fetch_fashion_mnist, nameless, read_fashion_mnist
 from mclr.data.load import load_images, load_manifest

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
 from mclr.cli import cli
-from mclr.config import Data
+from mclr.config.data import Data
 from mclr.data.load import load_images, load_manifest
 from mclr.data.prepare import average_down, check, prepare
 from mclr.data.raw import RawImages, expected, verify

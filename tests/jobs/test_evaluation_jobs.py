@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tiny import Trained
 
 from mclr.cli import cli
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json, save_tensors, sha256, write_json

@@ -141,9 +141,11 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[list[int], lis
     kind: Any = {"edm2": edm2.Edm2Family, "var": var.VarFamily}[name]
     original = kind.generate
 
-    def generate(self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float, **how: Any) -> Any:
+    def generate(
+        self: Any, net: Any, seeds: Any, labels: Tensor, guidance: float, **how: Any
+    ) -> Any:
         calls.append((list(seeds), labels.tolist()))
-        return original(self, net, seeds, labels, guidance)
+        return original(self, net, seeds, labels, guidance, **how)
 
     monkeypatch.setattr(kind, "generate", generate)
     return calls
@@ -222,7 +224,7 @@ def test_negatives(model: str, trained: Trained, tiny_plan: Plan, tmp_path: Path
 
 def test_image_seeds_of_three_purposes_never_meet(tiny_plan: Plan) -> None:
     """The largest evaluated seed that a configuration may ask for is below all others."""
-    from mclr.config import IMAGE_SEEDS
+    from mclr.config.tier import IMAGE_SEEDS
 
     assert IMAGE_SEEDS <= NEGATIVES_SEED < GRID_SEED < 2**32
 

@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner
 
 from mclr.cli import cli
-from mclr.config import AutoencoderTraining, canonical
+from mclr.config.base import canonical
+from mclr.config.models import AutoencoderTraining
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors

@@ -15,7 +15,7 @@ import torch
 import yaml
 from tiny import Trained
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.events import read_events

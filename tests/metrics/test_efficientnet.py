@@ -12,7 +12,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from tiny import Trained
 from torch import Tensor
 
-from mclr.config import EfficientNetFeatures
+from mclr.config.features import EfficientNetFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json

@@ -12,7 +12,7 @@ import torch
 from tiny import TINY, Trained
 from torch import Tensor, nn
 
-from mclr.config import ClassifierFeatures
+from mclr.config.features import ClassifierFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json

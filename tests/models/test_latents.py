@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclr.config import AutoencoderArchitecture
+from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors

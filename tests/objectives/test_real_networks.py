@@ -10,7 +10,7 @@ from naive import LOG2, OneRow, algorithm_1, algorithm_2
 from tiny import Trained
 from torch import Tensor, nn
 
-from mclr.config import CcDpo, Mclr
+from mclr.config.objectives import CcDpo, Mclr
 from mclr.data.load import Manifest, step_generator
 from mclr.likelihood import Draw
 from mclr.models.family import Family, load_network, make_family

@@ -7,7 +7,7 @@ import torch
 from naive import toy
 from torch import Tensor
 
-from mclr.config import Wmclr
+from mclr.config.objectives import Wmclr
 from mclr.likelihood import Draw, denoising_log_likelihood, noise_weight
 from mclr.objectives.base import Batch, Loss
 from mclr.objectives.contrast import Contrast, draw_partners

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclr.config import Cca, CcDpo, Ddo, Mclr
+from mclr.config.objectives import Cca, CcDpo, Ddo, Mclr
 from mclr.data.load import step_generator
 from mclr.likelihood import Draw
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall

@@ -12,7 +12,7 @@ import pytest
 from grid_levels import CLASSES, GRID_ROWS, SIDE, level
 from PIL import Image
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.plan import Plan
 from mclr.read_config import parse_tier
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from grid_levels import CLASSES
 
 from mclr.cli import cli
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.files import read_json, write_text
 from mclr.metrics.features import stream_features
 from mclr.metrics.similarity import similarity

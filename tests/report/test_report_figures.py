@@ -12,7 +12,7 @@ import pytest
 from grid_levels import CLASSES, level
 from PIL import Image
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.report.chart import Chart, Series, has_band

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mclr.claims.verdicts import as_json, findings
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.report.curves import charts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.report.names import table_files
 from mclr.report.rows import make_table

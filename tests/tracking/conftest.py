@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tracking_files import Runs, experiment, small_tier, write_all
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.tracking.store import open_store, resolve_uri
 
 if TYPE_CHECKING:

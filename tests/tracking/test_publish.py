@@ -20,7 +20,7 @@ from tracking_files import (
     write_report,
 )
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.read_config import parse_tier
 from mclr.tracking import publish, watch

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tracking_files import BATCH, START, append, train, write_evaluations, write_report
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.tracking.records import Record, Value, metrics_digest, read_records, unfinished
 

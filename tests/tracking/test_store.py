@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tracking_files import Runs, experiment
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.tracking import publish
 from mclr.tracking.store import masked, open_store, resolve_uri

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tracking_files import experiment
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.tracking import how_to_look, publish, ui_command, ui_url
 from mclr.tracking.store import open_store, resolve_uri
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mclr.config import Tier
+from mclr.config.tier import Tier
 from mclr.events import read_events
 from mclr.plan import Plan
 from mclr.read_config import parse_tier

@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 
 from mclr import device as devices
 from mclr.cli import cli
-from mclr.config import FineTuning
+from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.jobs.sampling import labels_of

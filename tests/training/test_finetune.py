@@ -9,7 +9,8 @@ import torch
 from tiny import Trained
 from torch import Tensor
 
-from mclr.config import Edm2Model, FineTuning
+from mclr.config.models import Edm2Model
+from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mclr.config import Edm2Base
+from mclr.config.models import Edm2Base
 from mclr.data.load import Manifest
 from mclr.files import load_tensors
 from mclr.likelihood import Draw

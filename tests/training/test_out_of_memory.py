@@ -14,7 +14,7 @@ import torch
 from tiny import Trained
 from torch import nn
 
-from mclr.config import FineTuning
+from mclr.config.objectives import FineTuning
 from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.jobs.inputs import Data

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from mclr.config import canonical
+from mclr.config.base import canonical
 from mclr.read_config import parse_tier
 from mclr.errors import UserError
 from mclr.plan import Plan

@@ -22,7 +22,7 @@ rule effective_config:
         "../../environment.yml"
     params:
         spec=canonical(TIER),
-        code=code_digest("mclr.config"),
+        code=code_digest("mclr.config.tier"),
     shell:
         "python -m mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config import AutoencoderArchitecture, Edm2Sampler, NoiseLevels
+from mclr.config.models import AutoencoderArchitecture, Edm2Sampler, NoiseLevels
 from mclr.data.load import Manifest
 from mclr.device import CPU, move
 from mclr.errors import UserError

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from mclr.config import AutoencoderArchitecture
+from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors

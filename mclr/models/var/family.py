@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config import VarSampler
+from mclr.config.models import VarSampler
 from mclr.data.load import Manifest
 from mclr.device import CPU, move
 from mclr.errors import UserError

@@ -1,0 +1,39 @@
+"""What all sections of a configuration share: strictness, kinds of numbers, their one JSON text."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def distinct(values: list[float]) -> list[float]:
+    """The values; ValueError if one of them comes twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"values must differ, got {values}")
+    return values
+
+
+Distinct = Annotated[list[float], AfterValidator(distinct)]
+Scales = Annotated[list[Positive], AfterValidator(distinct)]
+
+
+class Section(BaseModel):
+    """A block of the configuration: unknown keys are errors, values are fixed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def canonical(section: BaseModel | dict[str, Any]) -> str:
+    """The one JSON text of a section: sorted keys, no spaces; hashes are taken over it."""
+    if isinstance(section, BaseModel):
+        section = section.model_dump(mode="json", by_alias=True)
+    return json.dumps(section, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,149 @@
+"""Model families: architecture, base training, sampler."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mclr.config.base import Count, NonNegative, Positive, Probability, Scales, Section, Seed
+from mclr.models.edm2.config import Edm2Architecture
+from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
+
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+"""Of activations and the weights beside them; ``auto`` is what the machine is fast in."""
+
+
+class Edm2Base(Section):
+    """Training of the EDM2 base model by denoising score matching."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    lr_decay_steps: Count
+    rampup_images: Annotated[int, Field(ge=0)]
+    label_dropout: Probability
+    ema_std: Positive
+    label_noise: Probability = 0.0
+    """η of Eq. (18): the share of training images whose label is drawn anew, of all classes."""
+
+
+class NoiseLevels(Section):
+    """ln σ ~ N(P_mean, P_std²): the distribution p(σ) of the training noise levels."""
+
+    P_mean: float
+    P_std: Positive
+
+
+class Edm2Sampler(Section):
+    """Heun's method over ``num_steps`` noise levels: 2·num_steps − 1 evaluations per image."""
+
+    num_steps: Annotated[int, Field(ge=2)]
+    sigma_min: Positive
+    sigma_max: Positive
+    rho: Positive
+    S_churn: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Edm2Sampler:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        return self
+
+
+class AutoencoderArchitecture(Section):
+    """A KL autoencoder (diffusers' ``AutoencoderKL``) that halves the side between its levels."""
+
+    channels: Annotated[list[Count], Field(min_length=1)]
+    latent_channels: Count
+    layers_per_block: Count = 1
+    norm_groups: Count = 8
+
+
+class AutoencoderTraining(Section):
+    """Squared error of the reconstruction, plus ``kl`` times the KL divergence; both summed."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    kl: NonNegative
+
+
+class Autoencoder(Section):
+    """Images to latents and back, for diffusion models of latents."""
+
+    network: AutoencoderArchitecture
+    training: AutoencoderTraining
+
+
+class Edm2Model(Section):
+    """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate.
+
+    With an ``autoencoder`` it is a model of latents.
+    """
+
+    family: Literal["edm2"]
+    label: str
+    resolution: Count | None = None
+    """Side of the images, to which the data are averaged down; the data's own if absent."""
+    autoencoder: Autoencoder | None = None
+    network: Edm2Architecture
+    base: Edm2Base
+    noise: NoiseLevels
+    sampler: Edm2Sampler
+    guidance: Scales
+    precision: Precision = "float32"
+
+
+class VarBase(Section):
+    """Training of the next-scale transformer by maximum likelihood."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    label_dropout: Probability
+
+
+class TokenizerTraining(Section):
+    """Training of the multi-scale VQ-VAE by reconstruction and commitment."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+
+
+class Tokenizer(Section):
+    """Images to tokens and back, for autoregressive families."""
+
+    network: VqvaeArchitecture
+    training: TokenizerTraining
+
+
+class VarSampler(Section):
+    """Next-scale sampling; 0 switches a filter off."""
+
+    top_k: Annotated[int, Field(ge=0)]
+    top_p: Annotated[float, Field(ge=0, le=1)]
+
+
+class VarModel(Section):
+    """Autoregressive family: VQ-VAE tokens, next-scale transformer, exact likelihood."""
+
+    family: Literal["var"]
+    label: str
+    resolution: Count | None = None
+    tokenizer: Tokenizer
+    network: VarArchitecture
+    base: VarBase
+    sampler: VarSampler
+    guidance: Scales
+    precision: Precision = "float32"
+
+
+Model = Annotated[Edm2Model | VarModel, Field(discriminator="family")]

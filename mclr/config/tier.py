@@ -1,0 +1,185 @@
+"""A tier: one experiment at one size, with its evaluation, studies and report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from mclr.config.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
+from mclr.config.data import Data
+from mclr.config.features import FeatureNet
+from mclr.config.models import Model
+from mclr.config.objectives import FineTuning
+
+IMAGE_SEEDS = 2**30
+"""Seeds of evaluated images lie below; the seeds of all other images lie above."""
+
+
+RESERVED = ("-base", "-final", "-study", "-real")
+"""Endings of evaluations that an experiment cannot have in its name."""
+
+
+class Evaluation(Section):
+    """How every point is sampled and measured: these values enter the protocol id."""
+
+    n_samples: Annotated[int, Field(ge=2)]
+    batch: Count
+    shards: Count
+    labels: Literal["balanced", "random"]
+    neighbourhood: Count
+    isc_features: Name
+    isc_splits: Count
+    grid_rows: Count
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Evaluation:
+        batches = -(-self.n_samples // self.batch)
+        if self.shards > batches:
+            raise ValueError(f"shards {self.shards}: at most the {batches} batches of n_samples")
+        return self
+
+
+class Final(Section):
+    """The best point of each experiment, again: other training seeds, other image noise.
+
+    Each seed trains once more with the selected hyperparameters up to the selected step, and its
+    samples come from the block of that seed. The selection itself used the seeds of the tier.
+    """
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Interval(Section):
+    """CFG at noise levels within [low, high] alone (Kynkäänniemi et al., arXiv 2404.07724)."""
+
+    guidance: Scales
+    low: NonNegative
+    high: Positive
+
+
+class Study(Section):
+    """Other ways to sample an experiment's best checkpoint, without training.
+
+    guidance: CFG scales. dial: weights base + t (fine-tuned − base), for each t.
+    autoguidance: scales of guidance by the base model (arXiv 2406.02507). interval: CFG within
+    noise levels.
+    """
+
+    guidance: Scales = Field(default=[])
+    dial: Distinct = Field(default=[])
+    autoguidance: Scales = Field(default=[])
+    interval: Interval | None = None
+
+
+class Separation(Section):
+    """How far the base model tells the classes of real and generated images apart.
+
+    ``n_images`` of each kind, each under its own class and ``others`` more, with ``draws`` shared
+    draws of the noise.
+    """
+
+    n_images: Count
+    draws: Count
+    others: Count
+
+
+class Report(Section):
+    """Which feature net fills the FD, precision and recall columns of Table 1."""
+
+    features: Name
+
+
+def _free(tier: str) -> str:
+    if tier in ("theory", "logs"):
+        raise ValueError(f"results/{tier}/ has another use; choose another name")
+    return tier
+
+
+class Tier(Section):
+    """One experiment at one size: data, models, fine-tuning runs, evaluation and report."""
+
+    tier: Annotated[Name, AfterValidator(_free)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    data: Data
+    features: Annotated[dict[Name, FeatureNet], Field(min_length=1)]
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    runs: dict[Name, FineTuning]
+    final: Final | None = None
+    studies: dict[Name, Study] = Field(default={})
+    separation: Separation | None = None
+    evaluation: Evaluation
+    report: Report
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"seeds must differ, got {seeds}")
+        return seeds
+
+    @property
+    def _final_seeds(self) -> list[int]:
+        return self.final.seeds if self.final else []
+
+    @model_validator(mode="after")
+    def _other_seeds(self) -> Tier:
+        shared = sorted(set(self.seeds) & set(self._final_seeds))
+        if shared:
+            raise ValueError(
+                f"final.seeds: {shared} are among seeds too; expected others, so that what was "
+                "selected is measured on other images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _few_images(self) -> Tier:
+        images = (max([*self.seeds, *self._final_seeds]) + 1) * self.evaluation.n_samples
+        if images > IMAGE_SEEDS:
+            raise ValueError(
+                f"seeds: (largest seed + 1) · evaluation.n_samples is {images}, "
+                f"expected at most 2^30 = {IMAGE_SEEDS}; use smaller seeds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _references(self) -> Tier:
+        for name, run in self.runs.items():
+            if run.model not in self.models:
+                raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
+            if run.objective.name == "wmclr" and self.models[run.model].family != "edm2":
+                raise ValueError(
+                    f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
+                    "optimum is the conditional model itself, without guidance); use mclr"
+                )
+            if name.endswith(RESERVED):
+                raise ValueError(f"runs.{name}: names ending in {', '.join(RESERVED)} are taken")
+        for where, net in {
+            "report.features": self.report.features,
+            "evaluation.isc_features": self.evaluation.isc_features,
+        }.items():
+            if net not in self.features:
+                raise ValueError(_unknown(where, net, self.features))
+        return self
+
+    @model_validator(mode="after")
+    def _studies(self) -> Tier:
+        bases = {f"{name}-base": model for name, model in self.models.items()}
+        known = bases | {name: self.models[run.model] for name, run in self.runs.items()}
+        for name, study in self.studies.items():
+            if name not in known:
+                raise ValueError(_unknown("studies", name, known))
+            if known[name].family != "edm2" and (study.autoguidance or study.interval):
+                raise ValueError(
+                    f"studies.{name}: autoguidance and interval need a diffusion model; remove them"
+                )
+            if name in bases and (study.guidance or study.dial or study.autoguidance):
+                raise ValueError(
+                    f"studies.{name}: a base model has an interval alone (its CFG scales are "
+                    "models.<model>.guidance, and there is nothing to mix it with)"
+                )
+        return self
+
+
+def _unknown(where: str, got: str, known: Any) -> str:
+    return f"{where}: unknown name {got!r}; choose from {', '.join(sorted(known))}"
