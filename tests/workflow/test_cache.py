@@ -181,7 +181,10 @@ git init -q .
 mkdir .dvc
 printf '[cache]\\ntype = reflink,copy\\nshared = group\\ndir = %s\\n' "$1" > .dvc/config
 echo "mkdir -p results
-for i in 1 2 3 4 5; do echo \\$i > results/common\\$i; echo $USER \\$i > results/own\\$i; done" > make.sh
+for i in 1 2 3 4 5; do
+    echo \\$i > results/common\\$i
+    echo $USER \\$i > results/own\\$i
+done" > make.sh
 echo "stages: {make: {cmd: sh make.sh, deps: [make.sh], outs: [results]}}" > dvc.yaml
 dvc repro --quiet
 """

@@ -106,7 +106,9 @@ def test_a_list_cut_short_is_dropped(tmp_path: Path) -> None:
     for file in outputs:
         file.parent.mkdir(parents=True)
         file.write_text(file.parent.name)
-    config = f"[core]\nno_scm = true\nremote = store\n['remote \"store\"']\nurl = {tmp_path}/store\n"
+    config = (
+        f"[core]\nno_scm = true\nremote = store\n['remote \"store\"']\nurl = {tmp_path}/store\n"
+    )
     (checkout.folder / ".dvc").mkdir()
     (checkout.folder / ".dvc" / "config").write_text(config)
     checkout.run("dvc", "add", "--quiet", "first", "second")

@@ -65,7 +65,15 @@ class User(NamedTuple):
             return ()
         place = self.base / "interpreter"
         place.mkdir(exist_ok=True)
-        return ("unshare", "--mount", "sh", "-c", OPEN, "sh", *map(str, (closed, interpreter, place)))
+        return (
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            OPEN,
+            "sh",
+            *map(str, (closed, interpreter, place)),
+        )
 
 
 def new_users(base: Path, umasks: tuple[str, ...]) -> list[User]:
