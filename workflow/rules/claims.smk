@@ -60,8 +60,8 @@ rule similarity:
         config=ancient(f"{RESULTS}/config.yaml"),
         features=compared_features,
     output:
-        f"{RESULTS}/similarity.json",
-        SIMILARITY,
+        data=f"{RESULTS}/similarity.json",
+        figures=SIMILARITY,
     log:
         f"{RESULTS}/logs/similarity.log",
     conda:
@@ -74,7 +74,7 @@ rule similarity:
         code=code_digest("mclr.jobs.similarity"),
     shell:
         "python -m mclr --log {log} similarity --config {input.config} --metrics {input.metrics}"
-        " --samples {params.features} --output {output[0]} --figures {params.figures}"
+        " --samples {params.features} --output {output.data} --figures {params.figures}"
 
 
 rule separation:
