@@ -16,7 +16,7 @@ from mclr.files import load_tensors, read_json, save_tensors, write_json
 from mclr.jobs.evaluation import evaluate
 from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample
-from mclr.jobs.selection import copy_best, select
+from mclr.jobs.selection import select
 from mclr.jobs.training import finetune
 from mclr.plan import Plan
 from mclr.points import evaluations
@@ -177,17 +177,6 @@ def test_rows_of_finals_and_studies_tell_what_was_selected(
     ]  # fmt: skip
     assert rows[0]["hyperparameters"]["lr"] == 0.002
     assert rows[0]["checkpoint"].endswith("edm2-mclr-final-seed2/checkpoints/final.safetensors")
-
-
-def test_best_of_two_experiments_rows(tmp_path: Path) -> None:
-    """A study's rows belong to the best run of the grid, whose weights it samples."""
-    checkpoint = tmp_path / "c.safetensors"
-    save_tensors(checkpoint, {"w": torch.ones(1)}, {})
-    row = {"run_id": "r", "method": "mclr", "hyperparameters": {}, "step": 1, "guidance": 0.0,
-           "checkpoint": str(checkpoint), "fd_cnn": 1.0}  # fmt: skip
-    write_json(tmp_path / "e.json", {"rows": [row, row | {"fd_cnn": 2.0, "checkpoint": "x"}]})
-    copy_best(tmp_path / "e.json", "cnn", tmp_path / "best")
-    assert torch.equal(load_tensors(tmp_path / "best")[0]["w"], torch.ones(1))
 
 
 # ------------------------------------------------------------------ ways to sample
