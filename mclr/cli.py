@@ -16,6 +16,7 @@ import click
 
 from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
+from mclr.commands.released import fetch_released, import_base, import_tokenizer, published_net
 from mclr.commands.store import check_store
 from mclr.commands.theory import theory, theory_page
 from mclr.commands.weights import export_weights, import_weights, reconstruct_ema
@@ -497,6 +498,10 @@ cli.add_command(theory_page)
 cli.add_command(claims)
 cli.add_command(similarity)
 cli.add_command(separation)
+cli.add_command(fetch_released)
+cli.add_command(import_base)
+cli.add_command(import_tokenizer)
+cli.add_command(published_net)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mclr.config.models import Edm2Model, Model
+from mclr.config.models import Edm2Model, Guide, Model
 from mclr.config.objectives import FineTuning
+from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.points import (
@@ -148,6 +149,19 @@ class Plan:
             "base": _dump(settings.base),
         } | _likelihood(settings)
 
+    def guide_spec(self, model: str) -> dict[str, Any]:
+        """What trains, or imports, the network that guides a model."""
+        settings, base = self.tier.models[model], self.base_spec(model)
+        guide, network = _guide(settings)
+        identity = base["identity"] | {"experiment": f"{model}-guide", "method": "guide"}
+        return base | {"identity": identity, "network": network, "base": _dump(guide.base)}
+
+    def guide_checkpoint(self, model: str) -> str:
+        """Where the network that guides a model keeps its weights."""
+        base = _guide(self.tier.models[model])[0].base
+        step = 0 if isinstance(base, Released) else base.steps
+        return checkpoint_path(self.tier.tier, f"{model}-guide", step)
+
     def negatives_spec(self, model: str) -> dict[str, Any]:
         settings = self.tier.models[model]
         wanted = [
@@ -179,12 +193,18 @@ class Plan:
             **_network(settings),
             "sampler": _dump(settings.sampler),
             "guidance": point.guidance,
-            "guide": point.guide,
+            "guide": self.guide(point),
             "interval": point.interval,
             "dial": point.dial,
             "seed": point.seed,
             **_dump(evaluation, "n_samples", "batch", "shards", "labels", "grid_rows"),
-        }
+        } | ({"guide_network": _guide(settings)[1]} if self.guide(point) == "net" else {})
+
+    def guide(self, point: Point) -> str:
+        """What guides a point: "null" label, "base" model, or a "net" of the model's own."""
+        has_net = getattr(self.model(point.run), "guide", None) is not None
+        guided = point.guidance is None or point.guidance > 0
+        return "net" if point.guide == "null" and has_net and guided else point.guide
 
     def evaluate_spec(self, evaluation: str) -> dict[str, Any]:
         """Protocol, and for each point the columns of its row in ``metrics.parquet``."""
@@ -253,10 +273,13 @@ class Plan:
 
 
 def _base_runs(tier: Tier) -> list[Run]:
-    return [
-        Run(f"{name}-base", f"{name}-base", name, "base", m.base.seed, (m.base.steps,), None)
-        for name, m in tier.models.items()
-    ]
+    """The base of each model; weights that others trained count as step 0 of seed 0."""
+    runs = []
+    for name, model in tier.models.items():
+        trained = None if isinstance(model.base, Released) else model.base
+        seed, step = (trained.seed, trained.steps) if trained else (0, 0)
+        runs.append(Run(f"{name}-base", f"{name}-base", name, "base", seed, (step,), None))
+    return runs
 
 
 def _fine_tuning_runs(name: str, settings: FineTuning, seeds: list[int]) -> list[Run]:
@@ -298,9 +321,20 @@ def _network(model: Model) -> dict[str, Any]:
     network = {"family": model.family, **_dump(model.network)}
     if not isinstance(model, Edm2Model):
         network["tokenizer"] = _dump(model.tokenizer.network)
+    elif isinstance(model.autoencoder, Released):
+        network["autoencoder"] = "sd-vae"
     elif model.autoencoder:
         network["autoencoder"] = _dump(model.autoencoder.network)
     return {"network": network, "precision": model.precision}
+
+
+def _guide(model: Model) -> tuple[Guide, dict[str, Any]]:
+    """The network that guides a model, and its architecture."""
+    guide = model.guide if isinstance(model, Edm2Model) else None
+    if guide is None:
+        raise UserError(f"models: {model.label} has no guide")
+    network: dict[str, Any] = _network(model)["network"] | _dump(guide.network)
+    return guide, network if guide.conditional else network | {"unconditional": True}
 
 
 def _identity(run: Run) -> dict[str, Any]:

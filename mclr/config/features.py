@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from mclr.config.base import Count, Positive, Section, Seed
+from mclr.config.released import Released
 
 
 def _kind(value: Any) -> str:
@@ -40,8 +41,39 @@ class EfficientNetFeatures(Section):
     seed: Seed
 
 
+class PublishedFeatures(Released):
+    """A published net with fixed weights, and published moments of real images for FD.
+
+    ``statistics``: for each side of the images, the file that FD compares with; where it names
+    none, FD compares with the reference images, as precision and recall always do.
+    """
+
+    statistics: dict[Count, str] = Field(default={})
+    seed: Seed = 0
+    """Of the choice of real images for the row that tells what a metric gives for these."""
+
+
+class InceptionFeatures(PublishedFeatures):
+    """Inception-v3 of 2015: FID's 2,048 features, Inception Score's 1,008 logits."""
+
+    kind: Literal["inception"]
+
+
+class Dinov2Features(PublishedFeatures):
+    """DINOv2 ViT-L/14: the 1,024 features of FD_DINOv2; no logits."""
+
+    kind: Literal["dinov2"]
+    resize: Literal["torch", "pil"] = "torch"
+    """EDM2's bicubic on tensors, or Pillow's, which is dgm-eval's."""
+    side: Count = 224
+    network: dict[Literal["width", "depth", "heads", "patch", "grid"], Count] | None = None
+    """Sizes of another vision transformer; ViT-L/14 if absent."""
+
+
 FeatureNet = Annotated[
     Annotated[ClassifierFeatures, Tag("classifier")]
-    | Annotated[EfficientNetFeatures, Tag("efficientnet-lite0")],
+    | Annotated[EfficientNetFeatures, Tag("efficientnet-lite0")]
+    | Annotated[InceptionFeatures, Tag("inception")]
+    | Annotated[Dinov2Features, Tag("dinov2")],
     Discriminator(_kind),
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, Tag, model_validator
 
 from mclr.config.base import Count, NonNegative, Positive, Probability, Scales, Section, Seed
+from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released
 from mclr.models.edm2.config import Edm2Architecture
 from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
 
@@ -78,19 +79,35 @@ class Autoencoder(Section):
     training: AutoencoderTraining
 
 
+Edm2Weights = Annotated[Annotated[Edm2Base, Tag(TRAINED)] | FromOthers, ORIGIN]
+
+
+class Guide(Section):
+    """A network of its own that guides the model: CFG's unconditional one, or a weaker one.
+
+    Without ``conditional`` it sees no labels, and what guides is CFG; with them, autoguidance.
+    """
+
+    conditional: bool = False
+    network: Edm2Architecture
+    base: Edm2Weights
+
+
 class Edm2Model(Section):
     """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate.
 
-    With an ``autoencoder`` it is a model of latents.
+    With an ``autoencoder`` it is a model of latents: of one that is trained here, or of Stable
+    Diffusion's, released. Without a ``guide`` its own null label guides.
     """
 
     family: Literal["edm2"]
     label: str
     resolution: Count | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
-    autoencoder: Autoencoder | None = None
+    autoencoder: Annotated[Annotated[Autoencoder, Tag(TRAINED)] | FromOthers, ORIGIN] | None = None
     network: Edm2Architecture
-    base: Edm2Base
+    base: Edm2Weights
+    guide: Guide | None = None
     noise: NoiseLevels
     sampler: Edm2Sampler
     guidance: Scales
@@ -122,7 +139,7 @@ class Tokenizer(Section):
     """Images to tokens and back, for autoregressive families."""
 
     network: VqvaeArchitecture
-    training: TokenizerTraining
+    training: Annotated[Annotated[TokenizerTraining, Tag(TRAINED)] | FromOthers, ORIGIN]
 
 
 class VarSampler(Section):
@@ -140,10 +157,21 @@ class VarModel(Section):
     resolution: Count | None = None
     tokenizer: Tokenizer
     network: VarArchitecture
-    base: VarBase
+    base: Annotated[Annotated[VarBase, Tag(TRAINED)] | FromOthers, ORIGIN]
     sampler: VarSampler
     guidance: Scales
     precision: Precision = "float32"
 
 
 Model = Annotated[Edm2Model | VarModel, Field(discriminator="family")]
+
+
+def released_files(model: Edm2Model | VarModel) -> dict[str, Released]:
+    """The published files a model is made of, by role: base, guide, tokenizer."""
+    parts: dict[str, object] = {"base": model.base}
+    if isinstance(model, Edm2Model):
+        parts |= {"guide": model.guide.base if model.guide else None}
+        parts |= {"tokenizer": model.autoencoder}
+    else:
+        parts |= {"tokenizer": model.tokenizer.training}
+    return {role: part for role, part in parts.items() if isinstance(part, Released)}

@@ -33,9 +33,11 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
     settings = SETTINGS.validate_python(spec)
     if isinstance(settings, ClassifierFeatures):
         _train_classifier(settings, spec, data, folder, state)
-    else:
+    elif isinstance(settings, EfficientNetFeatures):
         net, rows = _pretrained(settings, data)
-        _write(spec, net, data, folder, rows)
+        write_net(spec, net, data, folder, rows)
+    else:
+        raise ValueError(f"{settings.kind} is taken over as published, not trained")
 
 
 def _train_classifier(
@@ -54,7 +56,7 @@ def _train_classifier(
         run_training(
             trainee, folder.name, (settings.steps,), settings.batch, settings.seed, private, folder
         )
-        _write(spec, net.eval(), data, folder, torch.arange(len(images)))
+        write_net(spec, net.eval(), data, folder, torch.arange(len(images)))
         private.clear()
 
 
@@ -73,20 +75,33 @@ def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, 
     return net.eval().requires_grad_(False), rows
 
 
-def _write(spec: dict[str, Any], net: nn.Module, data: Data, folder: Path, trained: Tensor) -> None:
-    """The files of the job; ``trained``: rows of the training images that it learned from."""
+def write_net(
+    spec: dict[str, Any],
+    net: nn.Module,
+    data: Data,
+    folder: Path,
+    trained: Tensor,
+    state: dict[str, Tensor] | None = None,
+) -> None:
+    """The files of the job.
+
+    trained: rows of the training images that it learned from; none if others trained it.
+    state: what its file holds, if not its parameters.
+    """
     images, labels = data.train()
     nets = {folder.name.removesuffix(f"-{data.manifest.resolution}px"): net}
     reference, reference_labels = data.reference()
     write_features(folder / "reference.parquet", nets, reference, reference_labels)
     some = _some_rows(len(images), N_TRAIN, spec["seed"], 2)
     write_features(folder / "train.parquet", nets, images[some], labels[some], some.tolist())
-    info = {
-        "train_accuracy": accuracy(net, images[trained], labels[trained]),
-        "held_out_accuracy": accuracy(net, reference, reference_labels),
-        "settings": spec,
-    }
-    save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
+    info: dict[str, Any] = {"settings": spec}
+    if len(trained):
+        info |= {
+            "train_accuracy": accuracy(net, images[trained], labels[trained]),
+            "held_out_accuracy": accuracy(net, reference, reference_labels),
+        }
+    tensors = state or net.state_dict()
+    save_tensors(folder / "net.safetensors", tensors, {"settings": canonical(spec)})
     write_json(folder / "info.json", info)
 
 

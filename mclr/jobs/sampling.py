@@ -67,13 +67,16 @@ def sample(
     the same noise, the same for every method and step.
 
     Args:
-        base: checkpoint of the base model, for points that it guides or is mixed with.
+        base: checkpoint of the base model, for points that it guides or is mixed with; or of the
+            network of the model's own that guides, ``spec["guide_network"]``.
         selection: the selected point, whose guidance is taken where ``spec`` has none.
     """
     manifest = load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer, device)
     network = load_network(family, weights)
-    guide = load_network(family, base) if base else None
+    own = spec | {"network": spec.get("guide_network", spec["network"])}
+    guides = make_family(own, manifest, tokenizer, device) if "guide_network" in spec else family
+    guide = load_network(guides, base) if base else None
     if guide and spec["dial"] != 1:
         interpolate_(network, guide, spec["dial"])
     net = family.frozen(network)
@@ -82,7 +85,7 @@ def sample(
         guidance = read_json(selection)["guidance"]
     how: dict[str, Any] = {
         "guidance": guidance,
-        "guide": family.frozen(guide) if guide and spec["guide"] == "base" else None,
+        "guide": guides.frozen(guide) if guide and spec["guide"] != "null" else None,
         "interval": spec["interval"],
     }
     nets = {n: load_feature_net(path, manifest).to(device) for n, path in feature_nets.items()}

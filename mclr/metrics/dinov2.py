@@ -97,11 +97,22 @@ def load_dinov2(
     Raises:
         UserError: missing, damaged or other file, or unknown resize.
     """
+    state = read_weights(weights, DINOV2, sha256)
+    try:
+        return dinov2_of(state, resize, config, resolution)
+    except RuntimeError as error:
+        raise DINOV2.problem(weights, mismatch(error)) from None
+
+
+def dinov2_of(
+    state: dict[str, Tensor],
+    resize: str,
+    config: VitConfig = VIT_L_14,
+    resolution: int = RESOLUTION,
+) -> Dinov2:
+    """DINOv2 with the given weights; RuntimeError if they do not fit, UserError as ``Dinov2``."""
     with torch.device("meta"):
         net = Dinov2(Vit(config), resize, resolution)
     net.vit.to_empty(device="cpu")
-    try:
-        net.vit.load_state_dict(read_weights(weights, DINOV2, sha256))
-    except RuntimeError as error:
-        raise DINOV2.problem(weights, mismatch(error)) from None
+    net.vit.load_state_dict(state)
     return net.eval().requires_grad_(False)

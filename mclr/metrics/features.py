@@ -15,16 +15,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from mclr.config.features import ClassifierFeatures, EfficientNetFeatures, FeatureNet
+from mclr.config.features import (
+    ClassifierFeatures,
+    Dinov2Features,
+    EfficientNetFeatures,
+    FeatureNet,
+    InceptionFeatures,
+)
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
 from mclr.metrics.classifier import BATCH, Classifier
+from mclr.metrics.statistics import Gaussian, gaussian
+from mclr.metrics.vit import VitConfig
 
 Nets = Mapping[str, nn.Module]
-SETTINGS: TypeAdapter[ClassifierFeatures | EfficientNetFeatures] = TypeAdapter(FeatureNet)
+State = dict[str, Tensor]
+MOMENTS = ("reference.mu", "reference.sigma")
+"""Tensors beside a published net's weights: what FD compares with in place of the features of the
+reference images."""
+Settings = ClassifierFeatures | EfficientNetFeatures | InceptionFeatures | Dinov2Features
+SETTINGS: TypeAdapter[Settings] = TypeAdapter(FeatureNet)
 
 
 def build_classifier(
@@ -42,11 +56,9 @@ def build_classifier(
     return net
 
 
-def feature_settings(weights: Path) -> ClassifierFeatures | EfficientNetFeatures:
+def feature_settings(weights: Path) -> Settings:
     """Settings of the feature net in a file written by the ``feature_net`` rule."""
-    settings: ClassifierFeatures | EfficientNetFeatures
-    settings = SETTINGS.validate_json(load_tensors(weights)[1]["settings"])
-    return settings
+    return SETTINGS.validate_json(load_tensors(weights)[1]["settings"])
 
 
 def load_feature_net(weights: Path, manifest: Manifest) -> nn.Module:
@@ -59,16 +71,47 @@ def load_feature_net(weights: Path, manifest: Manifest) -> nn.Module:
         pretrained = EfficientNetLite0(settings.size, manifest.num_classes)
         pretrained.load(tensors)
         return pretrained.eval().requires_grad_(False)
+    if isinstance(settings, InceptionFeatures | Dinov2Features):
+        return load_published(settings, _without_moments(tensors))
     net = build_classifier(settings, manifest, torch.Generator())
     net.load_state_dict(tensors)
     return net.eval().requires_grad_(False)
 
 
-def resize_of(settings: ClassifierFeatures | EfficientNetFeatures) -> str:
+def load_published(settings: InceptionFeatures | Dinov2Features, state: State) -> nn.Module:
+    """Inception or DINOv2 with its published weights, for inference."""
+    if isinstance(settings, InceptionFeatures):
+        from mclr.metrics.inception import Inception
+
+        return Inception(state).eval().requires_grad_(False)
+    from mclr.metrics.dinov2 import dinov2_of
+
+    sizes = {"config": VitConfig(**settings.network)} if settings.network else {}
+    return dinov2_of(state, settings.resize, **sizes, resolution=settings.side)
+
+
+def resize_of(settings: Settings) -> str:
     """How a feature net resizes images, for the protocol."""
     if isinstance(settings, EfficientNetFeatures):
         return f"bilinear with antialias, float32, {settings.size}×{settings.size}"
+    if isinstance(settings, InceptionFeatures):
+        return "bilinear of TensorFlow 1, 299×299"
+    if isinstance(settings, Dinov2Features):
+        return f"bicubic with antialias ({settings.resize}), {settings.side}×{settings.side}"
     return "none"
+
+
+def published_moments(weights: Path) -> Gaussian | None:
+    """Published moments of real images that a feature net's file carries, if it does."""
+    with safe_open(weights, framework="pt") as stored:
+        if MOMENTS[0] not in stored.keys():  # noqa: SIM118
+            return None
+        mu, sigma = (stored.get_tensor(name) for name in MOMENTS)
+        return gaussian(mu, sigma, str(weights))
+
+
+def _without_moments(tensors: State) -> State:
+    return {name: tensor for name, tensor in tensors.items() if name not in MOMENTS}
 
 
 @torch.no_grad()

@@ -8,7 +8,13 @@ from typing import Any
 
 from mclr.data.load import load_manifest
 from mclr.files import sha256
-from mclr.metrics.features import Features, feature_settings, read_features, resize_of
+from mclr.metrics.features import (
+    Features,
+    feature_settings,
+    published_moments,
+    read_features,
+    resize_of,
+)
 from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, protocol, scores
 
@@ -32,6 +38,7 @@ class Measure:
             name: Reference(
                 read_features([path / "reference.parquet"], name).features,
                 evaluation["neighbourhood"],
+                published_moments(path / "net.safetensors"),
             )
             for name, path in feature_nets.items()
         }

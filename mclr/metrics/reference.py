@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
+from mclr.errors import UserError
 from mclr.metrics.scores import distance_of_statistics, require_comparable
+from mclr.metrics.statistics import Gaussian
 
 DIRECT = 512
 """Up to so many dimensions torch-fidelity's own eigenvalues of Σ₁Σ₂ take a fraction of a second."""
@@ -23,11 +25,25 @@ ROWS = 2_000
 
 
 class Reference:
-    """Features (M, d) of real images, for FD and k-th neighbour precision and recall."""
+    """Features (M, d) of real images, for FD and k-th neighbour precision and recall.
 
-    def __init__(self, features: Tensor, neighbourhood: int) -> None:
+    moments: of more real images, such as published ones, in place of the features' own in FD.
+
+    Raises:
+        UserError: the moments are of another number of dimensions.
+    """
+
+    def __init__(
+        self, features: Tensor, neighbourhood: int, moments: Gaussian | None = None
+    ) -> None:
         self.features = features.double()
         self.neighbourhood = neighbourhood
+        self.moments = moments
+        if moments and len(moments.mu) != features.shape[1]:
+            raise UserError(
+                f"statistics of {len(moments.mu)} dimensions, but the feature net has "
+                f"{features.shape[1]}; name the statistics of this net"
+            )
 
     def frechet_distance(self, generated: Tensor) -> float:
         """FD between Gaussians fitted to features (N, d) and the real ones.
@@ -62,6 +78,8 @@ class Reference:
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
+        if self.moments:
+            return {"mu": self.moments.mu.numpy(), "sigma": self.moments.sigma.numpy()}
         found: dict[str, Any] = fid_features_to_statistics(self.features)
         return found
 

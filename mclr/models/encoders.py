@@ -10,6 +10,7 @@ same autoencoder in having no factor 0.18215 and pixels in [0, 1].
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +18,12 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
+from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.files import load_tensors, save_tensors
+from mclr.models.weights import load_weights
 
+SD_VAE = "sd-vae"
 VAE_NAME = "stabilityai/sd-vae-ft-mse"
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 VAE_REDUCTION = 8  # pixels per latent along one side
@@ -64,40 +69,30 @@ class RgbEncoder:
 class StabilityVaeEncoder:
     """Latents (N, 4, H/8, W/8) of Stable Diffusion's autoencoder, as in EDM2's ImageNet-512.
 
-    folder: a local copy of ``stabilityai/sd-vae-ft-mse`` in diffusers' layout; it is read when an
-    image is first encoded or decoded, so stored latents need no autoencoder. batch: images that
-    go through the autoencoder at once.
+    source: a local copy of ``stabilityai/sd-vae-ft-mse`` in diffusers' layout, or the one file
+    that ``pack_vae`` makes of it; it is read when an image is first encoded or decoded, so stored
+    latents need no autoencoder. batch: images that go through the autoencoder at once.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu", batch: int = 8) -> None:
-        self.folder, self.device, self.batch = folder, torch.device(device), batch
+    def __init__(self, source: Path, device: torch.device | str = "cpu", batch: int = 8) -> None:
+        self.source, self.device, self.batch = source, torch.device(device), batch
         mean, std = (torch.tensor(values).view(4, 1, 1) for values in (RAW_MEAN, RAW_STD))
         self.scale = FINAL_STD / std
         self.bias = FINAL_MEAN - mean * self.scale
 
+    def shape_of(self, manifest: Manifest) -> tuple[int, int, int]:
+        """Shape (4, h, w) of the latents of one image; UserError if 8 does not divide its side."""
+        if manifest.resolution % VAE_REDUCTION or manifest.channels != 3:
+            raise UserError(
+                f"images of {manifest.channels} channels and side {manifest.resolution}: the "
+                f"autoencoder {VAE_NAME} expects RGB and a multiple of {VAE_REDUCTION}"
+            )
+        return 4, manifest.resolution // VAE_REDUCTION, manifest.resolution // VAE_REDUCTION
+
     @cached_property
     def vae(self) -> Any:
         """diffusers' ``AutoencoderKL``; UserError if its files are missing or do not fit."""
-        missing = [name for name in VAE_FILES if not (self.folder / name).is_file()]
-        if missing:
-            raise UserError(
-                f"{self.folder}: no {' and no '.join(missing)} of the autoencoder {VAE_NAME}; "
-                f"download {', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} into it"
-            )
-        from diffusers import AutoencoderKL
-
-        try:
-            vae = AutoencoderKL.from_pretrained(  # type: ignore[no-untyped-call]
-                self.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                low_cpu_mem_usage=False,  # needs another package
-            )
-        except Exception as error:
-            raise UserError(
-                f"{self.folder}: not a readable autoencoder ({error}); download "
-                f"{', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} again"
-            ) from None
+        vae = unpack_vae(self.source) if self.source.is_file() else read_vae(self.source)
         return vae.to(self.device).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -137,6 +132,49 @@ class StabilityVaeEncoder:
             pixels = self.vae.decode(z.to(self.device)).sample
             images.append((pixels.clamp(0, 1) * 255).to(torch.uint8))
         return torch.cat(images)
+
+
+def read_vae(folder: Path) -> Any:
+    """diffusers' ``AutoencoderKL`` of a folder; UserError if its files are missing or unfit."""
+    missing = [name for name in VAE_FILES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: no {' and no '.join(missing)} of the autoencoder {VAE_NAME}; "
+            f"download {', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} into it"
+        )
+    from diffusers import AutoencoderKL
+
+    try:
+        return AutoencoderKL.from_pretrained(  # type: ignore[no-untyped-call]
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,  # needs another package
+        )
+    except Exception as error:
+        raise UserError(
+            f"{folder}: not a readable autoencoder ({error}); download "
+            f"{', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} again"
+        ) from None
+
+
+def pack_vae(folder: Path, output: Path) -> None:
+    """One safetensors file of an autoencoder's folder: its weights, its configuration beside."""
+    vae = read_vae(folder)
+    save_tensors(output, vae.state_dict(), {"config": json.dumps(dict(vae.config), default=str)})
+
+
+def unpack_vae(file: Path) -> Any:
+    """The autoencoder in a file of ``pack_vae``; UserError if it is none."""
+    tensors, metadata = load_tensors(file)
+    if "config" not in metadata:
+        raise UserError(f"{file}: not an autoencoder of `pack_vae`; delete it and run again")
+    from diffusers import AutoencoderKL
+
+    config = json.loads(metadata["config"])
+    vae = AutoencoderKL.from_config(config)  # type: ignore[no-untyped-call]
+    load_weights(vae, tensors, file)
+    return vae
 
 
 # z = mean + ε std, of the posterior of the autoencoder; x = z · scale + bias

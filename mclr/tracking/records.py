@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.events import read_events
@@ -161,7 +162,8 @@ class _RunReader:
         self.run, self.rows, self.protocol = run, rows, protocol
         self.folder = results_dir / "runs" / run.run_id
         self.features = plan.tier.report.features
-        self.batch = (run.settings or plan.model(run).base).batch
+        trained = run.settings or plan.model(run).base
+        self.batch = 0 if isinstance(trained, Released) else trained.batch
         self.events = read_events(_events_file(results_dir, run.run_id))
         self.provenance: dict[str, Any] = {}
         if (self.folder / "provenance.json").exists():

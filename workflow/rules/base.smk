@@ -1,7 +1,19 @@
-# Base models, trained in the run.
+# Base models: trained in the run, or taken over from those who trained them.
+
+
+TRAINED = {
+    role: "|".join(m for m in TIER.models if not released_of(m, role)) or "none"
+    for role in ("base", "guide", "tokenizer")
+}
+TAKEN_OVER = {
+    role: "|".join(m for m in TIER.models if released_of(m, role)) or "none"
+    for role in ("base", "guide", "tokenizer")
+}
 
 
 rule tokenizer:
+    wildcard_constraints:
+        model=TRAINED["tokenizer"],
     input:
         unpack(lambda wildcards: data_of(wildcards.model)),
     output:
@@ -52,24 +64,51 @@ rule encode:
         " --tokenizer {input.tokenizer} --output {output}"
 
 
-# One rule per model, because the name of a checkpoint holds its step.
-for model in TIER.models:
+rule import_tokenizer:
+    wildcard_constraints:
+        model=TAKEN_OVER["tokenizer"],
+    input:
+        manifest=lambda wildcards: manifest_of(wildcards.model),
+        source=lambda wildcards: released_of(wildcards.model, "tokenizer"),
+    output:
+        f"{RESULTS}/tokenizers/{{model}}.safetensors",
+    log:
+        f"{RESULTS}/logs/tokenizer/{{model}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
+        code=code_digest("mclr.jobs.released"),
+    shell:
+        "python -m mclr --log {log} import-tokenizer --spec {params.spec:q}"
+        " --manifest {input.manifest} --source {input.source} --output {output}"
+
+
+# Which networks a model has: its base, and a guide of its own if it names one.
+NETWORKS = [("base", model) for model in TIER.models]
+NETWORKS += [("guide", m) for m, s in TIER.models.items() if getattr(s, "guide", None)]
+
+
+# One rule per network, because the name of a checkpoint holds its step.
+for role, model in NETWORKS:
+    if released_of(model, role):
+        continue
 
     rule:
         name:
-            f"base_{model.replace('-', '_')}"
+            f"{role}_{model.replace('-', '_')}"
         input:
             **data_of(model),
             tokenizer=tokenizer_of(model),
             encoded=encoded_of(model),
         output:
-            checkpoint=base_checkpoint(model),
-            config=f"{RESULTS}/runs/{model}-base/config.yaml",
-            provenance=f"{RESULTS}/runs/{model}-base/provenance.json",
+            checkpoint=network_checkpoint(role, model),
+            config=f"{RESULTS}/runs/{model}-{role}/config.yaml",
+            provenance=f"{RESULTS}/runs/{model}-{role}/provenance.json",
         log:
-            f"{RESULTS}/logs/base/{model}.log",
+            f"{RESULTS}/logs/{role}/{model}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/base/{model}.tsv"
+            f"{RESULTS}/benchmarks/{role}/{model}.tsv"
         priority: 100
         conda:
             "../../environment.yml"
@@ -79,15 +118,49 @@ for model in TIER.models:
             micro_batch=0,
             processes=SITE.train.size,
         params:
-            spec=canonical(PLAN.base_spec(model)),
+            spec=canonical(network_spec(role, model)),
             data=subpath(input.manifest, parent=True),
             tokenizer=tokenizer_flag,
             encoded=encoded_flag,
             run=subpath(output.config, parent=True),
-            state=f"{RESULTS}/state/{model}-base",
+            state=f"{RESULTS}/state/{model}-{role}",
             code=code_digest("mclr.jobs.training"),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} base"
             " --spec {params.spec:q} --data {params.data}"
             " {params.tokenizer} {params.encoded} --run {params.run} --state {params.state}"
             " --micro-batch {resources.micro_batch}"
+
+
+for role, model in NETWORKS:
+    if not released_of(model, role):
+        continue
+
+    rule:
+        name:
+            f"import_{role}_{model.replace('-', '_')}"
+        input:
+            manifest=manifest_of(model),
+            source=released_of(model, role),
+            tokenizer=tokenizer_of(model),
+        output:
+            checkpoint=network_checkpoint(role, model),
+            config=f"{RESULTS}/runs/{model}-{role}/config.yaml",
+            provenance=f"{RESULTS}/runs/{model}-{role}/provenance.json",
+        log:
+            f"{RESULTS}/logs/{role}/{model}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{role}/{model}.tsv"
+        conda:
+            "../../environment.yml"
+        resources:
+            **SITE.resources("evaluate"),
+        params:
+            spec=canonical(network_spec(role, model)),
+            tokenizer=tokenizer_flag,
+            run=subpath(output.config, parent=True),
+            code=code_digest("mclr.jobs.released"),
+        shell:
+            "python -m mclr --log {log} import-base --spec {params.spec:q}"
+            " --manifest {input.manifest} --source {input.source} {params.tokenizer}"
+            " --run {params.run}"

@@ -6,7 +6,10 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from mclr.config.base import canonical
+from mclr.config.features import PublishedFeatures
+from mclr.config.models import released_files
 from mclr.read_config import parse_tier
+from mclr.data.released import released_path
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import best_path, checkpoint_path, net_folder
@@ -92,6 +95,23 @@ def nets_of(model):
     }
 
 
+def published_net(net):
+    """The settings of a feature net that is taken over as published; None of another."""
+    settings = TIER.features[PLAN.nets[net][0]]
+    return settings if isinstance(settings, PublishedFeatures) else None
+
+
+def net_weights(net):
+    return str(released_path(published_net(net).released))
+
+
+def net_statistics(net):
+    """Published statistics for the side of the images that this net sees, if there are some."""
+    side = PLAN.nets[net][1] or getattr(TIER.data, "resolution", None)
+    name = published_net(net).statistics.get(side)
+    return [str(released_path(name))] if name else []
+
+
 def net_files(model, file):
     return [f"{folder}/{file}" for folder in nets_of(model).values()]
 
@@ -122,10 +142,25 @@ def encoded_of(model):
     return [f"{RESULTS}/encoded/{model}.safetensors"] if tokenizer_of(model) else []
 
 
+def released_of(model, role):
+    """The published file of a model's base, guide or tokenizer; none if it is trained here."""
+    found = released_files(TIER.models[model]).get(role)
+    return [str(released_path(found.released))] if found else []
+
+
 def base_checkpoint(model):
     """Weights of the trained base model."""
     run = PLAN.runs[f"{model}-base"]
     return checkpoint_path(NAME, run.run_id, run.checkpoints[-1])
+
+
+def network_checkpoint(role, model):
+    """Weights of a model's base, or of the network that guides it."""
+    return base_checkpoint(model) if role == "base" else PLAN.guide_checkpoint(model)
+
+
+def network_spec(role, model):
+    return PLAN.base_spec(model) if role == "base" else PLAN.guide_spec(model)
 
 
 def negatives_of(run):
@@ -152,8 +187,10 @@ def weights_of(wildcards):
 
 
 def guide_of(wildcards):
-    """The base model, where it takes part in the sampling of other weights."""
+    """The network that takes part in the sampling of other weights: the base, or a guide."""
     point = POINTS[wildcards.point]
+    if PLAN.guide(point) == "net":
+        return PLAN.guide_checkpoint(point.run.model)
     return base_checkpoint(point.run.model) if point.needs_base else []
 
 

@@ -6,6 +6,7 @@ RAW = f"data/raw/{NAME}.raw"
 # Where Snakemake runs there is a network; compute nodes often have none.
 localrules:
     fetch,
+    fetch_released,
 
 
 rule fetch:
@@ -20,6 +21,20 @@ rule fetch:
         code=code_digest("mclr.data.sources"),
     shell:
         "python -m mclr --log {log} fetch --source {params.source} --output {output}"
+
+
+# Published weights and statistics. Whoever has a file puts it there; it is then taken as it is.
+rule fetch_released:
+    output:
+        "data/raw/released/{file}",
+    log:
+        "results/logs/released/{file}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("mclr.data.released"),
+    shell:
+        "python -m mclr --log {log} fetch-released --file {wildcards.file} --output {output}"
 
 
 rule prepare:
@@ -62,6 +77,8 @@ use rule prepare as prepare_smaller with:
 
 
 rule feature_net:
+    wildcard_constraints:
+        net="|".join(n for n in PLAN.nets if not published_net(n)) or "none",
     input:
         unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
     output:
@@ -88,3 +105,39 @@ rule feature_net:
         "python -m mclr --threads {threads} --log {log} feature-net"
         " --spec {params.spec:q} --data {params.data}"
         " --output {params.folder} --state {params.state}"
+
+
+# Inception and DINOv2: others' weights, and others' statistics of real images.
+rule published_net:
+    wildcard_constraints:
+        net="|".join(n for n in PLAN.nets if published_net(n)) or "none",
+    input:
+        unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
+        weights=lambda wildcards: net_weights(wildcards.net),
+        statistics=lambda wildcards: net_statistics(wildcards.net),
+    output:
+        net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
+        reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
+        train_features=f"{RESULTS}/feature-nets/{{net}}/train.parquet",
+        info=f"{RESULTS}/feature-nets/{{net}}/info.json",
+    log:
+        f"{RESULTS}/logs/feature-net/{{net}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: SITE.sample.cpus
+    resources:
+        **SITE.resources("sample"),
+    params:
+        spec=lambda wildcards: canonical(TIER.features[PLAN.nets[wildcards.net][0]]),
+        data=subpath(input.manifest, parent=True),
+        folder=subpath(output.net, parent=True),
+        statistics=lambda wildcards, input: (
+            f"--statistics {input.statistics}" if input.statistics else ""
+        ),
+        code=code_digest("mclr.jobs.published_net"),
+    shell:
+        "python -m mclr --threads {threads} --log {log} published-net"
+        " --spec {params.spec:q} --data {params.data} --weights {input.weights}"
+        " {params.statistics} --output {params.folder}"

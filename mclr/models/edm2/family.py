@@ -25,7 +25,7 @@ from mclr.likelihood import (
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
-from mclr.models.encoders import RgbEncoder
+from mclr.models.encoders import SD_VAE, RgbEncoder, StabilityVaeEncoder
 from mclr.models.precision import check_precision, resolve_precision
 from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise, within_interval
 
@@ -49,13 +49,15 @@ class Edm2Family:
         self.device, self.precision = device, check_precision(precision)
         architecture = dict(architecture)
         latents = architecture.pop("autoencoder", None)
+        unconditional = architecture.pop("unconditional", False)
         self.latents = _latents(latents, autoencoder, manifest, precision, device)
-        self.shape = self.latents.shape if self.latents else manifest.shape
+        self.shape = self.latents.shape_of(manifest) if self.latents else manifest.shape
+        self.classes = manifest.num_classes
         self.config = Edm2Network(
             **architecture,
             img_resolution=self.shape[1],
             img_channels=self.shape[0],
-            label_dim=manifest.num_classes,
+            label_dim=0 if unconditional else self.classes,
         )
         self.noise = NoiseLevels.model_validate(noise) if noise else None
         self.sampler = Edm2Sampler.model_validate(sampler) if sampler else None
@@ -155,21 +157,22 @@ class Edm2Family:
 
     def one_hot(self, labels: Tensor) -> Tensor:
         """Labels (N,) to (N, num_classes); the null label ``num_classes`` is a row of zeros."""
-        classes = self.config.label_dim
-        return nn.functional.one_hot(labels, classes + 1)[:, :classes].float()
+        return nn.functional.one_hot(labels, self.classes + 1)[:, : self.classes].float()
 
 
 def _latents(
-    architecture: dict[str, Any] | None,
+    architecture: dict[str, Any] | str | None,
     weights: Path | None,
     manifest: Manifest,
     precision: str,
     device: torch.device,
-) -> LatentAutoencoder | None:
+) -> LatentAutoencoder | StabilityVaeEncoder | None:
     """The autoencoder of a model of latents; None for one of pixels."""
     if architecture is None:
         return None
     if weights is None:
         raise UserError("a model of latents needs its autoencoder's weights: give --tokenizer")
+    if architecture == SD_VAE:
+        return StabilityVaeEncoder(weights, device)
     settings = AutoencoderArchitecture.model_validate(architecture)
     return LatentAutoencoder(settings, manifest, weights, precision, device)

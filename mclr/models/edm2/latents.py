@@ -128,7 +128,6 @@ class LatentAutoencoder:
         batch: int = BATCH,
     ) -> None:
         self.architecture, self.channels, self.weights = architecture, manifest.channels, weights
-        self.shape = latent_shape(architecture, manifest)
         self.precision, self.device, self.batch = precision, torch.device(device), batch
         self.tensors, _ = load_tensors(weights)
         if not set(STATISTICS) <= self.tensors.keys():
@@ -139,6 +138,10 @@ class LatentAutoencoder:
         mean, std = (self.tensors.pop(name).view(-1, 1, 1) for name in STATISTICS)
         self.scale = FINAL_STD / std
         self.bias = -mean * self.scale
+
+    def shape_of(self, manifest: Manifest) -> tuple[int, int, int]:
+        """Shape (c, h, w) of the latents of one image."""
+        return latent_shape(self.architecture, manifest)
 
     @cached_property
     def net(self) -> Any:

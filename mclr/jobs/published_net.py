@@ -1,0 +1,59 @@
+"""The job that takes over a published feature net, and the published moments for its FD."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mclr.checkpoints.header import load_statistics
+from mclr.checkpoints.importer import import_weights
+from mclr.config.features import Dinov2Features, InceptionFeatures
+from mclr.errors import UserError
+from mclr.jobs.feature_net import write_net
+from mclr.jobs.inputs import Data
+from mclr.metrics.dinov2 import DINOV2
+from mclr.metrics.features import MOMENTS, SETTINGS, load_published
+from mclr.metrics.inception import INCEPTION
+from mclr.metrics.pretrained import mismatch, read_weights
+
+PUBLISHED = {"inception": (INCEPTION, "fid"), "dinov2": (DINOV2, "fd_dinov2")}
+"""Weight file of each kind of net, and what EDM2's statistics call its moments."""
+
+
+def take_over(
+    spec: dict[str, Any], data: Data, weights: Path, statistics: Path | None, folder: Path
+) -> None:
+    """Write the files of a feature net (see ``mclr.jobs.feature_net``) with published weights.
+
+    statistics: EDM2's reference file or an ``.npz``, with moments of this net.
+
+    Raises:
+        UserError: a file is missing, damaged, or of another net.
+    """
+    settings = SETTINGS.validate_python(spec)
+    if not isinstance(settings, InceptionFeatures | Dinov2Features):
+        raise ValueError(f"{settings.kind} has no published weights to take over")
+    published, key = PUBLISHED[settings.kind]
+    state = read_weights(weights, published)
+    try:
+        net = load_published(settings, state)
+    except RuntimeError as error:
+        raise published.problem(weights, mismatch(error)) from None
+    moments = read_moments(statistics, key) if statistics else {}
+    nobody = torch.empty(0, dtype=torch.long)
+    write_net(spec, net, data, folder, nobody, {n: t.clone() for n, t in state.items()} | moments)
+
+
+def read_moments(file: Path, key: str) -> dict[str, Tensor]:
+    """Published moments of the net that ``file`` calls ``key``; UserError if it has none of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        imported = Path(folder, "statistics.safetensors")
+        import_weights(file, imported, "statistics")
+        found, _ = load_statistics(imported)
+        if key not in found:
+            raise UserError(f"{file}: statistics of {', '.join(found)}, but none of {key!r}")
+        return dict(zip(MOMENTS, (found[key].mu.clone(), found[key].sigma.clone()), strict=True))

@@ -1,0 +1,123 @@
+"""Jobs that take over what others trained: base models, tokenizers, autoencoders."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from mclr.checkpoints.header import Header, Kind, load_checkpoint
+from mclr.checkpoints.importer import import_weights
+from mclr.config.base import canonical
+from mclr.data.load import load_manifest
+from mclr.errors import UserError
+from mclr.events import EventLog
+from mclr.files import load_tensors, save_tensors, sha256, write_json, write_text
+from mclr.models.encoders import SD_VAE, pack_vae
+from mclr.models.family import make_family
+from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.vqvae import Vqvae
+from mclr.models.weights import load_weights
+from mclr.provenance import code_digest, collect
+
+STEP = "step-000000.safetensors"
+FREE = ("dropout", "drop_path_rate")
+"""What a network that is trained on may have otherwise than the file: both have no weights."""
+
+
+def import_base(
+    spec: dict[str, Any], manifest_file: Path, source: Path, tokenizer: Path | None, run: Path
+) -> None:
+    """Write released weights as the base of a run: float32, of the network of ``spec``.
+
+    source: an official EDM2 pickle or VAR .pth, or a safetensors file of this pipeline.
+
+    Raises:
+        UserError: the file is missing, refused, or of another network.
+    """
+    started, manifest = time.time(), load_manifest(manifest_file)
+    family = make_family(spec, manifest, tokenizer)
+    net = family.build(torch.Generator().manual_seed(0))
+    kind: Kind = "edm2" if spec["network"]["family"] == "edm2" else "var"
+    tensors, header = read_released(source, kind)
+    if header:
+        _require_same(net, header, source)
+    load_weights(net, tensors, source)
+    metadata = {"spec": canonical(spec), "source": f"{source.name} sha256:{sha256(source)}"}
+    save_tensors(run / "checkpoints" / STEP, _floats(net), metadata)
+    write_text(run / "config.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    facts = collect(
+        data_sha256=manifest.hashes["train"],
+        config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
+        code=code_digest(__name__),
+        seconds=round(time.time() - started, 1),
+        source=header.model_dump(mode="json") if header else {"file": source.name},
+        **spec["identity"],
+    )
+    write_json(run / "provenance.json", facts)
+    events = EventLog(run / "events.jsonl")
+    events.rewind(0)
+    events.write("end", step=0)
+
+
+def import_tokenizer(spec: dict[str, Any], manifest_file: Path, source: Path, output: Path) -> None:
+    """Write a released tokenizer (VAR) or Stable Diffusion's autoencoder as one file.
+
+    Raises:
+        UserError: the file (or folder) is missing, refused, or of another network.
+    """
+    network = spec["network"]
+    if network.get("autoencoder") == SD_VAE:
+        pack_vae(source, output)
+        return
+    channels = load_manifest(manifest_file).channels
+    config = VqvaeConfig(**network["tokenizer"], img_channels=channels)
+    net = Vqvae.build(config, torch.Generator().manual_seed(0))
+    tensors, _ = read_released(source, "vqvae", config.patch_nums)
+    load_weights(net, tensors, source)
+    save_tensors(output, _floats(net), {"spec": canonical(spec)})
+
+
+def read_released(
+    source: Path, kind: Kind, patch_nums: tuple[int, ...] | None = None
+) -> tuple[dict[str, Tensor], Header | None]:
+    """Tensors of a released file, and what its importer found; None for a file of the pipeline."""
+    if not source.is_file():
+        raise UserError(f"{source}: no such file; run `snakemake` to fetch it, or put it there")
+    if source.suffix == ".safetensors":
+        return load_tensors(source)[0], None
+    with tempfile.TemporaryDirectory() as folder:
+        imported = Path(folder, "imported.safetensors")
+        import_weights(source, imported, kind, patch_nums=patch_nums)
+        net, header = load_checkpoint(imported)
+        return {name: tensor.clone() for name, tensor in net.state_dict().items()}, header
+
+
+def _require_same(net: nn.Module, header: Header, source: Path) -> None:
+    """UserError unless the file's network has the architecture that the configuration says.
+
+    Dropout may differ: it has no weights, and fine-tuning chooses its own.
+    """
+    ours = net.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
+    different = [
+        f"{key} {ours.get(key)!r} (in the file {value!r})"
+        for key, value in header.architecture.items()
+        if key not in FREE and ours.get(key) != value
+    ]
+    if different:
+        raise UserError(
+            f"{source}: another network than models.<model>.network says: {', '.join(different)}; "
+            "correct the configuration, or name another file"
+        )
+
+
+def _floats(net: nn.Module) -> dict[str, Tensor]:
+    """Weights as training goes on from them: floating values in float32."""
+    state = net.state_dict()
+    return {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
