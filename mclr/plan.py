@@ -235,7 +235,7 @@ class Plan:
             **_network(settings),
             "sampler": _dump(settings.sampler),
             "model": model,
-            "features": self.tier.report.features,
+            "features": self.tier.report.nets[1],
             "batch": self.tier.evaluation.batch,
             **(_dump(study) if study else {}),
         } | _likelihood(settings)

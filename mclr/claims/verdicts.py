@@ -51,12 +51,12 @@ def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
     """
     check_metrics(metrics, tier)
     views = {
-        (model, net): View(metrics, model, net, tier.report.features)
+        (model, net): View(metrics, model, net, tier.report.nets[0])
         for model in tier.models
         for net in tier.features
     }
     return [
-        _finding(claim, model, net, views[model, net or tier.report.features])
+        _finding(claim, model, net, views[model, net or tier.report.nets[0]])
         for claim in catalogue()
         for model, settings in tier.models.items()
         if settings.family in claim.families

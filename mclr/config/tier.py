@@ -85,9 +85,23 @@ class Separation(Section):
 
 
 class Report(Section):
-    """Which feature net fills the FD, precision and recall columns of Table 1."""
+    """Which feature net fills the FD, precision and recall columns of Table 1.
 
-    features: Name
+    Two names with a plus between them, as in the paper: FD of the first, the rest of the second.
+    """
+
+    features: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(\+[a-z][a-z0-9-]*)?$")]
+
+    @property
+    def nets(self) -> tuple[str, str]:
+        """The feature net of FD, and that of precision, recall and accuracy."""
+        return fd_and_rest(self.features)
+
+
+def fd_and_rest(features: str) -> tuple[str, str]:
+    """The two feature nets of "fd+rest"; the same one twice of a single name."""
+    first, _, second = features.partition("+")
+    return first, second or first
 
 
 def _free(tier: str) -> str:
@@ -154,10 +168,11 @@ class Tier(Section):
                 )
             if name.endswith(RESERVED):
                 raise ValueError(f"runs.{name}: names ending in {', '.join(RESERVED)} are taken")
-        for where, net in {
-            "report.features": self.report.features,
-            "evaluation.isc_features": self.evaluation.isc_features,
-        }.items():
+        for where, net in (
+            ("report.features", self.report.nets[0]),
+            ("report.features", self.report.nets[1]),
+            ("evaluation.isc_features", self.evaluation.isc_features),
+        ):
             if net not in self.features:
                 raise ValueError(_unknown(where, net, self.features))
         return self

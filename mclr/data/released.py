@@ -31,17 +31,20 @@ def _rows() -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(stream)}
 
 
-def released_path(name: str) -> Path:
-    """Where a published file lies: its place in ``data/raw/released``, or the given path.
+def released_paths(name: str) -> list[Path]:
+    """Where the file (or files) of a release lie: in ``data/raw/released``, or the given path.
+
+    A release of several files has a row ``<name>/<part>`` for each.
 
     Raises:
         UserError: neither a known name nor a path.
     """
-    row = _rows().get(name)
-    if row:
-        return FOLDER / row["file"]
+    rows = _rows()
+    found = [row["file"] for key, row in rows.items() if key == name or key.startswith(f"{name}/")]
+    if found:
+        return [FOLDER / file for file in found]
     if "/" in name or Path(name).suffix:
-        return Path(name)
+        return [Path(name)]
     raise UserError(
         f"released: {name!r} is neither a name in {VERSIONS.parent.name}/{VERSIONS.name} nor the "
         "path of a file; add a row for it there, or give the path of your copy"
@@ -49,7 +52,7 @@ def released_path(name: str) -> Path:
 
 
 def fetch_released(file: str, output: Path) -> None:
-    """Download a published file, by its name on disk, to ``output``, going on where an earlier attempt stopped.
+    """Download a published file, by its name on disk, going on where an attempt stopped before.
 
     Its sha256 is compared with ``data/versions.csv`` where the publisher (or an earlier user) gave
     one; it is written beside the file in any case, and named if the row has none.

@@ -31,7 +31,7 @@ def similarity(tier: Tier, metrics: Path, samples: Path, output: Path, figures: 
         if name in tuned:
             models[name] = _of_model(rows, tier, name, samples)
             paths = [figures / f"{stem(name, 'similarity')}.{end}" for end in GRID_FORMATS]
-            write_heat_map(models[name], tier.report.features, model.label, paths)
+            write_heat_map(models[name], tier.report.nets[0], model.label, paths)
     write_json(output, {"models": models})
 
 

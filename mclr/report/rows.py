@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.tier import Tier
+from mclr.config.tier import Tier, fd_and_rest
 from mclr.points import FINAL, GRID
 from mclr.report.methods import METHODS, describe
 from mclr.report.summary import REAL, check_metrics, table_rows
@@ -175,9 +175,17 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
         f"Each method at the checkpoint (or guidance scale) of its lowest FD"
         f"{_selection(generated, tier, stage)}. "
         f"{int(generated['n_samples'].iloc[0]):,} images per seed, {seeds} "
-        f"seed{'s' if high > 1 else ''} per row{spread}. FD, precision and recall on features "
-        f"{net}; protocol {', '.join(dict.fromkeys(named))}."
+        f"seed{'s' if high > 1 else ''} per row{spread}. {_on(net)}; "
+        f"protocol {', '.join(dict.fromkeys(named))}."
     )
+
+
+def _on(features: str) -> str:
+    """Which net each metric is measured with, in words."""
+    fd, rest = fd_and_rest(features)
+    if fd == rest:
+        return f"FD, precision and recall on features {fd}"
+    return f"FD on features {fd}, precision and recall on {rest}"
 
 
 def _selection(rows: pd.DataFrame, tier: Tier, stage: str) -> str:
@@ -185,6 +193,6 @@ def _selection(rows: pd.DataFrame, tier: Tier, stage: str) -> str:
     if stage == GRID:
         return ", selected and reported on the same images (the paper's rule)"
     if FINAL in set(rows["stage"]):
-        by = f"on features {tier.report.features}"
+        by = f"on features {tier.report.nets[0]}"
         return f" {by}, trained again with other seeds and reported on other images"
     return ""

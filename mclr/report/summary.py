@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.tier import Tier
+from mclr.config.tier import Tier, fd_and_rest
 from mclr.errors import UserError
 from mclr.points import FINAL, GRID, STUDY
 from mclr.report.methods import METHODS, method
@@ -63,18 +63,20 @@ def summarise(metrics: pd.DataFrame, features: str) -> pd.DataFrame:
     Columns: those, ``nfe``, ``n_samples``, ``protocol``, ``n_seeds``, and for each of fd,
     precision, recall, is and accuracy the mean over seeds and, as ``<metric>_std``, the sample
     standard deviation (NaN for one seed). All but ``is``, the mean of ``is_mean``, are those of
-    the feature net ``features``; accuracy is NaN for a net without it. A point evaluated twice,
+    the feature net ``features``, or of the two of "fd+rest"; accuracy is NaN for a net without it. A point evaluated twice,
     because two experiments share a setting, counts once. One value missing makes the mean missing.
 
     Raises:
         UserError: a column is missing, or rows of one model have different protocols.
     """
-    sources = {f"{name}_{features}": name for name in METRICS[:3]} | {"is_mean": "is"}
+    fd, rest = fd_and_rest(features)
+    sources = {f"fd_{fd}": "fd", f"precision_{rest}": "precision", f"recall_{rest}": "recall"}
+    sources |= {"is_mean": "is"}
     _check_columns(metrics, features, list(sources))
     rows = complete(metrics)
     check_protocol(rows)
     rows = rows.drop(columns=[name for name in METRICS if name in rows.columns])
-    rows = rows.rename(columns=sources | {f"accuracy_{features}": "accuracy"})
+    rows = rows.rename(columns=sources | {f"accuracy_{rest}": "accuracy"})
     if "accuracy" not in rows.columns:
         rows["accuracy"] = float("nan")
     rows = rows.sort_values([*GROUP, "seed"], kind="stable")

@@ -161,7 +161,7 @@ class _RunReader:
     ) -> None:
         self.run, self.rows, self.protocol = run, rows, protocol
         self.folder = results_dir / "runs" / run.run_id
-        self.features = plan.tier.report.features
+        self.nets = plan.tier.report.nets
         trained = run.settings or plan.model(run).base
         self.batch = 0 if isinstance(trained, Released) else trained.batch
         self.events = read_events(_events_file(results_dir, run.run_id))
@@ -247,7 +247,8 @@ class _RunReader:
 
     def _scores(self, row: dict[str, Any]) -> dict[str, float]:
         """The four metrics of Table 1 under fixed names, in the report's feature space."""
-        columns = {name: f"{name}_{self.features}" for name in ("fd", "precision", "recall")}
+        fd, rest = self.nets
+        columns = {"fd": f"fd_{fd}", "precision": f"precision_{rest}", "recall": f"recall_{rest}"}
         columns["is"] = "is_mean"
         absent = [column for column in columns.values() if column not in row]
         if absent:

@@ -78,10 +78,11 @@ rule import_tokenizer:
         "../../environment.yml"
     params:
         spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
+        source=source_flag,
         code=code_digest("mclr.jobs.released"),
     shell:
         "python -m mclr --log {log} import-tokenizer --spec {params.spec:q}"
-        " --manifest {input.manifest} --source {input.source} --output {output}"
+        " --manifest {input.manifest} {params.source} --output {output}"
 
 
 # Which networks a model has: its base, and a guide of its own if it names one.
@@ -157,10 +158,11 @@ for role, model in NETWORKS:
             **SITE.resources("evaluate"),
         params:
             spec=canonical(network_spec(role, model)),
+            source=source_flag,
             tokenizer=tokenizer_flag,
             run=subpath(output.config, parent=True),
             code=code_digest("mclr.jobs.released"),
         shell:
             "python -m mclr --log {log} import-base --spec {params.spec:q}"
-            " --manifest {input.manifest} --source {input.source} {params.tokenizer}"
+            " --manifest {input.manifest} {params.source} {params.tokenizer}"
             " --run {params.run}"

@@ -9,7 +9,7 @@ from mclr.config.base import canonical
 from mclr.config.features import PublishedFeatures
 from mclr.config.models import released_files
 from mclr.read_config import parse_tier
-from mclr.data.released import released_path
+from mclr.data.released import released_paths
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import best_path, checkpoint_path, net_folder
@@ -102,14 +102,14 @@ def published_net(net):
 
 
 def net_weights(net):
-    return str(released_path(published_net(net).released))
+    return [str(path) for path in released_paths(published_net(net).released)]
 
 
 def net_statistics(net):
     """Published statistics for the side of the images that this net sees, if there are some."""
     side = PLAN.nets[net][1] or getattr(TIER.data, "resolution", None)
     name = published_net(net).statistics.get(side)
-    return [str(released_path(name))] if name else []
+    return [str(path) for path in released_paths(name)] if name else []
 
 
 def net_files(model, file):
@@ -143,9 +143,15 @@ def encoded_of(model):
 
 
 def released_of(model, role):
-    """The published file of a model's base, guide or tokenizer; none if it is trained here."""
+    """The published files of a model's base, guide or tokenizer; none if it is trained here."""
     found = released_files(TIER.models[model]).get(role)
-    return [str(released_path(found.released))] if found else []
+    return [str(path) for path in released_paths(found.released)] if found else []
+
+
+def source_flag(wildcards, input):
+    """A published file, or the folder of several."""
+    files = [Path(file) for file in input.source]
+    return f"--source {files[0] if len(files) == 1 else files[0].parent}"
 
 
 def base_checkpoint(model):

@@ -51,7 +51,7 @@ rule select:
     conda:
         "../../environment.yml"
     params:
-        features=TIER.report.features,
+        features=TIER.report.nets[0],
         code=code_digest("mclr.jobs.selection"),
     shell:
         "python -m mclr --log {log} select --evaluation {input} --by {params.features}"
@@ -69,7 +69,7 @@ rule best:
     conda:
         "../../environment.yml"
     params:
-        features=TIER.report.features,
+        features=TIER.report.nets[0],
         code=code_digest("mclr.jobs.selection"),
     shell:
         "python -m mclr --log {log} best --evaluation {input.evaluation} --by {params.features}"
