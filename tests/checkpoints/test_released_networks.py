@@ -1,0 +1,154 @@
+"""Released weights in the place of trained ones: base models, guides, tokenizers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from official_edm2 import Official
+from tiny import TINY, Trained
+
+from mclr.data.load import load_manifest
+from mclr.errors import UserError
+from mclr.files import load_tensors, read_json, save_tensors, sha256
+from mclr.jobs.released import import_base, import_tokenizer
+from mclr.jobs.sampling import sample
+from mclr.metrics.features import read_features
+from mclr.models.encoders import StabilityVaeEncoder, pack_vae
+from mclr.models.family import make_family
+from mclr.plan import Plan
+from mclr.read_config import parse_tier
+
+GUIDE = {
+    "network": {**TINY["models"]["edm2"]["network"], "model_channels": 2},
+    "base": {**TINY["models"]["edm2"]["base"], "label_dropout": 0},
+}
+
+
+def plan_with(model: str, **edit: Any) -> Plan:
+    """The tiny tier with keys of one model replaced."""
+    content = copy.deepcopy(TINY)
+    content["models"][model] |= edit
+    return Plan(parse_tier(content, "tiny"))
+
+
+@pytest.fixture(scope="module")
+def snapshot(
+    official: Official, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The trained tiny EDM2 as an official snapshot, float32."""
+    folder = tmp_path_factory.mktemp("snapshot")
+    plan = Plan(parse_tier(copy.deepcopy(TINY), "tiny"))
+    family = make_family(plan.base_spec("edm2"), load_manifest(trained.manifest))
+    sizes = {"class_name": "Precond", **family.build(torch.Generator()).config.model_dump()}  # type: ignore[union-attr,operator]
+    tensors, _ = load_tensors(trained.edm2)
+    save_tensors(folder / "tiny.safetensors", tensors, {"config": json.dumps(sizes)})
+    return official.write(folder / "tiny.safetensors", folder / "tiny.pkl", dtype="float32")
+
+
+def test_released_base_takes_the_place_of_the_trained_one(
+    snapshot: Path, trained: Trained, tmp_path: Path
+) -> None:
+    plan = plan_with("edm2", base={"released": str(snapshot)})
+    run = plan.runs["edm2-base"]
+    assert (run.seed, run.checkpoints) == (0, (0,))
+    import_base(plan.base_spec("edm2"), trained.manifest, snapshot, None, tmp_path / "edm2-base")
+    tensors, metadata = load_tensors(tmp_path / "edm2-base/checkpoints/step-000000.safetensors")
+    wanted, _ = load_tensors(trained.edm2)
+    assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
+    assert metadata["source"] == f"tiny.pkl sha256:{sha256(snapshot)}"
+    facts = read_json(tmp_path / "edm2-base/provenance.json")
+    assert facts["source"]["source"]["sha256"] == sha256(snapshot)
+    assert (tmp_path / "edm2-base/events.jsonl").is_file()
+
+
+def test_another_architecture_is_named(snapshot: Path, trained: Trained, tmp_path: Path) -> None:
+    network = TINY["models"]["edm2"]["network"] | {"label_balance": 0.3}
+    spec = plan_with("edm2", network=network).base_spec("edm2")
+    with pytest.raises(UserError, match=r"label_balance 0.3 \(in the file 0.5\)"):
+        import_base(spec, trained.manifest, snapshot, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_released_tokenizer_and_transformer(trained: Trained, tmp_path: Path) -> None:
+    for name, weights in (("vae", trained.tokenizer), ("var", trained.var)):
+        torch.save(load_tensors(weights)[0], tmp_path / f"{name}.pth")
+    tokenizer = copy.deepcopy(TINY["models"]["var"]["tokenizer"])
+    tokenizer["training"] = {"released": "vae.pth"}
+    plan = plan_with("var", tokenizer=tokenizer, base={"released": "var.pth"})
+    imported, run = tmp_path / "var.safetensors", tmp_path / "var-base"
+    import_tokenizer(plan.encode_spec("var"), trained.manifest, tmp_path / "vae.pth", imported)
+    import_base(plan.base_spec("var"), trained.manifest, tmp_path / "var.pth", imported, run)
+    for found, wanted in (
+        (imported, trained.tokenizer),
+        (run / "checkpoints/step-000000.safetensors", trained.var),
+    ):
+        tensors = load_tensors(found)[0]
+        for name, tensor in load_tensors(wanted)[0].items():
+            assert torch.equal(tensors[name], tensor)
+
+
+def test_missing_file_says_what_to_do(trained: Trained, tmp_path: Path) -> None:
+    spec = plan_with("edm2", base={"released": "x.pkl"}).base_spec("edm2")
+    with pytest.raises(UserError, match=r"x\.pkl: no such file; run `snakemake` to fetch it"):
+        import_base(spec, trained.manifest, tmp_path / "x.pkl", None, tmp_path / "run")
+
+
+def test_network_of_its_own_guides(trained: Trained, tmp_path: Path) -> None:
+    """With the model itself as guide guidance changes nothing; with another network it does."""
+    plan = plan_with("edm2", guide=GUIDE)
+    assert plan.guide_spec("edm2")["network"]["unconditional"] is True
+    assert plan.guide_checkpoint("edm2").endswith(
+        "runs/edm2-guide/checkpoints/step-000004.safetensors"
+    )
+    own = [point for point in plan.points("edm2-base") if point.seed == 1]
+    point = next(point for point in own if point.guidance == 2)
+    assert plan.guide(point) == "net"
+    spec = plan.sample_spec(point) | {"shards": 1}
+    same = spec | {"guide_network": spec["network"]}
+    guides = make_family(plan.guide_spec("edm2"), load_manifest(trained.manifest))
+    other = tmp_path / "guide.safetensors"
+    net = guides.build(torch.Generator().manual_seed(0))
+    assert "unet.emb_label.weight" not in net.state_dict()
+    with torch.no_grad():
+        net.unet.out_gain.fill_(1.0)  # type: ignore[union-attr,operator]
+    save_tensors(other, net.state_dict(), {})
+    plain = plan.sample_spec(
+        next(p for p in plan.points("edm2-base") if not p.guidance and p.seed == 1)
+    )
+    assert "guide_network" not in plain
+    found = {}
+    for name, (how, guide) in {
+        "plain": (plain | {"shards": 1}, None),
+        "itself": (same, trained.edm2),
+        "other": (spec, other),
+    }.items():
+        features = tmp_path / f"{name}.parquet"
+        sample(
+            how, 0, trained.manifest, trained.edm2, None,
+            {"cnn": trained.net / "net.safetensors"}, features, tmp_path / "grid.png", base=guide,
+        )  # fmt: skip
+        found[name] = read_features([features], "cnn").features
+    torch.testing.assert_close(found["itself"], found["plain"], rtol=1e-3, atol=1e-3)
+    assert (found["other"] - found["plain"]).abs().max() > 0.01
+
+
+def test_packed_autoencoder_is_the_same(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=[4] * 4, norm_num_groups=2, latent_channels=4,
+    )  # fmt: skip
+    vae.save_pretrained(tmp_path / "folder")
+    pack_vae(tmp_path / "folder", tmp_path / "vae.safetensors")
+    images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    raw = [
+        StabilityVaeEncoder(tmp_path / n).encode_pixels(images)
+        for n in ("folder", "vae.safetensors")
+    ]
+    assert torch.equal(*raw)
