@@ -124,6 +124,17 @@ class Plan:
             for net in self.tier.features
         }
 
+    def model_of(self, start: str) -> str:
+        """The model of a start: its own name, or that of an experiment's runs."""
+        return start if start in self.tier.models else self.tier.runs[start].model
+
+    def start_checkpoint(self, start: str) -> str:
+        """The weights that fine-tuning starts from and compares with."""
+        if start not in self.tier.models:
+            return best_path(self.tier.tier, start)
+        run = self.runs[f"{start}-base"]
+        return checkpoint_path(self.tier.tier, run.run_id, run.checkpoints[-1])
+
     def model(self, run: Run) -> Model:
         """The configuration of the model a run trains."""
         return self.tier.models[run.model]
@@ -162,12 +173,13 @@ class Plan:
         step = 0 if isinstance(base, Released) else base.steps
         return checkpoint_path(self.tier.tier, f"{model}-guide", step)
 
-    def negatives_spec(self, model: str) -> dict[str, Any]:
-        settings = self.tier.models[model]
+    def negatives_spec(self, start: str) -> dict[str, Any]:
+        """What samples the model that runs start from: a base model, or a best checkpoint."""
+        settings = self.tier.models[self.model_of(start)]
         wanted = [
             run.settings.objective.n_negatives
             for run in self.runs.values()
-            if run.model == model and run.settings and run.settings.objective.name == "ddo"
+            if run.settings and run.settings.objective.name == "ddo" and run.start == start
         ]
         return {
             **_network(settings),
@@ -182,7 +194,7 @@ class Plan:
         return {
             "identity": _identity(run),
             **_network(settings),
-            "run": _dump(run.settings) | {"sweep": {}},
+            "run": _without_absent(_dump(run.settings), "from") | {"sweep": {}},
             "seed": run.seed,
         } | _likelihood(settings)
 
@@ -350,6 +362,11 @@ def _identity(run: Run) -> dict[str, Any]:
 
 def _likelihood(model: Model) -> dict[str, Any]:
     return {"noise": _dump(model.noise)} if isinstance(model, Edm2Model) else {}
+
+
+def _without_absent(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """The content without a key that has no value."""
+    return {name: value for name, value in content.items() if name != key or value is not None}
 
 
 def _dump(section: Any, *keys: str) -> dict[str, Any]:

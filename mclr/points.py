@@ -34,7 +34,13 @@ class Run:
             return {}
         objective = self.settings.objective.model_dump(by_alias=True, exclude={"name"})
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
-        return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise}
+        start = {"from": self.settings.start} if self.settings.start else {}
+        return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise, **start}
+
+    @property
+    def start(self) -> str:
+        """What it starts from: its model's base, by the model's name, or an experiment's best."""
+        return (self.settings.start if self.settings else None) or self.model
 
     @property
     def is_base(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mclr.config.released import RELEASED, TRAINED
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 
@@ -77,10 +78,29 @@ def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"][part]}
             continue
+        choices = [_resolve(choice, schema) for choice in _choices(node)]
+        if choices:
+            node = next((c for c in choices if part in _tags(c)), choices[0])
+            continue
         path.append(str(part))
         entries = next(iter(node.get("patternProperties", {}).values()), None)
         node = node.get("properties", {}).get(part) or entries or node.get("items") or {}
     return ".".join(path), sorted(_resolve(node, schema).get("properties", {}))
+
+
+def _choices(node: Any) -> list[Any]:
+    """The sections that a union allows; none of a node that is no union of sections."""
+    members = [m for m in node.get("oneOf", node.get("anyOf", [])) if m.get("type") != "null"]
+    nested = [inner for member in members for inner in member.get("oneOf", [member])]
+    return nested if all("$ref" in member for member in nested) else []
+
+
+def _tags(section: Any) -> list[str]:
+    """What a section of a union is called in the place of an error."""
+    kind = section["properties"].get("kind", {})
+    if "const" in kind:
+        return [str(kind["const"])]
+    return [RELEASED if "released" in section["properties"] else TRAINED]
 
 
 def _resolve(node: Any, schema: Any) -> Any:

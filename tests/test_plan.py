@@ -234,3 +234,39 @@ def test_network_evaluations_are_counted_as_in_table_1(tiny_tier: Tier) -> None:
     assert [evaluations(paper, gamma) for gamma in (0.0, 0.7)] == [63, 126]
     scales = len(var.tokenizer.network.patch_nums)
     assert [evaluations(var, gamma) for gamma in (0.0, 2.0)] == [scales, 2 * scales]
+
+
+def test_rounds_start_from_the_best_of_the_one_before(tiny: dict[str, Any]) -> None:
+    tiny["runs"]["edm2-ddo-2"] = tiny["runs"]["edm2-ddo"] | {"from": "edm2-ddo"}
+    tiny["runs"]["edm2-ddo-2"]["objective"] = tiny["runs"]["edm2-ddo"]["objective"] | {
+        "n_negatives": 30
+    }
+    plan = Plan(parse_tier(tiny, "tiny"))
+    first, second = plan.runs["edm2-ddo-seed0"], plan.runs["edm2-ddo-2-seed0"]
+    assert plan.start_checkpoint(first.start) == checkpoint_path("tiny", "edm2-base", 4)
+    assert plan.start_checkpoint(second.start) == "results/tiny/best/edm2-ddo.safetensors"
+    assert plan.negatives_spec(first.start)["n_negatives"] == 24
+    assert plan.negatives_spec(second.start)["n_negatives"] == 30
+    assert second.hyperparameters == first.hyperparameters | {
+        "from": "edm2-ddo", "n_negatives": 30
+    }  # fmt: skip
+    assert "from" not in plan.finetune_spec("edm2-ddo-seed0")["run"]
+    assert plan.finetune_spec("edm2-ddo-2-seed0")["run"]["from"] == "edm2-ddo"
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({"edm2-mclr": "edm2-none"}, r"runs.edm2-mclr.from: unknown name 'edm2-none'; choose from"),
+        ({"edm2-mclr": "var-mclr"}, r"runs.edm2-mclr.from: var-mclr fine-tunes another model"),
+        (
+            {"edm2-mclr": "edm2-cca", "edm2-cca": "edm2-mclr"},
+            r"runs.edm2-cca.from: edm2-mclr starts from edm2-cca itself",
+        ),
+    ],
+)
+def test_rounds_that_lead_nowhere(tiny: dict[str, Any], runs: dict[str, str], message: str) -> None:
+    for name, start in runs.items():
+        tiny["runs"][name]["from"] = start
+    with pytest.raises(UserError, match=message):
+        parse_tier(tiny, "tiny")

@@ -97,6 +97,8 @@ class FineTuning(Section):
     noise: NoiseLevels | None = None
     """Noise levels of the fine-tuning alone; the model's own if absent."""
     sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(default={})
+    start: Name | None = Field(default=None, alias="from")
+    """The experiment whose best checkpoint takes the place of the base model: another round."""
     final: bool = True
     """Whether the best point is trained again with the seeds of ``final``."""
 

@@ -161,6 +161,7 @@ class Tier(Section):
         for name, run in self.runs.items():
             if run.model not in self.models:
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
+            self._check_start(name)
             if run.objective.name == "wmclr" and self.models[run.model].family != "edm2":
                 raise ValueError(
                     f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
@@ -168,6 +169,8 @@ class Tier(Section):
                 )
             if name.endswith(RESERVED):
                 raise ValueError(f"runs.{name}: names ending in {', '.join(RESERVED)} are taken")
+            if name in self.models:
+                raise ValueError(f"runs.{name}: the name of a model is taken; choose another")
         for where, net in (
             ("report.features", self.report.nets[0]),
             ("report.features", self.report.nets[1]),
@@ -176,6 +179,19 @@ class Tier(Section):
             if net not in self.features:
                 raise ValueError(_unknown(where, net, self.features))
         return self
+
+    def _check_start(self, name: str) -> None:
+        """ValueError unless the rounds of an experiment lead back to the base of its model."""
+        seen = [name]
+        while start := self.runs[seen[-1]].start:
+            where = f"runs.{seen[-1]}.from"
+            if start not in self.runs:
+                raise ValueError(_unknown(where, start, self.runs))
+            if start in seen:
+                raise ValueError(f"{where}: {start} starts from {seen[-1]} itself")
+            if self.runs[start].model != self.runs[name].model:
+                raise ValueError(f"{where}: {start} fine-tunes another model")
+            seen.append(start)
 
     @model_validator(mode="after")
     def _studies(self) -> Tier:

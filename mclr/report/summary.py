@@ -63,8 +63,9 @@ def summarise(metrics: pd.DataFrame, features: str) -> pd.DataFrame:
     Columns: those, ``nfe``, ``n_samples``, ``protocol``, ``n_seeds``, and for each of fd,
     precision, recall, is and accuracy the mean over seeds and, as ``<metric>_std``, the sample
     standard deviation (NaN for one seed). All but ``is``, the mean of ``is_mean``, are those of
-    the feature net ``features``, or of the two of "fd+rest"; accuracy is NaN for a net without it. A point evaluated twice,
-    because two experiments share a setting, counts once. One value missing makes the mean missing.
+    the feature net ``features``, or of the two of "fd+rest"; accuracy is NaN for a net without it.
+    A point evaluated twice, because two experiments share a setting, counts once. One value missing
+    makes the mean missing.
 
     Raises:
         UserError: a column is missing, or rows of one model have different protocols.

@@ -58,6 +58,7 @@ FINE_TUNED = [e for e in PLAN.experiments if not PLAN.of(e)[0].is_base]
 wildcard_constraints:
     model="|".join(TIER.models),
     experiment="|".join(PLAN.experiments),
+    start="|".join([*TIER.models, *TIER.runs]),
     evaluation="|".join(PLAN.evaluations),
     run="|".join(PLAN.runs),
     final="|".join(FINALS) or "none",
@@ -170,9 +171,9 @@ def network_spec(role, model):
 
 
 def negatives_of(run):
-    """DDO contrasts with samples of the frozen base model; the other objectives need none."""
+    """DDO contrasts with samples of the model it starts from; the other objectives need none."""
     is_ddo = run.settings.objective.name == "ddo"
-    return [f"{RESULTS}/negatives/{run.model}.safetensors"] if is_ddo else []
+    return [f"{RESULTS}/negatives/{run.start}.safetensors"] if is_ddo else []
 
 
 def tokenizer_flag(wildcards, input):

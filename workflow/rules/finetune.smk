@@ -3,15 +3,15 @@
 
 rule negatives:
     input:
-        manifest=lambda wildcards: manifest_of(wildcards.model),
-        base=lambda wildcards: base_checkpoint(wildcards.model),
-        tokenizer=lambda wildcards: tokenizer_of(wildcards.model),
+        manifest=lambda wildcards: manifest_of(PLAN.model_of(wildcards.start)),
+        base=lambda wildcards: PLAN.start_checkpoint(wildcards.start),
+        tokenizer=lambda wildcards: tokenizer_of(PLAN.model_of(wildcards.start)),
     output:
-        f"{RESULTS}/negatives/{{model}}.safetensors",
+        f"{RESULTS}/negatives/{{start}}.safetensors",
     log:
-        f"{RESULTS}/logs/negatives/{{model}}.log",
+        f"{RESULTS}/logs/negatives/{{start}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/negatives/{{model}}.tsv"
+        f"{RESULTS}/benchmarks/negatives/{{start}}.tsv"
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
@@ -20,7 +20,7 @@ rule negatives:
         processes=SITE.sample.size,
         threads_each=threads_each,
     params:
-        spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.model)),
+        spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.start)),
         tokenizer=tokenizer_flag,
         code=code_digest("mclr.jobs.sampling"),
     shell:
@@ -40,7 +40,7 @@ for run in PLAN.runs.values():
             f"finetune_{run.run_id.replace('-', '_').replace('.', '_')}"
         input:
             **data_of(run.model),
-            base=base_checkpoint(run.model),
+            base=PLAN.start_checkpoint(run.start),
             tokenizer=tokenizer_of(run.model),
             encoded=encoded_of(run.model),
             negatives=negatives_of(run),
@@ -83,7 +83,7 @@ rule finetune_final:
         selection=lambda wildcards: selection_file(
             PLAN.runs[wildcards.final].experiment
         ),
-        base=lambda wildcards: base_checkpoint(PLAN.runs[wildcards.final].model),
+        base=lambda wildcards: PLAN.start_checkpoint(PLAN.runs[wildcards.final].start),
         tokenizer=lambda wildcards: tokenizer_of(PLAN.runs[wildcards.final].model),
         encoded=lambda wildcards: encoded_of(PLAN.runs[wildcards.final].model),
         negatives=lambda wildcards: negatives_of(PLAN.runs[wildcards.final]),
