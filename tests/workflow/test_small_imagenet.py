@@ -1,0 +1,106 @@
+"""The imagenet tier, every rule for real at reduced size; its numbers mean nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import Checkout, copy_tree
+from small_imagenet import small_imagenet
+
+from mclr.config.tier import Tier
+from mclr.plan import Plan
+from mclr.read_config import load_tier
+
+CONFIG = Path(__file__).parents[2] / "config" / "imagenet.yaml"
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the small tier has run; read only."""
+    checkout = copy_tree(tmp_path_factory.mktemp("imagenet"), "config/imagenet.yaml")
+    content = small_imagenet(CONFIG, checkout.folder / "files")
+    (checkout.folder / "config" / "imagenet.yaml").write_text(yaml.safe_dump(content))
+    checkout.environment["IMAGENET"] = str(checkout.folder / "files" / "images")
+    checkout.snakemake("all")
+    return checkout
+
+
+def test_table_one_has_its_three_blocks(reproduced: Checkout) -> None:
+    table = pd.read_csv(reproduced.results / "table1.csv")
+    generated = table[table["method"] != "real"]
+    assert generated.groupby("model", sort=False)["method"].agg(list).to_dict() == {
+        "edm2-s": ["base", "cfg", "ddo", "mclr"],
+        "edm2-l": ["base", "cfg", "mclr"],
+        "var-d24": ["base", "cfg", "mclr"],
+    }
+    text = (reproduced.results / "table1.md").read_text()
+    assert "FD on features dinov2, precision and recall on inception" in text
+
+
+def test_columns_come_from_the_nets_of_the_paper(reproduced: Checkout) -> None:
+    rows = pd.read_parquet(reproduced.results / "metrics.parquet").set_index(["model", "method"])
+    table = pd.read_csv(reproduced.results / "table1.csv").set_index(["model", "method"])
+    base, shown = rows.loc[("edm2-l", "base")].iloc[0], table.loc[("edm2-l", "base")]
+    assert shown["fd"] == pytest.approx(base["fd_dinov2"], rel=1e-4)
+    assert shown["precision"] == pytest.approx(base["precision_inception"], rel=1e-4)
+    assert shown["recall"] == pytest.approx(base["recall_inception"], rel=1e-4)
+
+
+def test_fd_compares_with_the_published_statistics(reproduced: Checkout) -> None:
+    protocols = json.loads((reproduced.results / "protocols.json").read_text())
+    assert (
+        len(
+            {protocol["id"] for protocol in protocols.values()}
+            if isinstance(protocols, dict)
+            else protocols
+        )
+        >= 3
+    )
+
+
+def test_every_network_names_its_file(reproduced: Checkout) -> None:
+    runs = reproduced.results / "runs"
+    for run, file in {
+        "edm2-s-base": "s.pkl",
+        "edm2-l-base": "l.pkl",
+        "edm2-l-guide": "xs.pkl",
+        "var-d24-base": "var.pth",
+    }.items():
+        source = json.loads((runs / run / "provenance.json").read_text())["source"]
+        assert source["source"]["file"] == file
+    trained = json.loads((runs / "edm2-s-guide" / "provenance.json").read_text())
+    assert "source" not in trained
+
+
+def test_nothing_is_left_to_do(reproduced: Checkout) -> None:
+    assert reproduced.planned("all") == {}
+
+
+def full_tier(monkeypatch: pytest.MonkeyPatch) -> Tier:
+    monkeypatch.setenv("IMAGENET", "/data/imagenet")
+    return load_tier(CONFIG)
+
+
+def test_the_full_dag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On the Slurm profile, without the data: what a group with a cluster would start."""
+    plan = Plan(full_tier(monkeypatch))
+    checkout = copy_tree(tmp_path, "config/imagenet.yaml")
+    checkout.environment["IMAGENET"] = str(tmp_path / "ILSVRC2012_img_train.tar")
+    (tmp_path / "ILSVRC2012_img_train.tar").touch()
+    out = checkout.run(
+        "snakemake", "--profile", "slurm", "--configfile", "config/imagenet.yaml",
+        "--dry-run", "--quiet", "rules", "--", "all",
+    ).stdout  # fmt: skip
+    from checkout import count_jobs
+
+    planned = count_jobs(out)
+    points = sum(len(found) for found in plan.evaluations.values())
+    assert planned["sample"] == points * plan.tier.evaluation.shards
+    assert planned["evaluate"] == len(plan.evaluations)
+    assert planned["fetch_released"] == 11
+    assert {"import_base_edm2_s", "import_base_edm2_l", "import_base_var_d24"} <= planned.keys()
+    assert {"guide_edm2_s", "import_guide_edm2_l"} <= planned.keys()
