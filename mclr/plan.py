@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mclr.config.models import Edm2Model, Guide, Model
+from mclr.config.models import Edm2Model, Guide, Model, OwnModel, VarModel
 from mclr.config.objectives import FineTuning
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.files import sha256
+from mclr.models.implementation import source_of
 from mclr.points import (
     FINAL,
     STUDY,
@@ -144,8 +146,10 @@ class Plan:
     def tokenizer_spec(self, model: str) -> dict[str, Any]:
         """What trains the VQ-VAE, or the autoencoder, of a model that has one."""
         settings = self.tier.models[model]
-        if not isinstance(settings, Edm2Model):
+        if isinstance(settings, VarModel):
             return {"tokenizer": _dump(settings.tokenizer)}
+        if not isinstance(settings, Edm2Model):
+            raise UserError(f"models.{model}: a family of one's own has no tokenizer to train")
         return {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
 
     def encode_spec(self, model: str) -> dict[str, Any]:
@@ -183,7 +187,7 @@ class Plan:
         ]
         return {
             **_network(settings),
-            "sampler": _dump(settings.sampler),
+            **_sampler(settings),
             "n_negatives": max(wanted, default=0),
             "batch": self.tier.evaluation.batch,
         }
@@ -203,7 +207,7 @@ class Plan:
         evaluation = self.tier.evaluation
         return {
             **_network(settings),
-            "sampler": _dump(settings.sampler),
+            **_sampler(settings),
             "guidance": point.guidance,
             "guide": self.guide(point),
             "interval": point.interval,
@@ -245,7 +249,7 @@ class Plan:
         settings, study = self.tier.models[model], self.tier.separation
         return {
             **_network(settings),
-            "sampler": _dump(settings.sampler),
+            **_sampler(settings),
             "model": model,
             "features": self.tier.report.nets[1],
             "batch": self.tier.evaluation.batch,
@@ -330,6 +334,10 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
 
 def _network(model: Model) -> dict[str, Any]:
     """The architecture, and the number type it computes in."""
+    if isinstance(model, OwnModel):
+        content = sha256(source_of(model.implementation))
+        own = _dump(model, "family", "implementation", "options") | {"sha256": content}
+        return {"network": own, "precision": model.precision}
     network = {"family": model.family, **_dump(model.network)}
     if not isinstance(model, Edm2Model):
         network["tokenizer"] = _dump(model.tokenizer.network)
@@ -358,6 +366,10 @@ def _identity(run: Run) -> dict[str, Any]:
         "hyperparameters": run.hyperparameters,
         "seed": run.seed,
     }
+
+
+def _sampler(model: Model) -> dict[str, Any]:
+    return {} if isinstance(model, OwnModel) else {"sampler": _dump(model.sampler)}
 
 
 def _likelihood(model: Model) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mclr.config.models import Edm2Model, Model
+from mclr.config.models import Edm2Model, Model, OwnModel
 from mclr.config.objectives import FineTuning
 
 
@@ -106,6 +106,8 @@ def evaluations(model: Model, guided: bool, interval: tuple[float, float] | None
 
     Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
     """
+    if isinstance(model, OwnModel):
+        return model.nfe * (2 if guided else 1)
     if not isinstance(model, Edm2Model):
         return len(model.tokenizer.network.patch_nums) * (2 if guided else 1)
     sampler = model.sampler

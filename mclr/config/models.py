@@ -163,15 +163,43 @@ class VarModel(Section):
     precision: Precision = "float32"
 
 
-Model = Annotated[Edm2Model | VarModel, Field(discriminator="family")]
+class OwnBase(Section):
+    """Training of a base model of one's own family: Adam, warm-up, linear decay."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: NonNegative = 0.0
+    label_dropout: Probability = 0.1
 
 
-def released_files(model: Edm2Model | VarModel) -> dict[str, Released]:
+class OwnModel(Section):
+    """A family of one's own: a class derived from ``mclr.models.own.OwnFamily``."""
+
+    family: Literal["own"]
+    label: str
+    resolution: Count | None = None
+    implementation: Annotated[str, Field(pattern=r"^.+\.py:\w+$")]
+    """``path/to/file.py:Class``."""
+    options: dict[str, bool | int | float | str] = Field(default={})
+    nfe: Count
+    """Network evaluations per image; guidance doubles them."""
+    base: OwnBase
+    guidance: Scales
+    precision: Literal["float32"] = "float32"
+
+
+Model = Annotated[Edm2Model | VarModel | OwnModel, Field(discriminator="family")]
+
+
+def released_files(model: Model) -> dict[str, Released]:
     """The published files a model is made of, by role: base, guide, tokenizer."""
     parts: dict[str, object] = {"base": model.base}
     if isinstance(model, Edm2Model):
         parts |= {"guide": model.guide.base if model.guide else None}
         parts |= {"tokenizer": model.autoencoder}
-    else:
+    elif isinstance(model, VarModel):
         parts |= {"tokenizer": model.tokenizer.training}
     return {role: part for role, part in parts.items() if isinstance(part, Released)}

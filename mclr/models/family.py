@@ -108,7 +108,11 @@ def make_family(
         if tokenizer is None:
             raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
         return VarFamily(network, manifest, tokenizer, spec.get("sampler"), precision, device)
-    raise UserError(f"model family {family!r} is unknown; choose from edm2, var")
+    if family == "own":
+        from mclr.models.own import own_family
+
+        return own_family(network, manifest, device)
+    raise UserError(f"model family {family!r} is unknown; choose from edm2, var, own")
 
 
 def load_network(family: Family, weights: Path) -> nn.Module:

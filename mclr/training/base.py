@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.config.models import Edm2Base, VarBase
+from mclr.config.models import Edm2Base, OwnBase, VarBase
 from mclr.data.load import minibatch, step_generator
 from mclr.device import fused
 from mclr.models.family import Family
@@ -18,11 +18,18 @@ from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 
+BaseSettings = Edm2Base | VarBase | OwnBase
+BASES: dict[str, type[Edm2Base] | type[VarBase] | type[OwnBase]] = {
+    "edm2": Edm2Base,
+    "var": VarBase,
+    "own": OwnBase,
+}
 
-def base_settings(spec: dict[str, Any]) -> Edm2Base | VarBase:
+
+def base_settings(spec: dict[str, Any]) -> BaseSettings:
     """The typed training settings of ``spec["base"]``."""
-    kind = Edm2Base if spec["network"]["family"] == "edm2" else VarBase
-    return kind.model_validate(spec["base"])
+    settings: BaseSettings = BASES[spec["network"]["family"]].model_validate(spec["base"])
+    return settings
 
 
 # Eq. (18): with balanced classes p_ref(x|c) = (1 − η) p(x|c) + η p(x), so the mixture weight is η.
@@ -39,7 +46,7 @@ def redraw_labels(labels: Tensor, classes: int, eta: float, seed: int) -> Tensor
 
 def base_trainee(
     family: Family,
-    settings: Edm2Base | VarBase,
+    settings: BaseSettings,
     x: Tensor,
     labels: Tensor,
     classes: int,

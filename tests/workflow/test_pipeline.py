@@ -146,3 +146,11 @@ def test_digits_is_the_default_and_does_not_leak_into_other_tiers(fresh: Checkou
     default = fresh.run("snakemake", "--cores", "1", "--dry-run", "--quiet", "rules").stdout
     assert "finetune_edm2_ccdpo_seed1" in default
     assert "finetune_edm2_ccdpo" not in fresh.snakemake("--dry-run").stdout
+
+
+def test_a_family_of_ones_own_joins_the_dag(fresh: Checkout) -> None:
+    """The example's configuration, planned by the real Snakefile; its jobs: test_own_family."""
+    fresh.config = "examples/own_family.yaml"
+    planned = fresh.planned("all")
+    assert planned["base_gaussian"] == planned["finetune_gaussian_mclr_seed0"] == 1
+    assert planned["sample"] == 4 + 3

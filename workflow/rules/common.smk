@@ -134,7 +134,9 @@ def evaluated_model(evaluation):
 def tokenizer_of(model):
     """The tokenizer (or autoencoder) a model's jobs need: no file for models of pixels."""
     settings = TIER.models[model]
-    has_tokenizer = getattr(settings, "tokenizer", None) or settings.autoencoder
+    has_tokenizer = any(
+        getattr(settings, name, None) for name in ("tokenizer", "autoencoder")
+    )
     return [f"{RESULTS}/tokenizers/{model}.safetensors"] if has_tokenizer else []
 
 
