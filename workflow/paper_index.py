@@ -75,7 +75,7 @@ def _owners(tree: ast.AST, lines: list[str], prefix: str = "") -> Iterator[tuple
                 yield from _owners(node, lines, f"{prefix}{node.name}.")
 
 
-def tests_of(place: Place) -> list[str]:
+def checks_of(place: Place) -> list[str]:
     """Test files that use the place by name; for what is private, those that use its module."""
     last = place.name.rsplit(".", 1)[-1]
     known = last and not last.startswith("_")
@@ -110,7 +110,7 @@ def equation_table() -> str:
     lines = ["| Equation | Named by | Tests |", "|---|---|---|"]
     for number, places in equations().items():
         named = [_link(place) for place in places]
-        tests = sorted({Path(test).name for place in places for test in tests_of(place)})
+        tests = sorted({Path(test).name for place in places for test in checks_of(place)})
         lines.append(f"| ({number}) | {'<br>'.join(named)} | {_code(tests)} |")
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 CODE = re.compile(r"<code>(.*?)</code>")
 # A function's name and its argument: the converter leaves no space between them.
 APPLIED = re.compile(r"<mi>(log|exp)</mi>(?!<mo)")
+WIDTH: dict[str, Any] = {"terminal_width": 80}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -47,13 +48,11 @@ def command_reference() -> str:
     """Markdown: the help of every command of ``mclr``."""
     from mclr.cli import cli
 
-    context = click.Context(cli, info_name="mclr", max_content_width=80, terminal_width=80)
+    context = click.Context(cli, info_name="mclr", **WIDTH, **cli.context_settings)
     parts = [f"```text\n{cli.get_help(context)}\n```"]
     for name in cli.list_commands(context):
         command = cli.commands[name]
-        inner = click.Context(
-            command, info_name=name, parent=context, max_content_width=80, terminal_width=80
-        )
+        inner = click.Context(command, info_name=name, parent=context, **WIDTH)
         parts.append(f"## mclr {name}\n\n```text\n{command.get_help(inner)}\n```")
     return "\n\n".join(parts)
 
