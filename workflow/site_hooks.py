@@ -13,10 +13,14 @@ from typing import Any
 import click
 import paper_index
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.pages import Page
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 CODE = re.compile(r"<code>(.*?)</code>")
+BREAKS = re.compile(r"([/_]|\.(?![a-z]{2,4}$))(?=.)")
+ELSEWHERE = re.compile(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
 # A function's name and its argument: the converter leaves no space between them.
 APPLIED = re.compile(r"<mi>(log|exp)</mi>(?!<mo)")
 WIDTH: dict[str, Any] = {"terminal_width": 80}
@@ -28,13 +32,20 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """TeX formulas to MathML; code in tables may break behind / . and _ alone."""
+    """TeX formulas to MathML; code in tables breaks behind / . and _ alone."""
     content = FORMULA.sub(_mathml, content)
     return CELL.sub(lambda cell: CODE.sub(_breakable, cell[0]), content)
 
 
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Refuse what a reader's browser would load from elsewhere."""
+    if elsewhere := ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri}: {elsewhere[0]}: the site must be read offline")
+    return output
+
+
 def _breakable(code: re.Match[str]) -> str:
-    return "<code>" + re.sub("([/._])(?=.)", r"\1<wbr>", code[1]) + "</code>"
+    return "<code>" + BREAKS.sub(r"\1<wbr>", code[1]) + "</code>"
 
 
 def _mathml(match: re.Match[str]) -> str:
