@@ -29,9 +29,9 @@ check: env
 	mypy
 	snakemake --lint
 
-# The variable silences an advertisement of Material for MkDocs.
+# Not --quiet, which would hide the warnings from --strict. The variable silences an advertisement.
 docs: env
-	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 publish: env
 	snakemake --cores $(CORES) all theory
