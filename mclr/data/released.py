@@ -31,6 +31,11 @@ def _rows() -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(stream)}
 
 
+def released_row(name: str) -> dict[str, str] | None:
+    """The row of ``data/versions.csv`` for a published file; None if there is none."""
+    return _rows().get(name)
+
+
 def released_paths(name: str) -> list[Path]:
     """Where the file (or files) of a release lie: in ``data/raw/released``, or the given path.
 

@@ -49,7 +49,11 @@ def import_base(
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
-    metadata = {"spec": canonical(spec), "source": f"{source.name} sha256:{sha256(source)}"}
+    metadata = {
+        "spec": canonical(spec),
+        "step": "0",
+        "source": f"{source.name} sha256:{sha256(source)}",
+    }
     save_tensors(run / "checkpoints" / STEP, _floats(net), metadata)
     write_text(run / "config.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
     facts = collect(

@@ -2,7 +2,7 @@
 
 ``models.<name>.implementation`` names a class as ``path/to/file.py:Class``. It is given its
 options, the manifest of the data and a device, and must say how a network is built, what log p(x|c)
-is, and how to sample. See ``examples/own_family.py``.
+is, and how to sample. See ``docs/examples/own_family.py``.
 """
 
 from __future__ import annotations

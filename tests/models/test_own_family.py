@@ -22,7 +22,7 @@ from mclr.plan import Plan
 from mclr.points import evaluations
 from mclr.read_config import parse_tier
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_family.py"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_family.py"
 
 
 def tier(implementation: str) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_digits_is_the_default_and_does_not_leak_into_other_tiers(fresh: Checkou
 
 def test_a_family_of_ones_own_joins_the_dag(fresh: Checkout) -> None:
     """The example's configuration, planned by the real Snakefile; its jobs: test_own_family."""
-    fresh.config = "examples/own_family.yaml"
+    fresh.config = "docs/examples/own_family.yaml"
     planned = fresh.planned("all")
     assert planned["base_gaussian"] == planned["finetune_gaussian_mclr_seed0"] == 1
     assert planned["sample"] == 4 + 3
