@@ -73,7 +73,7 @@ class _Live(TorchDispatchMode):
     """Adds up the storages that operations make, for as long as they live."""
 
     def __init__(self, free: Callable[[Shape], bool]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.free, self.known, self.now, self.peak = free, set[int](), 0, 0
 
     def ignore(self, net: nn.Module) -> None:

@@ -104,12 +104,11 @@ def test_one_learning_rate_reruns_what_depends_on_it(
         "effective_config": 1,
         "metrics": 1,
         "claims": 1,
-        "similarity": 1,
         "table1": 1,
         "figures": 1,
         "report": 1,
         "track": 1,
-    }
+    }  # and no similarity: that one looks at MCLR and CFG alone
 
 
 def test_another_guidance_scale_trains_nothing(copy_of_finished: Callable[[], Checkout]) -> None:

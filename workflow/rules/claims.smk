@@ -53,10 +53,11 @@ rule claims:
 
 
 # Only other features change it. Metrics and configuration just tell which ones to compare: a
-# change of another method must not ask for features, which are not published.
+# change of another method must not ask for features, which are not published. (By its name:
+# `ancient(rules.metrics.output.metrics)` would make it ancient for every other rule, too.)
 rule similarity:
     input:
-        metrics=ancient(rules.metrics.output.metrics),
+        metrics=ancient(f"{RESULTS}/metrics.parquet"),
         config=ancient(f"{RESULTS}/config.yaml"),
         features=compared_features,
     output:
