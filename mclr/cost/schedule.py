@@ -98,7 +98,7 @@ def _path(ahead: Mapping[str, float], followers: Mapping[str, list[str]]) -> tup
 def _order(tasks: Mapping[str, Task]) -> list[str]:
     """Names such that each comes after what it needs."""
     order: dict[str, None] = {}
-    pending = list(reversed(tasks))
+    pending = list(tasks)[::-1]
     while pending:
         name = pending[-1]
         missing = [need for need in tasks[name].needs if need not in order]

@@ -31,6 +31,7 @@ def run(*arguments: str) -> str:
 
 
 def test_the_document_shows_what_the_command_prints() -> None:
+    """When a tier changes: run the command where no results are, and copy what it prints."""
     blocks = re.findall(r"```\n\$ mclr plan (.*)\n([^`]*)```", (ROOT / "docs/cost.md").read_text())
     assert blocks
     for line, shown in blocks:
@@ -64,13 +65,14 @@ def test_cuts_leave_what_they_say() -> None:
     assert len(cuts) == 5
     scales = cuts["half of the guidance scales"].models["edm2-pixel"].guidance
     assert scales == [0.1, 0.3, 0.5, 0.9, 1.5, 3]
+    before = tier.runs["edm2-pixel-mclr"].checkpoints
     steps = cuts["half of the checkpoints"].runs["edm2-pixel-mclr"].checkpoints
-    assert steps == [5, 20, 80]
+    assert len(steps) == (len(before) + 1) // 2 and steps[-1] == before[-1]
     fewer = cuts["1/5 of the samples"]
-    assert fewer.evaluation.n_samples == 400
+    assert fewer.evaluation.n_samples * 5 == tier.evaluation.n_samples
     assert next(c for c in cuts_of(tier) if c.tier == fewer).sample_ratio(tier) == 5
     seeds = cuts["one final seed"].final
-    assert seeds is not None and seeds.seeds == [1]
+    assert seeds is not None and len(seeds.seeds) == 1
     plain = cuts["no ablations, no studies"]
     assert all(run.final for run in plain.runs.values()) and not plain.studies
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from mclr.cost.fd_error import bias_constant
+from mclr.cost.fd_error import bias_constant, bias_constants
+from mclr.metrics.features import write_features
+from mclr.plan import Plan
 
 
 def test_a_gaussian_of_one_dimension() -> None:
@@ -57,3 +62,19 @@ def test_fd_of_draws_has_this_bias(balanced: bool) -> None:
     found = torch.stack(distances)
     error = 3 * found.std() / draws**0.5
     assert abs(found.mean() - c / n) < error + 0.03 * c / n
+
+
+def test_the_features_of_a_tier_tell_its_bias(tiny_plan: Plan, tmp_path: Path) -> None:
+    """Balanced labels, as the tier samples them; nothing is told before the features exist."""
+
+    class Pixels(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.float().flatten(1), torch.empty(len(images), 0)
+
+    assert bias_constants(tiny_plan, tmp_path) == {}
+    images = torch.randint(9, (60, 1, 2, 2), generator=torch.Generator().manual_seed(3)).byte()
+    labels = torch.arange(60) % 10
+    folder = tmp_path / "feature-nets" / "cnn"
+    write_features(folder / "reference.parquet", {"cnn": Pixels()}, images, labels)
+    c = bias_constant(images.flatten(1), labels)
+    assert bias_constants(tiny_plan, tmp_path) == pytest.approx({"edm2": c, "var": c})
