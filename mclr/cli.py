@@ -17,6 +17,7 @@ import click
 from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
 from mclr.commands.models import draw, export_model
+from mclr.commands.plan import plan
 from mclr.commands.released import fetch_released, import_base, import_tokenizer, published_net
 from mclr.commands.store import check_store
 from mclr.commands.theory import theory, theory_page
@@ -497,6 +498,7 @@ cli.add_command(reconstruct_ema)
 cli.add_command(theory)
 cli.add_command(check_store)
 cli.add_command(doctor)
+cli.add_command(plan)
 cli.add_command(theory_page)
 cli.add_command(claims)
 cli.add_command(similarity)
