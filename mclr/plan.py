@@ -214,6 +214,7 @@ class Plan:
             "dial": point.dial,
             "seed": point.seed,
             **_dump(evaluation, "n_samples", "batch", "shards", "labels", "grid_rows"),
+            **({"grid_classes": evaluation.grid_classes} if evaluation.grid_classes else {}),
         } | ({"guide_network": _guide(settings)[1]} if self.guide(point) == "net" else {})
 
     def guide(self, point: Point) -> str:

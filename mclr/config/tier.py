@@ -31,6 +31,12 @@ class Evaluation(Section):
     isc_features: Name
     isc_splits: Count
     grid_rows: Count
+    grid_classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Classes of the image grids; all if absent."""
+
+    def shown(self, classes: int) -> list[int]:
+        """The labels of the columns of an image grid of a data set with so many classes."""
+        return list(range(classes)) if self.grid_classes is None else self.grid_classes
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mclr.data.load import Manifest, load_manifest, step_generator
 from mclr.device import CPU
+from mclr.errors import UserError
 from mclr.events import Progress
 from mclr.files import atomic, read_json, save_tensors
 from mclr.jobs.gather import join_rows, write_together
@@ -63,7 +64,7 @@ def sample(
     """Sample one shard of a point: features of every image, and a small grid of images.
 
     Of several processes each samples whole batches, and the first writes the files.
-    The grid has one row per noise seed and one column per class; all classes of a row start from
+    The grid has one row per noise seed and one column per class shown; all classes of a row start from
     the same noise, the same for every method and step.
 
     Args:
@@ -102,12 +103,12 @@ def sample(
     write_together(features, tables())
     if not processes.is_first():
         return
-    rows, classes = spec["grid_rows"], manifest.num_classes
+    rows, shown = spec["grid_rows"], shown_classes(spec, manifest)
     first = GRID_SEED + shard * rows
-    seeds = [first + row for row in range(rows) for _ in range(classes)]
-    labels = torch.arange(classes).repeat(rows)
+    seeds = [first + row for row in range(rows) for _ in shown]
+    labels = torch.tensor(shown).repeat(rows)
     images = family.decode(family.generate(net, seeds, labels, **how))
-    write_grid(grid, images, manifest)
+    write_grid(grid, images, manifest, len(shown))
 
 
 @torch.no_grad()
@@ -119,11 +120,26 @@ def interpolate_(network: nn.Module, base: nn.Module, t: float) -> None:
             value.copy_(torch.lerp(origins[name], value, t))
 
 
-def write_grid(path: Path, images: Tensor, manifest: Manifest) -> None:
-    """Images (rows·classes, C, H, W) as one PNG, a column per class."""
+def shown_classes(spec: dict[str, Any], manifest: Manifest) -> list[int]:
+    """The labels of a grid's columns: those that are asked for, or all.
+
+    Raises:
+        UserError: a label that the data do not have.
+    """
+    shown: list[int] = spec.get("grid_classes") or list(range(manifest.num_classes))
+    if max(shown) >= manifest.num_classes:
+        raise UserError(
+            f"evaluation.grid_classes: {max(shown)} is no class of the data, which has "
+            f"{manifest.num_classes}; labels begin with 0"
+        )
+    return shown
+
+
+def write_grid(path: Path, images: Tensor, manifest: Manifest, columns: int) -> None:
+    """Images (rows·columns, C, H, W) as one PNG, a column per class shown."""
     C, H, W = manifest.shape
-    cells = images.cpu().view(-1, manifest.num_classes, C, H, W).permute(0, 3, 1, 4, 2)
-    array = cells.reshape(-1, manifest.num_classes * W, C).numpy()
+    cells = images.cpu().view(-1, columns, C, H, W).permute(0, 3, 1, 4, 2)
+    array = cells.reshape(-1, columns * W, C).numpy()
     with atomic(path) as temporary:
         Image.fromarray(array[:, :, 0] if C == 1 else array).save(temporary, "PNG")
 

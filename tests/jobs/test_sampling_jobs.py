@@ -187,13 +187,25 @@ def test_grid_of_a_network_blind_to_classes(
     assert (rows[0, 0] - rows[1, 0]).abs().max() > 5
 
 
+def test_grid_of_some_classes(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
+    """Its columns are those of the whole grid."""
+    spec = spec_of(tiny_plan, "edm2")
+    _, whole = run(tmp_path, trained, "edm2", spec)
+    _, some = run(tmp_path, trained, "edm2", spec | {"grid_classes": [7, 2]})
+    wanted = cells(whole[0])[:, [7, 2]].int()
+    found = cells(some[0]).int()
+    assert found.shape == wanted.shape and (found - wanted).abs().max() <= 1
+    with pytest.raises(UserError, match=r"evaluation.grid_classes: 10 is no class of the data"):
+        run(tmp_path, trained, "edm2", spec | {"grid_classes": [10]})
+
+
 def test_write_grid(manifest: Manifest, tmp_path: Path) -> None:
     """Image r·10 + c lies in row r and column c, upright."""
     images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
     for i in range(20):
         images[i] = 10 * i
         images[i, 0, 0, 1] = 255
-    write_grid(tmp_path / "grid.png", images, manifest)
+    write_grid(tmp_path / "grid.png", images, manifest, 10)
     with Image.open(tmp_path / "grid.png") as image:
         found = cells(np.array(image))
     assert torch.equal(found.reshape(20, 1, 8, 8), images)
@@ -201,7 +213,7 @@ def test_write_grid(manifest: Manifest, tmp_path: Path) -> None:
 
 def test_write_grid_in_colour(tmp_path: Path) -> None:
     images = torch.arange(4 * 3 * 4, dtype=torch.uint8).view(4, 3, 2, 2)
-    write_grid(tmp_path / "grid.png", images, Manifest(3, 2, 2, ("a", "b"), {}))
+    write_grid(tmp_path / "grid.png", images, Manifest(3, 2, 2, ("a", "b"), {}), 2)
     with Image.open(tmp_path / "grid.png") as image:
         found = np.array(image)
     assert found.shape == (4, 4, 3)
