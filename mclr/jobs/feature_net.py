@@ -14,8 +14,8 @@ from mclr.config.features import ClassifierFeatures, EfficientNetFeatures
 from mclr.data.load import minibatch, step_generator
 from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder
-from mclr.metrics.classifier import accuracy
-from mclr.metrics.features import SETTINGS, build_classifier, write_features
+from mclr.metrics.classifier import BATCH, accuracy, hits
+from mclr.metrics.features import SETTINGS, build_classifier, read_features, write_batches
 from mclr.objectives.base import Loss
 from mclr.training.trainee import Trainee
 
@@ -34,8 +34,8 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
     if isinstance(settings, ClassifierFeatures):
         _train_classifier(settings, spec, data, folder, state)
     else:
-        net, rows = _pretrained(settings, data)
-        _write(spec, net, data, folder, rows)
+        net, images, labels = _pretrained(settings, data)
+        _write(spec, net, data, folder, images, labels)
 
 
 def _train_classifier(
@@ -54,36 +54,44 @@ def _train_classifier(
         run_training(
             trainee, folder.name, (settings.steps,), settings.batch, settings.seed, private, folder
         )
-        _write(spec, net.eval(), data, folder, torch.arange(len(images)))
+        _write(spec, net.eval(), data, folder, images, labels)
         private.clear()
 
 
-def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, Tensor]:
-    """EfficientNet with a trained probe, and the rows of the training images it was trained on."""
+def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, Tensor, Tensor]:
+    """EfficientNet with a trained probe, and the images and labels that it was trained on."""
     from mclr.metrics.efficientnet import EfficientNetLite0, published_weights
     from mclr.metrics.probe import fit_probe
 
-    images, labels = data.train()
-    rows = _some_rows(len(images), settings.probe_images, settings.seed, 1)
+    n = len(data.labels("train"))
+    rows = _some_rows(n, settings.probe_images, settings.seed, 1)
+    images, labels = data.rows("train", rows)
     net = EfficientNetLite0(settings.size, data.manifest.num_classes)
     tensors = published_weights(data.manifest.num_classes)
     net.load(tensors)
-    weight, bias = fit_probe(net.features(images[rows]), labels[rows])
+    weight, bias = fit_probe(net.features(images), labels)
     net.load(tensors | {"head.weight": weight, "head.bias": bias})
-    return net.eval().requires_grad_(False), rows
+    return net.eval().requires_grad_(False), images, labels
 
 
-def _write(spec: dict[str, Any], net: nn.Module, data: Data, folder: Path, trained: Tensor) -> None:
-    """The files of the job; ``trained``: rows of the training images that it learned from."""
-    images, labels = data.train()
-    nets = {folder.name.removesuffix(f"-{data.manifest.resolution}px"): net}
-    reference, reference_labels = data.reference()
-    write_features(folder / "reference.parquet", nets, reference, reference_labels)
-    some = _some_rows(len(images), N_TRAIN, spec["seed"], 2)
-    write_features(folder / "train.parquet", nets, images[some], labels[some], some.tolist())
+def _write(
+    spec: dict[str, Any],
+    net: nn.Module,
+    data: Data,
+    folder: Path,
+    images: Tensor,
+    labels: Tensor,
+) -> None:
+    """The files of the job; ``images``: what it learned from."""
+    name = folder.name.removesuffix(f"-{data.manifest.resolution}px")
+    write_batches(folder / "reference.parquet", {name: net}, data.batches("reference", BATCH))
+    some = _some_rows(len(data.labels("train")), N_TRAIN, spec["seed"], 2)
+    parts = (data.rows("train", rows) for rows in some.split(BATCH))
+    write_batches(folder / "train.parquet", {name: net}, parts, some.tolist())
+    held_out = read_features([folder / "reference.parquet"], name)
     info = {
-        "train_accuracy": accuracy(net, images[trained], labels[trained]),
-        "held_out_accuracy": accuracy(net, reference, reference_labels),
+        "train_accuracy": accuracy(net, images, labels),
+        "held_out_accuracy": hits(held_out.logits, held_out.labels),
         "settings": spec,
     }
     save_tensors(folder / "net.safetensors", net.state_dict(), {"settings": canonical(spec)})
