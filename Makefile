@@ -2,6 +2,7 @@
 # make test     the whole test suite
 # make check    formatting, lint and types
 # make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
+# make docs     the documentation site, in site/
 # make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
 # Each makes the environment in .venv first, from requirements.lock, if it is missing.
 
@@ -11,7 +12,7 @@ BIN := $(CURDIR)/.venv/bin
 ENV := .venv/.installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check publish env lock
+.PHONY: demo test check docs publish env lock
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -27,6 +28,10 @@ check: env
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
+
+# Not --quiet, which would hide the warnings from --strict. The variable silences an advertisement.
+docs: env
+	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 publish: env
 	snakemake --cores $(CORES) all theory
@@ -45,7 +50,8 @@ $(ENV): requirements.lock pyproject.toml
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra remotes --universal --python-version 3.11 \
-	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra docs --extra remotes \
+	  --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	  $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/python workflow/make_environment.py
 	rm -r .venv-lock

@@ -16,6 +16,8 @@ import click
 
 from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
+from mclr.commands.models import draw, export_model
+from mclr.commands.plan import plan
 from mclr.commands.store import check_store
 from mclr.commands.theory import theory, theory_page
 from mclr.commands.weights import export_weights, import_weights, reconstruct_ema
@@ -519,10 +521,13 @@ def show(config: Path) -> None:
 
 cli.add_command(import_weights)
 cli.add_command(export_weights)
+cli.add_command(export_model)
+cli.add_command(draw)
 cli.add_command(reconstruct_ema)
 cli.add_command(theory)
 cli.add_command(check_store)
 cli.add_command(doctor)
+cli.add_command(plan)
 cli.add_command(theory_page)
 cli.add_command(claims)
 cli.add_command(similarity)

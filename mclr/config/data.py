@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from mclr.config.base import Count, Section
 
-SplitSeed = Annotated[int, Field(ge=0, lt=2**32)]
-
 
 class Data(Section):
     """Which images, and which of them are held out as the reference of every metric.
@@ -19,7 +17,7 @@ class Data(Section):
 
     source: Literal["digits", "fashion-mnist"]
     n_reference: Count | None = None
-    split_seed: SplitSeed = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
     def _reference(self) -> Data:
@@ -49,7 +47,7 @@ class OwnImages(Section):
     n_reference: Count | None = None
     """None = all training images, which only ``reference: train`` allows."""
     reference: Literal["held-out", "train"] = "held-out"
-    split_seed: SplitSeed = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     on_bad_image: Literal["error", "skip"] = "error"
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ def test_pull_brings_what_the_tier_publishes(pulled: Checkout) -> None:
 
 def test_readme_shows_the_published_picture(pulled: Checkout) -> None:
     picture = pulled.folder / "results" / "digits" / "figures" / "edm2-fd-is.png"
-    assert (pulled.folder / "docs" / "digits-fd-is.png").read_bytes() == picture.read_bytes()
+    assert (pulled.folder / "docs" / "digits-edm2-fd-is.png").read_bytes() == picture.read_bytes()
 
 
 def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
@@ -96,15 +96,17 @@ def test_one_hyperparameter_reruns_one_stage_and_the_report(tmp_path: Path) -> N
 
 
 def test_results_without_records_are_refused_in_a_stage(pulled: Checkout) -> None:
-    records = pulled.folder / ".snakemake" / "metadata"
-    aside = records.with_name("aside")
-    records.rename(aside)
+    lost = [pulled.folder / ".snakemake", pulled.folder / "results" / "digits" / "records.tar.gz"]
+    for path in lost:
+        path.rename(path.with_name("aside"))
     try:
-        result = pulled.run("workflow/dvc-snakemake", "results/digits/metrics.parquet", check=False)
+        stage = ("workflow/dvc-snakemake", "digits", "results/digits/metrics.parquet")
+        result = pulled.run(*stage, check=False)
         assert result.returncode == 3
         assert "Run 'dvc pull'" in result.stdout
     finally:
-        aside.rename(records)
+        for path in lost:
+            path.with_name("aside").rename(path)
 
 
 def test_every_run_is_published_by_a_stage() -> None:
@@ -116,7 +118,7 @@ def test_every_run_is_published_by_a_stage() -> None:
 
 def test_readme_shows_the_published_table() -> None:
     table = (ROOT / "results" / "digits" / "table1.md").read_text()
-    assert with_table(README, table) == README
+    assert with_table(README, "digits", table) == README
 
 
 def blocks() -> list[str]:

@@ -11,6 +11,7 @@ from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import code_digest
+from mclr.records import restore
 from mclr.report.names import figure_files, similarity_files, table_files
 from mclr.site import load_site
 from mclr.slurm import cancel_left_overs
@@ -30,6 +31,9 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     SITE = load_site()
+    if workflow.is_main_process:
+        restore(TIER.tier)
+        restore("theory")
     if workflow.is_main_process and not workflow.dryrun:
         LOCK = single_run(Path(".snakemake"))
         if workflow.non_local_exec or Path(".snakemake/slurm_logs").exists():

@@ -1,0 +1,137 @@
+"""Commands that use a finished model: put it into a folder, draw images with it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+class _Setting(click.ParamType[tuple[str, float]]):
+    """NAME=NUMBER."""
+
+    name = "name=number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float]:
+        name, _, number = str(value).partition("=")
+        try:
+            return name, float(number)
+        except ValueError:
+            self.fail(f"expected NAME=NUMBER, got {value!r}", param, ctx)
+
+
+class _Classes(click.ParamType[list[str]]):
+    """Words with commas; a word with a comma in it stands in double quotes."""
+
+    name = "class,class,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:
+        (words,) = csv.reader([str(value)], skipinitialspace=True)
+        return [word.strip() for word in words if word.strip()]
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=PATH,
+    default="config/digits.yaml",
+    show_default=True,
+    help="Configuration of the tier, whose results are in results/<tier>.",
+)
+@click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
+@click.option("--output", type=PATH, required=True, help="Folder to write; it must be new.")
+def export_model(config: Path, experiment: str, output: Path) -> None:
+    """Write an experiment's best checkpoint as a model folder, ready to use and to share.
+
+    The folder has the weights, a configuration and a model card. `mclr draw` and
+    mclr.pipeline.ClassConditionalPipeline load it.
+
+    \b
+    Example:
+      mclr export-model --experiment edm2-mclr --output my-model
+    """
+    from mclr.pipeline.export import export_model as run
+    from mclr.read_config import load_tier
+
+    for path in run(load_tier(config), experiment, output):
+        click.echo(path)
+
+
+@click.command()
+@click.option("--model", required=True, help="Model folder, or an id of the Hugging Face Hub.")
+@click.option("--revision", help="Branch, tag or commit on the hub.")
+@click.option(
+    "--classes",
+    type=_Classes(),
+    help="Numbers or names, such as 0,3,trouser; quote a name with a comma: '\"a, b\",c'. "
+    "Default: the first 10.",
+)
+@click.option("--per-class", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Of the first column; the next ones follow. A column has the same noise in all rows.",
+)
+@click.option("--guidance", default=0.0, show_default=True, help="CFG scale γ; 0 is none.")
+@click.option(
+    "--sampler",
+    type=_Setting(),
+    multiple=True,
+    help="NAME=NUMBER of a sampler setting, such as num_steps=32; may be repeated.",
+)
+@click.option("--batch", type=click.IntRange(min=1), help="Images drawn at once.")
+@click.option("--out", type=PATH, required=True, help="PNG to write: a row per class.")
+@click.option("--npz", type=PATH, help="Also write images, labels and seeds (NumPy).")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@click.pass_context
+def draw(
+    context: click.Context,
+    model: str,
+    revision: str | None,
+    classes: list[str] | None,
+    per_class: int,
+    seed: int,
+    guidance: float,
+    sampler: tuple[tuple[str, float], ...],
+    batch: int | None,
+    out: Path,
+    npz: Path | None,
+    as_json: bool,
+) -> None:
+    """Draw images of some classes with a model folder, as one labelled picture.
+
+    \b
+    Example:
+      mclr draw --model my-model --classes 0,3 --per-class 8 --out grid.png
+    """
+    from mclr.device import set_up
+    from mclr.pipeline.draw import Request, draw_grid
+    from mclr.pipeline.folder import find_folder
+    from mclr.pipeline.pipeline import ClassConditionalPipeline
+
+    device = set_up(context.obj, context.find_root().params["device"])
+    pipeline = ClassConditionalPipeline(find_folder(model, revision), device)
+    request = Request(
+        classes if classes is not None else pipeline.class_names[:10],
+        per_class,
+        seed,
+        guidance,
+        dict(sampler),
+        batch,
+    )
+    total = len(request.classes) * per_class
+    with click.progressbar(length=total, label="drawing", file=sys.stderr) as bar:
+        written = draw_grid(pipeline, request, out, npz, bar.update)
+    if as_json:
+        click.echo(json.dumps(written | {"model": model}, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}")
+    if npz:
+        click.echo(f"{npz}: the same images, with their labels and seeds")

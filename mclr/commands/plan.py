@@ -1,0 +1,36 @@
+"""The command that tells what a tier costs before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mclr.cost.hardware import GPUS, UTILISATION
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--gpus", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--gpu", type=click.Choice(list(GPUS)), default="h100", show_default=True)
+@click.option(
+    "--utilisation",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=UTILISATION,
+    show_default=True,
+    help="Share of the GPU's peak rate that the jobs reach.",
+)
+@click.option("--json", "as_numbers", is_flag=True, help="All numbers, for programs.")
+def plan(config: Path, gpus: int, gpu: str, utilisation: float, as_numbers: bool) -> None:
+    """Tell what the tier of CONFIG costs: jobs, GPU-hours, memory, disk, time, what to cut.
+
+    Nothing is run or fetched; docs/cost.md says how the numbers are made.
+    """
+    from mclr.cost.estimate import Machines, as_json, estimate
+    from mclr.cost.table import as_text
+    from mclr.read_config import load_tier
+
+    tier = load_tier(config)
+    found = estimate(tier, Machines(gpu, gpus, utilisation), Path("results", tier.tier))
+    click.echo(json.dumps(as_json(found), indent=2) if as_numbers else as_text(found))

@@ -1,0 +1,171 @@
+"""The cost of a tier, put together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mclr.config.tier import Tier
+from mclr.cost.cuts import cuts_of
+from mclr.cost.dag import Job, jobs_of
+from mclr.cost.disk import disk_of, downloads
+from mclr.cost.fd_error import bias_constants
+from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Work
+from mclr.cost.images import images_of
+from mclr.cost.memory import SIZES, Memory, memory_of
+from mclr.cost.schedule import Schedule, Task, schedule
+from mclr.cost.work import Workload
+from mclr.plan import Plan
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What the jobs run on: a kind of GPU, how many, the share of their peak that is reached."""
+
+    gpu: str
+    gpus: int
+    utilisation: float
+
+    def hours(self, work: Work, gpu: str | None = None) -> float:
+        """GPU-hours of computing."""
+        return work.gpu_seconds(GPUS[gpu or self.gpu], self.utilisation) / HOUR
+
+
+@dataclass(frozen=True)
+class RuleCost:
+    """All jobs of a rule."""
+
+    rule: str
+    jobs: int
+    work: Work
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a cut saves: jobs, GPU-hours, seconds of makespan; FD's bias before and after."""
+
+    name: str
+    effect: str
+    jobs: int
+    gpu_hours: float
+    makespan: float
+    bias: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a tier costs on some machines."""
+
+    tier: str
+    machines: Machines
+    rules: list[RuleCost]
+    total: RuleCost
+    schedule: Schedule
+    slowest: tuple[str, float]
+    """The job of the longest chain that takes most of it, and its seconds."""
+    memory: list[Memory]
+    disk: dict[str, float]
+    download: int
+    bias: dict[str, float]
+    cuts: list[Effect]
+
+
+def estimate(tier: Tier, machines: Machines, results: Path) -> Estimate:
+    """The cost of a tier whole, and of each of its cuts, the one that saves most first.
+
+    results: folder of the tier's results, for the bias of FD if its feature nets exist.
+    """
+    whole = _Costed(tier, machines)
+    constants = bias_constants(whole.load.plan, results)
+    n, total = tier.evaluation.n_samples, whole.total
+    effects = []
+    for cut in cuts_of(tier):
+        smaller, ratio = _Costed(cut.tier, machines), cut.sample_ratio(tier)
+        text = cut.effect or f"bias × {ratio:.3g}, deviation × {ratio**0.5:.2g}"
+        bias = {m: (c / n, ratio * c / n) for m, c in constants.items()} if ratio != 1 else {}
+        effects.append(
+            Effect(
+                cut.name,
+                text,
+                total.jobs - smaller.total.jobs,
+                machines.hours(total.work) - machines.hours(smaller.total.work),
+                whole.schedule.makespan - smaller.schedule.makespan,
+                bias,
+            )
+        )
+    return Estimate(
+        tier.tier,
+        machines,
+        whole.rules,
+        total,
+        whole.schedule,
+        max(((n, whole.tasks[n].seconds) for n in whole.schedule.path), key=lambda job: job[1]),
+        memory_of(whole.load.plan, whole.load.networks),
+        disk_of(whole.load, machines.gpus),
+        downloads(tier.data.source),
+        {model: c / n for model, c in constants.items()},
+        sorted(effects, key=lambda e: (-e.gpu_hours, -e.makespan)),
+    )
+
+
+class _Costed:
+    """Jobs, work and schedule of a tier."""
+
+    def __init__(self, tier: Tier, machines: Machines) -> None:
+        self.load = Workload(Plan(tier), images_of(tier))
+        self.works = [(job, self.load.of(job)) for job in jobs_of(self.load.plan)]
+        self.rules = _by_rule(self.works)
+        self.total = RuleCost(
+            "total", len(self.works), sum((w for _, w in self.works), start=Work())
+        )
+        gpu = GPUS[machines.gpu]
+        self.tasks = {
+            job.name: Task(work.seconds(gpu, machines.utilisation), work.needs_gpu, job.needs)
+            for job, work in self.works
+        }
+        self.schedule = schedule(self.tasks, machines.gpus)
+
+
+def _by_rule(works: list[tuple[Job, Work]]) -> list[RuleCost]:
+    """Rules in the order of the workflow."""
+    found: dict[str, RuleCost] = {}
+    for job, work in works:
+        one = found.get(job.rule, RuleCost(job.rule, 0, Work()))
+        found[job.rule] = RuleCost(job.rule, one.jobs + 1, one.work + work)
+    return list(found.values())
+
+
+def as_json(found: Estimate) -> dict[str, Any]:
+    """All numbers, in operations, hours, seconds and bytes, with the assumptions they rest on."""
+    machines = found.machines
+
+    def rule(cost: RuleCost) -> dict[str, Any]:
+        hours = {name: machines.hours(cost.work, name) for name in GPUS}
+        return {
+            "jobs": cost.jobs,
+            "multiply_adds": asdict(cost.work),
+            "gpu_hours": hours,
+            "cpu_hours": 2 * cost.work.cpu / CPU_RATE / HOUR,
+        }
+
+    return {
+        "tier": found.tier,
+        "assumptions": asdict(machines)
+        | {"start_seconds": START_SECONDS, "cpu_rate": CPU_RATE}
+        | {"hardware": {name: asdict(gpu) for name, gpu in GPUS.items()}},
+        "rules": {cost.rule: rule(cost) for cost in found.rules},
+        "total": rule(found.total),
+        "schedule": asdict(found.schedule) | {"bound": found.schedule.bound},
+        "slowest": {"job": found.slowest[0], "seconds": found.slowest[1]},
+        "memory": [
+            asdict(row) | {"micro_batch": {f"{s} GB": row.fits(s * 1e9) for s in SIZES}}
+            for row in found.memory
+        ],
+        "disk": found.disk,
+        "download": found.download,
+        "fd_bias": found.bias,
+        "cuts": [asdict(effect) for effect in found.cuts],
+    }

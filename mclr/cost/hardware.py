@@ -1,0 +1,69 @@
+"""How fast machines are, and what that makes of multiply-adds.
+
+A multiply-add is two floating-point operations, the unit of data sheets. Peak rates are dense (no
+sparsity). float32 has the rate of plain float32: jobs switch TF32 off (``mclr.device``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: peak operations per second in 16-bit and 32-bit numbers, bytes of memory."""
+
+    label: str
+    peak_16: float
+    peak_32: float
+    memory: float
+    source: str
+
+
+GPUS = {
+    "a100": Gpu("A100 SXM", 312e12, 19.5e12, 80e9, "NVIDIA A100 data sheet, nvidia-1758950-r4"),
+    "h100": Gpu(
+        "H100 SXM", 989.4e12, 66.9e12, 80e9, "NVIDIA H100 architecture white paper, table 2"
+    ),
+    "h200": Gpu("H200 SXM", 989.4e12, 66.9e12, 141e9, "NVIDIA H200 data sheet: the H100's chip"),
+}
+
+UTILISATION = 0.2
+"""Share of the peak that training and sampling reach; docs/cost.md compares published runs."""
+
+CPU_RATE = 50e9
+"""Operations per second of a job that computes on a processor: one core, float64."""
+
+START_SECONDS = 10.0
+"""Of every job: the workflow's rules, Python and its libraries (docs/scale.md), reading files."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds of one job, by the numbers they are done in; ``cpu``: not on a GPU."""
+
+    half: float = 0.0
+    single: float = 0.0
+    cpu: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.half + other.half, self.single + other.single, self.cpu + other.cpu)
+
+    def __mul__(self, count: float) -> Work:
+        return Work(self.half * count, self.single * count, self.cpu * count)
+
+    @property
+    def macs(self) -> float:
+        return self.half + self.single + self.cpu
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.half + self.single > 0
+
+    def gpu_seconds(self, gpu: Gpu, utilisation: float) -> float:
+        """Seconds on one GPU at a share of its peak."""
+        return 2 * (self.half / gpu.peak_16 + self.single / gpu.peak_32) / utilisation
+
+    def seconds(self, gpu: Gpu, utilisation: float) -> float:
+        """Seconds from the start of the job to its end."""
+        return START_SECONDS + self.gpu_seconds(gpu, utilisation) + 2 * self.cpu / CPU_RATE

@@ -1,0 +1,75 @@
+"""Memory of a GPU that trains or samples a model, and how many samples fit at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mclr.config.models import Edm2Model
+from mclr.cost.networks import Network
+from mclr.cost.passes import BASE, Passes, objective_passes
+from mclr.plan import Plan
+
+RESERVED = 2e9
+"""Bytes: CUDA's context, libraries' workspaces."""
+
+MARGIN = 1.3
+"""On the tensors of a pass, for what libraries take beside them (docs/cost.md)."""
+
+SIZES = (24, 40, 80)
+"""Gigabytes of GPUs to report on."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that jobs of a kind hold whatever they do, and for each sample of a pass."""
+
+    model: str
+    kind: str
+    fixed: float
+    sample: float
+    batch: int
+
+    def total(self, samples: int) -> float:
+        return RESERVED + self.fixed + MARGIN * self.sample * samples
+
+    def fits(self, size: float) -> int:
+        """Samples at a time, at most the whole minibatch, on a GPU of ``size`` bytes; 0: none."""
+        room = size - self.total(0)
+        return max(0, min(self.batch, int(room // (MARGIN * self.sample))))
+
+
+def memory_of(plan: Plan, networks: dict[str, Network]) -> list[Memory]:
+    """Base training, fine-tuning by the rows of a sample, and sampling, of each model."""
+    found = []
+    for name, settings in plan.tier.models.items():
+        network = networks[name]
+        found.append(_training(name, "base", network, BASE, settings.base.batch))
+        batches: dict[int, int] = {}
+        for run in plan.runs.values():
+            if run.model == name and run.settings:
+                rows = objective_passes(run.settings.objective).trained
+                batches[rows] = max(batches.get(rows, 0), run.settings.batch)
+        for rows in sorted(batches):
+            kind = f"fine-tuning, {rows} rows"
+            found.append(_training(name, kind, network, Passes(rows), batches[rows]))
+        found.append(_sampling(name, network, plan.tier.evaluation.batch))
+    return found
+
+
+def _training(name: str, kind: str, network: Network, passes: Passes, batch: int) -> Memory:
+    """Weights, gradients, Adam's two moments in float32; average or frozen base beside them."""
+    average = 4 if isinstance(network.model, Edm2Model) else 0
+    beside = average if kind == "base" else _item(network)
+    always, row = network.training_bytes()
+    fixed = (16 + beside) * network.parameters + always
+    return Memory(name, kind, fixed, passes.trained * row, batch)
+
+
+def _sampling(name: str, network: Network, batch: int) -> Memory:
+    """Guided, which is two rows for each image, from the weights of the file and fixed ones."""
+    fixed = (4 + _item(network)) * network.parameters
+    return Memory(name, "sampling", fixed, 2 * network.sampling_bytes(), batch)
+
+
+def _item(network: Network) -> int:
+    return 2 if network.half else 4

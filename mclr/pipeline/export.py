@@ -1,0 +1,89 @@
+"""From the results of a tier to a model folder: an experiment's best checkpoint, with its card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from PIL import Image
+
+from mclr.config.tier import Tier
+from mclr.errors import UserError
+from mclr.files import atomic, sha256
+from mclr.pipeline.card import write_card
+from mclr.pipeline.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
+from mclr.pipeline.grid import labelled_grid
+from mclr.pipeline.source import Source, find_source
+
+SHOWN = 10
+"""Classes in the picture of samples."""
+
+
+def export_model(tier: Tier, experiment: str, output: Path) -> list[Path]:
+    """Write the best checkpoint of an experiment as a model folder; gives the files written.
+
+    Results are read from ``results/<tier>`` and ``data/prepared/<tier>`` below this directory.
+    An experiment is an entry of ``runs``, or ``<model>-base``.
+
+    Raises:
+        UserError: unknown experiment, results missing or of another configuration, or ``output``
+            has files already.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists and is not empty; choose another folder, or delete it")
+    source = find_source(tier, experiment)
+    config = model_config(source)
+    card = write_card(source, config, output)
+    samples = _samples(source, config, output)
+    return [*write_folder(output, config, source.weights, source.tokenizer), card, *samples]
+
+
+def model_config(source: Source) -> ModelConfig:
+    """``config.json`` of a checkpoint."""
+    model, spec = source.model, source.spec
+    channels, resolution, _ = source.manifest["shape"]
+    return ModelConfig(
+        format=FORMAT,
+        mclr=importlib.metadata.version("mclr"),
+        network=spec["network"],
+        precision=spec["precision"],
+        sampler=model.sampler,
+        images=Images(
+            channels=channels, resolution=resolution, class_names=source.manifest["class_names"]
+        ),
+        null_label=model.base.label_dropout > 0,
+        batch=source.tier.evaluation.batch,
+        training={
+            "tier": source.tier.tier,
+            "run_id": source.run.run_id,
+            "step": source.step,
+            "identity": spec["identity"],
+            "noise": spec.get("noise"),
+            "fine_tuning": spec.get("run"),
+            "base": model.base.model_dump(mode="json"),
+            "data": {
+                "source": source.manifest["source"],
+                "sha256": source.manifest["splits"]["train"]["sha256"],
+            },
+            "weights_sha256": sha256(source.weights),
+        },
+    )
+
+
+def _samples(source: Source, config: ModelConfig, output: Path) -> list[Path]:
+    """Some images of the workflow's grid of this checkpoint, labelled; nothing if it is gone."""
+    if not source.grid.is_file():
+        return []
+    names, side = config.images.class_names[:SHOWN], config.images.resolution
+    rows = source.tier.evaluation.grid_rows
+    with Image.open(source.grid) as stored:
+        cells = [
+            stored.crop((side * c, side * r, side * (c + 1), side * (r + 1)))
+            for c in range(len(names))
+            for r in range(rows)
+        ]
+    columns = [str(row + 1) for row in range(rows)]
+    picture = labelled_grid(cells, names, columns, "noise")
+    with atomic(output / SAMPLES) as temporary:
+        picture.save(temporary, "PNG")
+    return [output / SAMPLES]

@@ -1,0 +1,165 @@
+"""The folder of a model that is ready to use: which files it has, and where it is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from mclr.config.base import Count, Section
+from mclr.config.models import Edm2Sampler, Precision, VarSampler
+from mclr.data.load import Manifest
+from mclr.errors import UserError
+from mclr.files import atomic, write_json
+
+FORMAT = 1
+"""Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.safetensors"
+CARD = "README.md"
+SAMPLES = "samples.png"
+FILES = (WEIGHTS, TOKENIZER, CARD, SAMPLES, CONFIG)
+"""All files of a folder; the configuration comes last, so that a folder with one is whole."""
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+class Images(Section):
+    """What the model draws: square images, and the name of each class."""
+
+    channels: Count
+    resolution: Count
+    class_names: Annotated[list[str], Field(min_length=1)]
+
+
+class ModelConfig(Section):
+    """``config.json``: everything but weights that is needed to draw, and what was trained how."""
+
+    format: int
+    mclr: str
+    """Version of the package that wrote the folder."""
+    network: dict[str, Any]
+    """Family and architecture, as ``mclr.models.family.make_family`` takes them."""
+    precision: Precision
+    sampler: Edm2Sampler | VarSampler
+    images: Images
+    null_label: bool
+    """Whether training dropped labels, so that the network can be guided by its null label."""
+    batch: Count
+    """Images that the workflow draws at once: in the same batches images are equal to the bit."""
+    training: dict[str, Any]
+    """What it was trained with; nothing of it is needed to draw."""
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the folder has a tokenizer (VAR) or autoencoder (latents) too."""
+        return "tokenizer" in self.network or self.network.get("autoencoder") is not None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What a family must know of the data."""
+        images, names = self.images, tuple(self.images.class_names)
+        return Manifest(images.channels, images.resolution, len(names), names, {})
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What ``make_family`` reads."""
+        sampler = self.sampler.model_dump(mode="json")
+        return {"network": self.network, "precision": self.precision, "sampler": sampler}
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration of a model folder, whose files are all there.
+
+    Raises:
+        UserError: a file is missing or damaged, or was written by a newer ``mclr``.
+    """
+    path = folder / CONFIG
+    _check_file(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); export or download it again") from None
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: no `format`, so this is no model that `mclr export-model` wrote")
+    if version > FORMAT:
+        raise UserError(
+            f"{path}: written by mclr {content.get('mclr')} in format {version}, this mclr knows "
+            f"formats up to {FORMAT}; install that version or a newer one"
+        )
+    try:
+        config = ModelConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg']}; export or download it again") from None
+    for name in (WEIGHTS, TOKENIZER) if config.has_tokenizer else (WEIGHTS,):
+        _check_file(folder / name)
+    return config
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: file is missing; a model folder has {CONFIG}, {WEIGHTS} and, for VAR and "
+            f"models of latents, {TOKENIZER}. Write one with `mclr export-model`, or copy it again"
+        )
+
+
+def write_folder(
+    folder: Path, config: ModelConfig, weights: Path, tokenizer: Path | None
+) -> list[Path]:
+    """Write ``config.json`` and copy the weights beside it; gives the files written."""
+    written = [copy(weights, folder / WEIGHTS)]
+    if tokenizer:
+        written.append(copy(tokenizer, folder / TOKENIZER))
+    write_json(folder / CONFIG, config.model_dump(mode="json"))
+    return [*written, folder / CONFIG]
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file whole, or leave ``target`` as it was; gives ``target``."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """The local folder of a model: ``name`` itself, or what a hub has under that id.
+
+    revision: branch, tag or commit on the hub.
+
+    Raises:
+        UserError: no such folder and no such id, or the hub cannot be used.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not isinstance(name, str) or not HUB_ID.fullmatch(name):
+        raise UserError(
+            f"{name}: no such folder; expected one that `mclr export-model` wrote, or the id of a "
+            "model on the Hugging Face Hub such as someone/their-model"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(
+            f"{name}: no such folder here, and to look for it on the Hugging Face Hub the package "
+            "huggingface_hub is needed; run `pip install huggingface_hub`"
+        ) from None
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:  # no network, no access, no such id, a full disk …
+        first = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{name}: no such folder here, and the Hugging Face Hub did not give it ({first}); "
+            "check the name, the network and, for a private model, `hf auth login`"
+        ) from error

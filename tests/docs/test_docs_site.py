@@ -1,0 +1,124 @@
+"""The documentation site: what its pages say of commands, messages and files is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+COMMANDS = (
+    *("quickstart.md", "howto-data.md", "howto-objective.md", "howto-model.md"),
+    *("howto-memory.md", "mlflow.md", "remotes.md"),
+)
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page's bash blocks."""
+    blocks = re.findall(r"^( *)```bash\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [line.strip() for _, block in blocks for line in block.splitlines()]
+
+
+README = set(commands(ROOT / "README.md"))
+# Commands that are not in the README, and the test that runs them.
+RUN_BY = {
+    r"(git apply|mclr schema|python docs/examples/own_images|.*config/mine\.yaml|sed -i .*)": (
+        "tests/workflow/test_howtos.py",
+        ("test_own_data", "test_own_objective_in_the_pipeline"),
+    ),
+    r"snakemake .*micro_batch=16 --dry-run all": (
+        "tests/workflow/test_howtos.py",
+        ("test_memory",),
+    ),
+    r"python docs/examples/own_(objective|model)\.py .*": (
+        "tests/docs/test_examples.py",
+        (
+            "test_own_objective_moves_its_margin",
+            "test_mclr_separates_the_classes_of_an_own_model",
+        ),
+    ),
+    r"workflow/mlflow-server.*|export MLFLOW_TRACKING_URI=.*": (
+        "tests/tracking/test_team.py",
+        ("test_eight_publish_at_once",),
+    ),
+    r"dvc remote (add|modify) --local .*": (
+        "tests/workflow/test_remotes.py",
+        ("test_what_one_pushes_another_pulls",),
+    ),
+    r"rm -r .*site_cache_dir.*": (
+        "tests/workflow/test_remotes.py",
+        ("test_a_list_cut_short_is_dropped",),
+    ),
+    r"dvc (cache dir|config) --local .*|mkdir .*|chgrp .*|chmod .*|find .*": (
+        "tests/workflow/test_cache.py",
+        ("test_two_checkouts_share_a_cache", "test_two_users_share_a_cache"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_a_how_to_is_run_by_a_test(name: str) -> None:
+    found = commands(DOCS / name)
+    assert found
+    for command in found:
+        runs = [tests for pattern, tests in RUN_BY.items() if re.match(pattern, command)]
+        assert runs or command in README, command
+        for file, tests in runs:
+            text = (ROOT / file).read_text()
+            assert all(f"def {test}(" in text for test in tests), file
+
+
+def test_messages_of_the_faults_page_are_in_the_code() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(messages) > 15
+    code = "".join(texts(path) for path in (ROOT / "mclr").rglob("*.py"))
+    for message in messages:
+        assert message in code + (ROOT / "Makefile").read_text(), message
+
+
+def texts(path: Path) -> str:
+    """All text in a module's strings, adjoining pieces joined."""
+    constants = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+    return "\n".join(node.value for node in constants if isinstance(node.value, str))
+
+
+def navigation(entry: Any) -> list[str]:
+    if isinstance(entry, str):
+        return [entry]
+    inner = entry.values() if isinstance(entry, dict) else entry
+    return [page for part in inner for page in navigation(part)]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = navigation(yaml.safe_load(text)["nav"])
+    assert sorted(listed) == sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md"))
+
+
+def test_every_package_is_in_the_reference() -> None:
+    text = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    documented = set(re.findall(r"^::: mclr\.(\w+)", text, re.MULTILINE))
+    known = {p.stem for p in (ROOT / "mclr").iterdir() if p.suffix == ".py" or is_package(p)}
+    assert known - documented == {"__init__", "__main__", "cli", "commands"}  # see commands.md
+
+
+def is_package(path: Path) -> bool:
+    return (path / "__init__.py").is_file()
+
+
+def test_citation_and_citation_page_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["message"] and citation["authors"] and citation["title"]
+    assert f'version = "{citation["version"]}"' in (ROOT / "pyproject.toml").read_text()
+    page = (DOCS / "cite.md").read_text()
+    (paper,) = citation["references"]
+    assert paper["identifiers"][0]["value"].removeprefix("arXiv:") in page
+    for author in paper["authors"]:
+        assert f"{author['family-names']}, {author['given-names']}" in page

@@ -1,0 +1,122 @@
+"""The paper index: what it names exists, and what the code names of the paper is in it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mclr.read_config import load_tier
+from mclr.report.names import KINDS, figure_files, stem, table_files
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow"))
+from paper_index import Place, checks_of, equation_numbers, equation_table, equations
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = (ROOT / "docs" / "paper.md").read_text()
+THEORY = (ROOT / "docs" / "theory.md").read_text()
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows of a page, headings and rules left out."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [row for row in cells if row[0] not in ("Paper", "Statement")]
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def found(path: str) -> Any:
+    """The object at a dotted path; AttributeError or ModuleNotFoundError if there is none."""
+    parts = path.split(".")
+    module = importlib.import_module(".".join(parts[:2]))
+    for part in parts[2:]:
+        if not hasattr(module, part):
+            importlib.import_module(f"{module.__name__}.{part}")
+        module = getattr(module, part)
+    return module
+
+
+def makes() -> set[str]:
+    """Every file that the rules make, with wildcards as <name>."""
+    text = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    plain = text.replace("{{", "<").replace("}}", ">")
+    results = set(re.findall(r'f"\{RESULTS\}/([^"]+)"', plain))
+    theory = {f"results/theory/{name}" for name in re.findall(r'f"\{THEORY\}/([^"]+)"', plain)}
+    names = {re.sub(r"\{(\w+)\}", r"<\1>", name) for name in results}
+    names |= {f"figures/{stem('<model>', k)}.{f}" for k in KINDS for f in KINDS[k].formats}
+    names |= {name for tier in ("digits", "fashion") for name in table_files(tier_of(tier))}
+    return theory | {f"results/<tier>/{name}" for name in names}
+
+
+def tier_of(name: str) -> Any:
+    return load_tier(ROOT / "config" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("row", rows(PAPER), ids=lambda row: f"{row[0]} {row[1]}")
+def test_a_row_of_the_paper_index_is_true(row: list[str]) -> None:
+    _, _, functions, tests, artefacts = row
+    for function in codes(functions):
+        assert callable(found(function)), function
+    for test in codes(tests):
+        assert (ROOT / test).is_file(), test
+    for artefact in codes(artefacts):
+        assert artefact in makes(), artefact
+    assert codes(functions) and codes(tests) and codes(artefacts)
+
+
+def test_every_kind_of_figure_is_drawn_by_a_tier() -> None:
+    drawn = {name for tier in ("digits", "fashion") for name in figure_files(tier_of(tier))}
+    for kind in KINDS:
+        assert any(re.fullmatch(rf"[\w-]+-{kind}(-[\w-]+)?\.pdf", name) for name in drawn), kind
+
+
+def test_functions_and_checks_of_the_theory_index_exist() -> None:
+    statements = rows(THEORY)
+    assert len(statements) > 40
+    for _, _, functions, tests, _ in statements:
+        module = ""
+        for name in codes(functions):
+            module = name.rsplit(".", 1)[0] if "." in name else module
+            assert callable(found(f"mclr.theory.{module}.{name.rsplit('.', 1)[-1]}")), name
+        for test in codes(tests):
+            assert list((ROOT / "tests").rglob(test)), test
+
+
+def test_equations_that_the_code_names_are_in_the_index() -> None:
+    written = {n for row in rows(PAPER) + rows(THEORY) for n in equation_numbers(" ".join(row[:2]))}
+    assert set(equations()) <= written
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("(22)/(150)", [22, 150]), ("(10)-(12)", [10, 11, 12]), ("(67)–(69), (83)", [67, 68, 69, 83])],
+)
+def test_numbers_of_equations(text: str, numbers: list[int]) -> None:
+    assert equation_numbers(text) == numbers
+
+
+def test_places_are_read_from_comments_docstrings_and_methods() -> None:
+    places = equations()
+    assert Place("mclr.objectives.mclr", "mclr_loss") in places[22]  # the comment above
+    assert Place("mclr.config.objectives", "CcDpo") in places[156]  # a docstring
+    assert Place("mclr.theory.tabular", "World.mixed") in places[18]  # a method
+    assert 67 not in places  # Karras et al., Eq. 67: another paper's number has no parentheses
+
+
+def test_tests_are_those_that_use_the_function() -> None:
+    using = checks_of(Place("mclr.training.base", "redraw_labels"))
+    assert "tests/training/test_label_noise.py" in using
+    assert "tests/training/test_posthoc_ema.py" not in using
+
+
+def test_the_generated_table_links_to_the_reference() -> None:
+    line = next(line for line in equation_table().splitlines() if line.startswith("| (160)"))
+    assert 'identifier="mclr.objectives.mclr.mclr_loss"' in line
+    assert "`test_objectives.py`" in line

@@ -1,0 +1,35 @@
+"""The jobs whose cost is estimated are those that Snakemake plans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from checkout import MICRO, ROOT, STAGES, copy_tree
+
+from mclr.cost.dag import jobs_of
+from mclr.plan import Plan
+from mclr.read_config import parse_tier
+
+
+def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:
+    """Both test tiers in one: every kind of model, objective, stage and study."""
+    micro, stages = (yaml.safe_load((ROOT / path).read_text()) for path in (MICRO, STAGES))
+    both = {"tier": "both"} | {
+        key: value for key, value in stages.items() if key not in ("tier", "models", "runs")
+    }
+    both["models"], both["runs"] = ({**micro[k], **stages[k]} for k in ("models", "runs"))
+    both["evaluation"] |= {"batch": 10, "shards": 2}
+    checkout = copy_tree(tmp_path / "checkout", "both.yaml")
+    (checkout.folder / "both.yaml").write_text(yaml.safe_dump(both))
+    planned: Counter[str] = Counter()
+    for rule, count in checkout.planned("all").items():
+        first = rule.split("_")[0]
+        is_one = first in ("base", "finetune") and rule != "finetune_final"
+        planned[first if is_one else rule] += count
+    jobs = jobs_of(Plan(parse_tier(both, "both")))
+    assert Counter(job.rule for job in jobs) == planned
+    names = {job.name for job in jobs}
+    assert len(names) == len(jobs)
+    assert all(need in names for job in jobs for need in job.needs)

@@ -1,0 +1,73 @@
+"""The how-to pages that touch the workflow, followed command by command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from checkout import ROOT, Checkout
+from PIL import Image
+
+from mclr.data.load import load_manifest
+
+OBJECTIVE = """
+import torch
+from tiny import TINY
+from mclr.data.load import Manifest
+from mclr.models.family import make_family
+from mclr.plan import Plan
+from mclr.read_config import parse_tier
+from mclr.report.methods import METHODS
+from mclr.training.finetune import Samples, finetune_trainee
+
+run = {"model": "edm2", "objective": {"name": "ipo", "beta": 0.25, "K": 2}}
+tier = parse_tier(TINY | {"runs": {"ipo": TINY["runs"]["edm2-ccdpo"] | run}}, "tiny")
+plan = Plan(tier)
+family = make_family(plan.base_spec("edm2"), Manifest(1, 8, 10, (), {}))
+base = family.build(torch.Generator().manual_seed(0))
+data = Samples(torch.randn(20, 1, 8, 8), torch.arange(20) % 10, 10)
+(loss,) = finetune_trainee(family, base, tier.runs["ipo"], 0, data).losses(0)
+print(METHODS["ipo"].suffix, round(loss.value.item(), 3))
+"""
+
+
+def follow(checkout: Checkout, page: str, *, skip: str = "") -> None:
+    """Run the bash blocks of a page, in order, but for commands that equal ``skip``."""
+    checkout.environment["PYTHONPATH"] = str(checkout.folder)
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    for command in "".join(blocks).splitlines():
+        if command != skip:
+            checkout.run("bash", "-c", command)
+
+
+def paint(folder: Path) -> None:
+    """Two classes of 230 pictures each, in other sizes and modes than the pipeline uses."""
+    generator = np.random.default_rng(0)
+    for name, mode in (("cats", "RGBA"), ("dogs", "L")):
+        (folder / name).mkdir(parents=True)
+        for i in range(230):
+            grey = generator.integers(0, 256, (9, 12), dtype=np.uint8)
+            Image.fromarray(grey).convert(mode).save(folder / name / f"{i}.png")
+
+
+def test_own_data(fresh: Checkout) -> None:
+    paint(fresh.folder / "pictures")
+    follow(fresh, "howto-data.md", skip="snakemake --configfile config/mine.yaml --cores 2 all")
+    manifest = load_manifest(fresh.folder / "data" / "prepared" / "mine" / "manifest.json")
+    assert manifest.shape == (3, 32, 32)
+    assert manifest.class_names == ("cats", "dogs")
+
+
+def test_own_objective_in_the_pipeline(fresh: Checkout) -> None:
+    example = "python docs/examples/own_objective.py"
+    page = (ROOT / "docs" / "howto-objective.md").read_text()
+    (command,) = re.findall(rf"^{example}.*$", page, re.MULTILINE)
+    follow(fresh, "howto-objective.md", skip=command)  # tests/docs/test_examples.py runs it
+    assert '"ipo"' in (fresh.folder / "config" / "schema.json").read_text()
+    fresh.environment["PYTHONPATH"] += f":{fresh.folder / 'tests'}"
+    assert fresh.run("python", "-c", OBJECTIVE).stdout.split()[-2:] == ["+IPO", "4.0"]
+
+
+def test_memory(fresh: Checkout) -> None:
+    follow(fresh, "howto-memory.md")
