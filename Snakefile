@@ -22,6 +22,11 @@ include: "workflow/rules/track.smk"
 include: "workflow/rules/theory.smk"
 
 
+if OWN_IMAGES:
+
+    include: "workflow/rules/images.smk"
+
+
 localrules:
     all,
 

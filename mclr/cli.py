@@ -67,9 +67,7 @@ data_option = _path("data", "Folder of prepared data (with manifest.json).")
 tokenizer_option = _path(
     "tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).", required=False
 )
-encoded_option = _path(
-    "encoded", "What `mclr encode` made of the training images (VAR, latents).", required=False
-)
+encoded_option = _path("encoded", "What `mclr encode` made of the training images.", required=False)
 state_option = _path("state", "Private folder for resumable state.")
 micro_batch_option = click.option(
     "--micro-batch",
@@ -153,6 +151,30 @@ def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | Non
 
 @cli.command()
 @spec_option
+@_path("output", "Folder to write.")
+@_path("prepared", "Folder of the tier's own resolution, already indexed.", required=False)
+@click.option("--resolution", type=click.IntRange(min=1), help="Index for this side instead.")
+@click.pass_obj
+def prepare_images(
+    threads: int,
+    spec: dict[str, Any],
+    output: Path,
+    prepared: Path | None,
+    resolution: int | None,
+) -> None:
+    """Check one's own images, split them, write an index and its manifest."""
+    from mclr.config.data import OwnImages
+    from mclr.data.images.prepare import prepare_at
+    from mclr.data.images.prepare import prepare_images as run
+
+    if prepared and resolution:
+        prepare_at(resolution, prepared, output)
+    else:
+        run(OwnImages.model_validate(spec), output, threads)
+
+
+@cli.command()
+@spec_option
 @data_option
 @_path("output", "Folder to write.")
 @state_option
@@ -183,15 +205,23 @@ def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, stat
 @cli.command()
 @spec_option
 @data_option
-@_path("tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).")
+@tokenizer_option
 @_path("output", "File to write.")
+@state_option
 @click.pass_obj
-def encode(threads: int, spec: dict[str, Any], data: Path, tokenizer: Path, output: Path) -> None:
-    """Encode the training images once: tokens, or means and deviations of latents."""
+def encode(
+    threads: int,
+    spec: dict[str, Any],
+    data: Path,
+    tokenizer: Path | None,
+    output: Path,
+    state: Path,
+) -> None:
+    """Encode the training images once: tokens, means and deviations of latents, or pixels."""
     from mclr.jobs.encoding import encode as run
     from mclr.jobs.inputs import Data
 
-    run(spec, Data(data), tokenizer, output, _deterministic(threads))
+    run(spec, Data(data), tokenizer, output, state, _deterministic(threads))
 
 
 @cli.command()

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from mclr.config.models import Edm2Model, Model, OwnModel
 from mclr.config.objectives import FineTuning
 
+PIXELS = {"pixels": "uint8"}
+"""Specification of the job that stores plain pixels, for all models of pixels of a resolution."""
+
 
 @dataclass(frozen=True)
 class Run:

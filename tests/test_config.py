@@ -62,6 +62,7 @@ def test_every_configuration_in_the_repository_is_valid() -> None:
     assert [load_tier(path).tier for path in tiers] == [path.stem for path in tiers]
 
 
+OWN = {"source": "images", "path": "photos", "resolution": 8}
 MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     "unknown key, close to a valid one": (
         put("models.edm2.base.batsh", 3),
@@ -121,6 +122,18 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         ["tier: ", "results/theory/ has another use; choose another name"],
     ),
     "unknown data source": (put("data.source", "mnist"), ["data.source: ", "'digits'", "'mnist'"]),
+    "own images without a number of reference images": (
+        put("data", OWN),
+        ["data: n_reference: required key is missing", "or write `reference: train`"],
+    ),
+    "unknown transform of own images": (
+        put("data", {**OWN, "transform": "middle"}),
+        ["data.transform: ", "'center-crop-dhariwal', 'center-crop', 'scale' or 'var'"],
+    ),
+    "key of another source": (
+        put("data", {"source": "digits", "n_reference": 797, "path": "photos"}),
+        ["data.path: unknown key; valid keys: n_reference, source, split_seed"],
+    ),
     "unknown label scheme": (
         put("evaluation.labels", "alle"),
         ["evaluation.labels: ", "'balanced' or 'random'", "'alle'"],

@@ -22,6 +22,7 @@ TABLE = {"pandas"}
 MAY_LOAD: dict[str, set[str]] = {
     "fetch": set(),
     "prepare": {"pandas", "sklearn", "scipy"},  # the stratified split is scikit-learn's
+    "prepare_images": set(),
     "feature_net": {"torch"},
     "tokenizer": {"torch"},
     "encode": {"torch"},

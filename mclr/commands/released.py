@@ -57,15 +57,22 @@ def import_tokenizer(spec: str, manifest: Path, source: Path, output: Path) -> N
 @_path("data", "Folder of prepared data (with manifest.json).")
 @_path("weights", "Published weights of Inception or DINOv2.")
 @_path("statistics", "Published moments of real images, for FD.", required=False)
+@click.option("--most", type=click.IntRange(min=1), required=True, help="Training images to see.")
 @_path("output", "Folder to write.")
 @click.pass_obj
 def published_net(
-    threads: int, spec: str, data: Path, weights: Path, statistics: Path | None, output: Path
+    threads: int,
+    spec: str,
+    data: Path,
+    weights: Path,
+    statistics: Path | None,
+    most: int,
+    output: Path,
 ) -> None:
     """Take a published feature net over, and compute the features of real images."""
     from mclr.device import set_up
     from mclr.jobs.inputs import Data
     from mclr.jobs.published_net import take_over
 
-    set_up(threads, "cpu")
-    take_over(json.loads(spec), Data(data), weights, statistics, output)
+    device = set_up(threads, click.get_current_context().find_root().params["device"])
+    take_over(json.loads(spec), Data(data), weights, statistics, output, most, device)

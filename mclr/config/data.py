@@ -24,3 +24,37 @@ class Data(Section):
         if self.n_reference is None and self.source == "digits":
             raise ValueError("n_reference: required key is missing, digits has no test split")
         return self
+
+
+class OwnImages(Section):
+    """Images that the user has: a folder with one sub-folder per class, or an archive of one.
+
+    They stay where they are; what is prepared is an index of them (``mclr.data.images``).
+    """
+
+    source: Literal["images"]
+    path: Annotated[str, Field(min_length=1)]
+    """Folder, .tar or .zip; $VARIABLES are of the environment of whoever reads the images."""
+    classes: Count | None = None
+    """How many there must be; None = as many as are found."""
+    channels: Literal[1, 3] = 3
+    resolution: Count
+    transform: Literal["center-crop-dhariwal", "center-crop", "scale", "var"] = (
+        "center-crop-dhariwal"
+    )
+    exif: Literal["ignore", "apply"] = "ignore"
+    """Whether a camera's note of its orientation turns an image; EDM2's tools ignore it."""
+    n_reference: Count | None = None
+    """None = all training images, which only ``reference: train`` allows."""
+    reference: Literal["held-out", "train"] = "held-out"
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _reference(self) -> OwnImages:
+        if self.n_reference is None and self.reference == "held-out":
+            raise ValueError(
+                "n_reference: required key is missing; say how many images are held out, "
+                "or write `reference: train`"
+            )
+        return self

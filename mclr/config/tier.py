@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mclr.config.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
-from mclr.config.data import Data
+from mclr.config.data import Data, OwnImages
 from mclr.config.features import FeatureNet
 from mclr.config.models import Model
 from mclr.config.objectives import FineTuning
@@ -121,7 +121,7 @@ class Tier(Section):
 
     tier: Annotated[Name, AfterValidator(_free)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
-    data: Data
+    data: Annotated[Data | OwnImages, Field(discriminator="source")]
     features: Annotated[dict[Name, FeatureNet], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     runs: dict[Name, FineTuning]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +19,34 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mclr.data.images.read import IndexedImages
+
+GROUP = 256
+"""Own images that are decoded and put into their place at once."""
+
+
+@dataclass(frozen=True)
+class OwnSource:
+    """Where the images of an index lie, as configured, and how they are decoded."""
+
+    path: str
+    transform: str
+    exif: str
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the prepared data look like: everything a network must know of them."""
+    """What the prepared data look like: everything a network must know of them.
+
+    own: None = the splits hold pixels, else they are an index of the user's own images.
+    """
 
     channels: int
     resolution: int
     num_classes: int
     class_names: tuple[str, ...]
     hashes: dict[str, str]
+    own: OwnSource | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -42,22 +61,86 @@ def load_manifest(path: Path) -> Manifest:
         raise UserError(f"{path}: images are {height}×{width}; expected square images")
     hashes = {name: split["sha256"] for name, split in content["splits"].items()}
     names = tuple(content["class_names"])
-    return Manifest(channels, height, content["num_classes"], names, hashes)
+    found: dict[str, Any] = content["source"]
+    own = OwnSource(*(found[k] for k in ("path", "transform", "exif"))) if "path" in found else None
+    return Manifest(channels, height, content["num_classes"], names, hashes, own)
 
 
-def load_images(path: Path, manifest: Manifest) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) of one Parquet split."""
+def load_labels(path: Path) -> Tensor:
+    """Labels int64 (N,) of one Parquet split."""
     import torch
 
+    return torch.from_numpy(_read(path, ["label"])["label"].to_numpy().astype(np.int64))
+
+
+def load_images(
+    path: Path, manifest: Manifest, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of one Parquet split, or of some rows.
+
+    Raises:
+        UserError: the split cannot be read; or an image of one's own is missing or has changed.
+    """
+    import torch
+
+    if (own := manifest.own) is None:
+        table = _read(path, ["label", "image"])
+        pixels = np.array(table["image"].combine_chunks().flatten())
+        images = torch.from_numpy(pixels).view(-1, *manifest.shape)
+        labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
+        return (images, labels) if rows is None else (images[rows], labels[rows])
+    labels = load_labels(path)
+    rows = torch.arange(len(labels)) if rows is None else rows
+    images = torch.empty(len(rows), *manifest.shape, dtype=torch.uint8)
+    first = 0
+    groups = _groups(rows.tolist(), GROUP)
+    for part in _indexed(path, manifest, own).batches(groups, torch.get_num_threads()):
+        images[first : first + len(part)] = torch.from_numpy(part)
+        first += len(part)
+    return images, labels[rows]
+
+
+def iter_images(
+    path: Path, manifest: Manifest, batch: int, start: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels of one split, ``batch`` at a time in the order of its rows.
+
+    One's own images are decoded on the way, by as many threads as torch uses; a few batches lie
+    in memory. start: the first row.
+    """
+    import torch
+
+    if (own := manifest.own) is None:
+        images, labels = load_images(path, manifest)
+        for first in range(start, len(images), batch):
+            yield images[first : first + batch], labels[first : first + batch]
+        return
+    labels = load_labels(path)
+    groups = _groups(range(start, len(labels)), batch)
+    parts = _indexed(path, manifest, own).batches(groups, torch.get_num_threads())
+    for group, part in zip(groups, parts, strict=True):
+        yield torch.from_numpy(part), labels[group[0] : group[-1] + 1]
+
+
+def _indexed(path: Path, manifest: Manifest, own: OwnSource) -> IndexedImages:
+    from mclr.data.images.decode import Decoder
+    from mclr.data.images.read import COLUMNS, IndexedImages
+
+    decoder = Decoder(own.transform, manifest.resolution, manifest.channels, own.exif)
+    return IndexedImages(path, _read(path, COLUMNS), own.path, decoder)
+
+
+def _groups(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
-        table = pq.ParquetFile(path).read(columns=["label", "image"])
+        return pq.ParquetFile(path).read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{path}: not a readable Parquet split ({error}); delete it and run `snakemake` again"
         ) from None
-    pixels = np.array(table["image"].combine_chunks().flatten())
-    images = torch.from_numpy(pixels).view(-1, *manifest.shape)
-    return images, torch.from_numpy(table["label"].to_numpy().astype(np.int64))
 
 
 def step_generator(*key: int) -> torch.Generator:

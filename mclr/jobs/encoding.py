@@ -1,12 +1,12 @@
-"""The job that encodes the training images once, for all jobs that train on latents or tokens."""
+"""The job that encodes the training images once, for all jobs that train on them."""
 
 from __future__ import annotations
 
-import tempfile
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,52 +14,79 @@ from mclr.config.base import canonical
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.events import Progress
-from mclr.files import load_tensors, save_tensors
-from mclr.jobs.inputs import Data
+from mclr.files import load_tensors
+from mclr.jobs.growing import GrowingRows
+from mclr.jobs.inputs import Data, state_folder
+from mclr.models.encoders import RgbEncoder
 from mclr.models.family import make_family
+from mclr.points import PIXELS
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""
 
 
 def encode(
-    spec: dict[str, Any], data: Data, tokenizer: Path, output: Path, device: torch.device = CPU
+    spec: dict[str, Any],
+    data: Data,
+    tokenizer: Path | None,
+    output: Path,
+    state: Path,
+    device: torch.device = CPU,
 ) -> None:
     """Write x (N, …), what the family keeps of each training image, and labels (N,).
 
-    Moments of latents are float16 (rounded by far less than their own deviation), tokens int32.
-    x grows in an unnamed file beside ``output``, so that it need not fit in memory.
+    Moments of latents are float16 (rounded by far less than their own deviation), tokens int32,
+    pixels (``spec`` is ``PIXELS``) uint8. Images and x need not fit in memory. A job that was
+    killed goes on from a private file in ``state``, to the same bytes.
     """
+    stored = _stored(spec, data, tokenizer, device)
+    labels = data.labels("train")
+    private = state_folder(
+        state, __name__, spec, data.folder / "train.parquet", *([tokenizer] if tokenizer else [])
+    )
+    with private.held():
+        x = GrowingRows(private.folder, private.key, labels, {"spec": canonical(spec)})
+        progress = Progress(f"encode {output.stem}", len(labels), 1, done=x.rows)
+        for images, _ in data.batches("train", BATCH, x.rows):
+            x.append(stored(images))
+            progress.update(x.rows)
+        x.finish(output)
+
+
+def _stored(
+    spec: dict[str, Any], data: Data, tokenizer: Path | None, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Images to what is stored of them."""
+    if spec == PIXELS:
+        return RgbEncoder().encode_pixels
     family = make_family(spec, data.manifest, tokenizer, device)
-    images, labels = data.train()
-    progress = Progress(f"encode {output.stem}", len(images), 1)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=output.parent) as scratch:
-        x = None
-        for begin in range(0, len(images), BATCH):
-            part = _compact(family.encode(images[begin : begin + BATCH]))
-            if x is None:
-                x = np.memmap(scratch, part.dtype, "w+", shape=(len(images), *part.shape[1:]))
-            x[begin : begin + len(part)] = part
-            progress.update(begin + len(part))
-        tensors = {"x": torch.from_numpy(x), "labels": labels}
-        save_tensors(output, tensors, {"spec": canonical(spec)})
+    return lambda images: _compact(family.encode(images))
 
 
-def _compact(encoded: Tensor) -> np.ndarray[Any, Any]:
-    return encoded.to(torch.float16 if encoded.is_floating_point() else torch.int32).numpy()
+def _encoding(spec: dict[str, Any]) -> dict[str, Any]:
+    """What of a specification decides how images are encoded: the same for all pixels."""
+    network = spec.get("network", {})
+    coder = {key: network[key] for key in ("autoencoder", "tokenizer") if key in network}
+    if not coder:
+        return {"pixels": bool(spec)}
+    return {"family": network["family"], "precision": spec["precision"], **coder}
+
+
+def _compact(encoded: Tensor) -> Tensor:
+    return encoded.to(torch.float16 if encoded.is_floating_point() else torch.int32)
 
 
 def load_encoded(path: Path, spec: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """x (N, …) and labels (N,), int64, for a training job of specification ``spec``.
 
-    The file is mapped into memory: rows are read when they are used.
+    The file is mapped into memory: rows are read when they are used, and processes share them.
 
     Raises:
         UserError: the file is missing, damaged, or of another network.
     """
     tensors, metadata = load_tensors(path)
-    if metadata.get("spec") != canonical({key: spec[key] for key in ("network", "precision")}):
+    found = json.loads(metadata.get("spec", "{}"))
+    if _encoding(found) != _encoding(spec):
         raise UserError(
             f"{path}: encoded for another network than the one to train; delete it and run "
             "`snakemake` again"

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mclr.config.base import canonical
 from mclr.config.features import ClassifierFeatures, EfficientNetFeatures
 from mclr.data.load import minibatch, step_generator
+from mclr.device import CPU
 from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder
-from mclr.metrics.classifier import accuracy
-from mclr.metrics.features import SETTINGS, build_classifier, write_features
+from mclr.metrics.classifier import BATCH, accuracy, hits
+from mclr.metrics.features import SETTINGS, build_classifier, read_features, write_batches
 from mclr.objectives.base import Loss
 from mclr.training.trainee import Trainee
 
@@ -34,8 +35,8 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
     if isinstance(settings, ClassifierFeatures):
         _train_classifier(settings, spec, data, folder, state)
     elif isinstance(settings, EfficientNetFeatures):
-        net, rows = _pretrained(settings, data)
-        write_net(spec, net, data, folder, rows)
+        net, images, labels = _pretrained(settings, data)
+        write_net(spec, net, data, folder, (images, labels))
     else:
         raise ValueError(f"{settings.kind} is taken over as published, not trained")
 
@@ -56,23 +57,24 @@ def _train_classifier(
         run_training(
             trainee, folder.name, (settings.steps,), settings.batch, settings.seed, private, folder
         )
-        write_net(spec, net.eval(), data, folder, torch.arange(len(images)))
+        write_net(spec, net.eval(), data, folder, (images, labels))
         private.clear()
 
 
-def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, Tensor]:
-    """EfficientNet with a trained probe, and the rows of the training images it was trained on."""
+def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, Tensor, Tensor]:
+    """EfficientNet with a trained probe, and the images and labels that it was trained on."""
     from mclr.metrics.efficientnet import EfficientNetLite0, published_weights
     from mclr.metrics.probe import fit_probe
 
-    images, labels = data.train()
-    rows = _some_rows(len(images), settings.probe_images, settings.seed, 1)
+    n = len(data.labels("train"))
+    rows = _some_rows(n, settings.probe_images, settings.seed, 1)
+    images, labels = data.rows("train", rows)
     net = EfficientNetLite0(settings.size, data.manifest.num_classes)
     tensors = published_weights(data.manifest.num_classes)
     net.load(tensors)
-    weight, bias = fit_probe(net.features(images[rows]), labels[rows])
+    weight, bias = fit_probe(net.features(images), labels)
     net.load(tensors | {"head.weight": weight, "head.bias": bias})
-    return net.eval().requires_grad_(False), rows
+    return net.eval().requires_grad_(False), images, labels
 
 
 def write_net(
@@ -80,25 +82,30 @@ def write_net(
     net: nn.Module,
     data: Data,
     folder: Path,
-    trained: Tensor,
+    learned: tuple[Tensor, Tensor] | None,
     state: dict[str, Tensor] | None = None,
+    most: int = N_TRAIN,
 ) -> None:
     """The files of the job.
 
-    trained: rows of the training images that it learned from; none if others trained it.
+    learned: images and labels that it learned from; None if others trained it.
     state: what its file holds, if not its parameters.
+    most: training images whose features are written.
     """
-    images, labels = data.train()
-    nets = {folder.name.removesuffix(f"-{data.manifest.resolution}px"): net}
-    reference, reference_labels = data.reference()
-    write_features(folder / "reference.parquet", nets, reference, reference_labels)
-    some = _some_rows(len(images), N_TRAIN, spec["seed"], 2)
-    write_features(folder / "train.parquet", nets, images[some], labels[some], some.tolist())
+    name = folder.name.removesuffix(f"-{data.manifest.resolution}px")
+    device = next((p.device for p in net.parameters()), CPU)
+    reference = ((x.to(device), labels) for x, labels in data.batches("reference", BATCH))
+    write_batches(folder / "reference.parquet", {name: net}, reference)
+    some = _some_rows(len(data.labels("train")), most, spec["seed"], 2)
+    chosen = (data.rows("train", rows) for rows in some.split(BATCH))
+    parts = ((x.to(device), labels) for x, labels in chosen)
+    write_batches(folder / "train.parquet", {name: net}, parts, some.tolist())
     info: dict[str, Any] = {"settings": spec}
-    if len(trained):
+    if learned:
+        held_out = read_features([folder / "reference.parquet"], name)
         info |= {
-            "train_accuracy": accuracy(net, images[trained], labels[trained]),
-            "held_out_accuracy": accuracy(net, reference, reference_labels),
+            "train_accuracy": accuracy(net, *learned),
+            "held_out_accuracy": hits(held_out.logits, held_out.labels),
         }
     tensors = state or net.state_dict()
     save_tensors(folder / "net.safetensors", tensors, {"settings": canonical(spec)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mclr.config.base import canonical
-from mclr.data.load import Manifest, load_images, load_manifest
+from mclr.data.load import Manifest, iter_images, load_images, load_labels, load_manifest
 from mclr.events import EventLog
 from mclr.files import sha256
 from mclr.provenance import code_digest
@@ -21,7 +22,7 @@ from mclr.training.trainee import Trainee
 
 @dataclass(frozen=True)
 class Data:
-    """The prepared data of a tier: manifest and the training split."""
+    """The prepared data of a tier: manifest and splits, ``train`` and ``reference``."""
 
     folder: Path
 
@@ -30,10 +31,19 @@ class Data:
         return load_manifest(self.folder / "manifest.json")
 
     def train(self) -> tuple[Tensor, Tensor]:
-        return load_images(self.folder / "train.parquet", self.manifest)
+        """All training images, in memory, and their labels."""
+        return self.rows("train", None)
 
-    def reference(self) -> tuple[Tensor, Tensor]:
-        return load_images(self.folder / "reference.parquet", self.manifest)
+    def labels(self, split: str) -> Tensor:
+        return load_labels(self.folder / f"{split}.parquet")
+
+    def rows(self, split: str, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Images and labels of some rows of a split (None = all), in memory."""
+        return load_images(self.folder / f"{split}.parquet", self.manifest, rows)
+
+    def batches(self, split: str, batch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of a split in order, ``batch`` at a time from row ``start``."""
+        return iter_images(self.folder / f"{split}.parquet", self.manifest, batch, start)
 
 
 def state_folder(folder: Path, job: str, spec: dict[str, Any], *inputs: Path) -> StateFolder:

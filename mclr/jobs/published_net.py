@@ -12,6 +12,7 @@ from torch import Tensor
 from mclr.checkpoints.header import load_statistics
 from mclr.checkpoints.importer import import_weights
 from mclr.config.features import Dinov2Features, InceptionFeatures
+from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.jobs.feature_net import write_net
 from mclr.jobs.inputs import Data
@@ -25,11 +26,18 @@ PUBLISHED = {"inception": (INCEPTION, "fid"), "dinov2": (DINOV2, "fd_dinov2")}
 
 
 def take_over(
-    spec: dict[str, Any], data: Data, weights: Path, statistics: Path | None, folder: Path
+    spec: dict[str, Any],
+    data: Data,
+    weights: Path,
+    statistics: Path | None,
+    folder: Path,
+    most: int,
+    device: torch.device = CPU,
 ) -> None:
     """Write the files of a feature net (see ``mclr.jobs.feature_net``) with published weights.
 
     statistics: EDM2's reference file or an ``.npz``, with moments of this net.
+    most: training images whose features are written, for the row of real images.
 
     Raises:
         UserError: a file is missing, damaged, or of another net.
@@ -44,8 +52,8 @@ def take_over(
     except RuntimeError as error:
         raise published.problem(weights, mismatch(error)) from None
     moments = read_moments(statistics, key) if statistics else {}
-    nobody = torch.empty(0, dtype=torch.long)
-    write_net(spec, net, data, folder, nobody, {n: t.clone() for n, t in state.items()} | moments)
+    stored = {name: tensor.clone() for name, tensor in state.items()} | moments
+    write_net(spec, net.to(device), data, folder, None, stored, most)
 
 
 def read_moments(file: Path, key: str) -> dict[str, Tensor]:

@@ -64,8 +64,8 @@ def sample(
     """Sample one shard of a point: features of every image, and a small grid of images.
 
     Of several processes each samples whole batches, and the first writes the files.
-    The grid has one row per noise seed and one column per class shown; all classes of a row start from
-    the same noise, the same for every method and step.
+    The grid has one row per noise seed and one column per class shown; all classes of a row start
+    from the same noise, the same for every method and step.
 
     Args:
         base: checkpoint of the base model, for points that it guides or is mixed with; or of the

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mclr.data.load import Manifest, load_images, load_manifest, step_generator
+from mclr.data.load import Manifest, load_images, load_labels, load_manifest, step_generator
 from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.jobs.sampling import labels_of
@@ -76,7 +76,7 @@ def _scales(metrics: pd.DataFrame, model: str, features: str) -> dict[str, float
 
 def _real(data: Path, manifest: Manifest, labels: Tensor) -> Tensor:
     """Held-out images with these labels: the first of each class."""
-    images, classes = load_images(data / "reference.parquet", manifest)
+    classes = load_labels(data / "reference.parquet")
     chosen = torch.empty_like(labels)
     for c in labels.unique():
         wanted, rows = labels == c, (classes == c).nonzero().flatten()
@@ -87,7 +87,7 @@ def _real(data: Path, manifest: Manifest, labels: Tensor) -> Tensor:
                 "ask for fewer images"
             )
         chosen[wanted] = rows[:n]
-    return images[chosen]
+    return load_images(data / "reference.parquet", manifest, chosen)[0]
 
 
 def _batches(n: int, size: int) -> Iterator[slice]:

@@ -42,5 +42,9 @@ class Classifier(nn.Module):
 @torch.no_grad()
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of images whose largest logit is their label."""
-    found = torch.cat([net(part)[1].argmax(1) for part in images.split(BATCH)])
-    return float((found == labels).float().mean())
+    return hits(torch.cat([net(part)[1] for part in images.split(BATCH)]), labels)
+
+
+def hits(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows whose largest logit (N, classes) is their label (N,)."""
+    return float((logits.argmax(1) == labels).float().mean())

@@ -6,7 +6,7 @@ columns ``f.features`` and, if the net has any, ``f.logits`` (float32 lists).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,9 +146,27 @@ def write_features(
     path: Path, nets: Nets, images: Tensor, labels: Tensor, rows: Sequence[int] | None = None
 ) -> None:
     """Feature file of a whole set of real images; ``seed`` is the row, or that in ``rows``."""
-    seeds = list(range(len(images))) if rows is None else rows
     parts = [slice(first, first + BATCH) for first in range(0, max(1, len(images)), BATCH)]
-    stream_features(path, (feature_batch(nets, images[p], seeds[p], labels[p]) for p in parts))
+    write_batches(path, nets, ((images[p], labels[p]) for p in parts), rows)
+
+
+def write_batches(
+    path: Path,
+    nets: Nets,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    rows: Sequence[int] | None = None,
+) -> None:
+    """The same of images and labels that come batch by batch."""
+
+    def tables() -> Iterator[pa.Table]:
+        first = 0
+        for images, labels in batches:
+            last = first + len(images)
+            seeds = range(first, last) if rows is None else rows[first:last]
+            yield feature_batch(nets, images, seeds, labels)
+            first = last
+
+    stream_features(path, tables())
 
 
 @dataclass(frozen=True)

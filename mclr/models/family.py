@@ -42,6 +42,7 @@ class Family(Protocol):
     def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Rows of what ``encode`` gives to what the network models, x (N, …).
 
+        A model of pixels also takes uint8 images themselves.
         Latents are drawn from ``generator``, anew for every use; nothing else draws from it.
         """
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from mclr.claims.render import summary, topics
+from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import write_text
@@ -170,7 +171,6 @@ def _protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
     ids = dict(zip(generated["model"], generated["protocol"], strict=True))
     same = len(set(ids.values())) == 1
     named = [str(value) if same else f"{value} ({model})" for model, value in ids.items()]
-    held_out = f"{tier.data.n_reference:,} held-out" if tier.data.n_reference else "the test"
     seeds = ", ".join(str(seed) for seed in tier.seeds)
     if tier.final:
         seeds += f"; final: {', '.join(str(seed) for seed in tier.final.seeds)}"
@@ -178,12 +178,22 @@ def _protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
         ("protocol id", ", ".join(dict.fromkeys(named))),
         ("images per point", f"{evaluation.n_samples:,}"),
         ("labels", evaluation.labels),
-        ("reference", f"{held_out} images of {tier.data.source}"),
+        ("reference", _reference(tier)),
         ("FD, precision, recall", f"features {', '.join(tier.features)}"),
         ("precision, recall", f"k = {evaluation.neighbourhood} nearest neighbours"),
         ("IS", f"classifier {evaluation.isc_features}, {evaluation.isc_splits} splits"),
         ("seeds", seeds),
     ]
+
+
+def _reference(tier: Tier) -> str:
+    data = tier.data
+    if isinstance(data, OwnImages):
+        kind = "held-out" if data.reference == "held-out" else "training"
+        count = f"{data.n_reference:,}" if data.n_reference else "all"
+        return f"{count} {kind} images of {data.path}"
+    held_out = f"{data.n_reference:,} held-out" if data.n_reference else "the test"
+    return f"{held_out} images of {data.source}"
 
 
 def _sources(provenance: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -98,8 +98,9 @@ def make_table(
     rows = table_rows(metrics, net, tier.report.features, stage)
     rows = rows[[METHODS[name].in_table or name == REAL for name in rows["method"]]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
+    source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
-        _block(f"{tier.data.source} ({name})", model.label, found[found["model"] == name])
+        _block(f"{source} ({name})", model.label, found[found["model"] == name])
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"

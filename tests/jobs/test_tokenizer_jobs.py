@@ -15,6 +15,7 @@ from mclr.config.base import canonical
 from mclr.config.models import AutoencoderTraining
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.errors import UserError
+from mclr.events import Progress
 from mclr.files import load_tensors, save_tensors
 from mclr.jobs.encoding import encode, load_encoded
 from mclr.jobs.inputs import Data
@@ -64,7 +65,7 @@ def autoencoder(
 @pytest.fixture(scope="module")
 def encoded(plan: Plan, data: Data, autoencoder: Path) -> Path:
     output = autoencoder.parent / "encoded" / "latent.safetensors"
-    encode(plan.encode_spec("latent"), data, autoencoder, output)
+    encode(plan.encode_spec("latent"), data, autoencoder, output, output.parent / "state")
     return output
 
 
@@ -165,7 +166,7 @@ def test_tokens_train_the_same_model_encoded_or_not(
 ) -> None:
     """Of tokens nothing is rounded: same bits, in a base model and in fine-tuning."""
     spec, output = plan.base_spec("var"), tmp_path / "var.safetensors"
-    encode(plan.encode_spec("var"), data, trained.tokenizer, output)
+    encode(plan.encode_spec("var"), data, trained.tokenizer, output, tmp_path / "encoding")
     stored, _ = load_tensors(output)
     family = make_family(spec, data.manifest, trained.tokenizer)
     assert stored["x"].dtype == torch.int32
@@ -179,7 +180,8 @@ def test_commands(plan: Plan, data: Data, autoencoder: Path, encoded: Path, tmp_
     files = ("--data", data.folder, "--tokenizer", autoencoder)
     output, run = tmp_path / "latent.safetensors", tmp_path / "latent-base"
     commands: list[tuple[Any, ...]] = [
-        ("encode", "--spec", canonical(plan.encode_spec("latent")), *files, "--output", output),
+        ("encode", "--spec", canonical(plan.encode_spec("latent")), *files, "--output", output,
+         "--state", tmp_path / "encoding"),
         ("base", "--spec", canonical(plan.base_spec("latent")), *files, "--encoded", output,
          "--run", run, "--state", tmp_path / "state"),
     ]  # fmt: skip
@@ -197,16 +199,46 @@ def test_what_was_encoded_for_another_network_is_refused(plan: Plan, encoded: Pa
         load_encoded(encoded.with_name("absent"), spec)
 
 
-def test_encoding_that_fails_leaves_nothing(
-    plan: Plan, data: Data, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: Any) -> None:
-        raise RuntimeError("no more")
+def test_encoding_goes_on_after_a_failure(
+    plan: Plan, data: Data, autoencoder: Path, encoded: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """To the same bytes; what another specification left behind is not used."""
+    output, state = tmp_path / "out" / "x.safetensors", tmp_path / "state"
+    monkeypatch.setattr("mclr.jobs.growing.NOTE_SECONDS", 0.0)
+    steps: list[int] = []
 
-    monkeypatch.setattr("mclr.jobs.encoding.Progress.update", fails)
+    def fails_at(last: int) -> None:
+        def update(self: Progress, done: int) -> None:
+            steps.append(done)
+            if done == last:
+                raise RuntimeError("no more")
+
+        monkeypatch.setattr("mclr.jobs.encoding.Progress.update", update)
+
+    def run(spec: dict[str, Any]) -> None:
+        encode(spec, data, autoencoder, output, state)
+
+    fails_at(100)
     with pytest.raises(RuntimeError, match="no more"):
-        encode(plan.encode_spec("latent"), data, autoencoder, tmp_path / "out" / "x.safetensors")
-    assert list((tmp_path / "out").iterdir()) == []
+        run(plan.encode_spec("latent") | {"precision": "auto"})
+    fails_at(150)
+    with pytest.raises(RuntimeError, match="no more"):
+        run(plan.encode_spec("latent"))
+    assert steps == [50, 100, 50, 100, 150] and not output.parent.exists()
+    with (state / "x.partial").open("ab") as stream:
+        stream.write(b"rows that were written after the last note")
+    fails_at(-1)
+    run(plan.encode_spec("latent"))
+    assert steps[5] == 200
+    assert output.read_bytes() == encoded.read_bytes()
+    assert not state.exists()
+
+
+def test_growing_file_is_what_the_library_writes(encoded: Path, tmp_path: Path) -> None:
+    tensors, metadata = load_tensors(encoded)
+    save_tensors(tmp_path / "x.safetensors", tensors, metadata)
+    assert (tmp_path / "x.safetensors").read_bytes() == encoded.read_bytes()
 
 
 # --- a model of latents ------------------------------------------------------------------------

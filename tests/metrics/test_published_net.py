@@ -35,7 +35,7 @@ def test_published_net_brings_its_moments(trained: Trained, tmp_path: Path) -> N
     moments = {"mu": samples.mean(0), "sigma": np.cov(samples, rowvar=False)}
     statistics.write_bytes(pickle.dumps({"num_images": 40, "fd_dinov2": moments}))
     spec, folder = vit_features(), tmp_path / "dinov2"
-    take_over(spec, Data(trained.prepared), weights, statistics, folder)
+    take_over(spec, Data(trained.prepared), weights, statistics, folder, 50)
     manifest = load_manifest(trained.manifest)
     images = Data(trained.prepared).reference()[0][:3]
     features, logits = load_feature_net(folder / "net.safetensors", manifest)(images)
@@ -52,7 +52,7 @@ def test_published_net_brings_its_moments(trained: Trained, tmp_path: Path) -> N
     made = torch.from_numpy(samples)
     assert abs(real.frechet_distance(made)) < 1e-6  # the moments are those of these samples
     assert trained.net.is_dir() and published_moments(trained.net / "net.safetensors") is None
-    take_over(spec, Data(trained.prepared), weights, None, tmp_path / "plain" / "dinov2")
+    take_over(spec, Data(trained.prepared), weights, None, tmp_path / "plain" / "dinov2", 50)
     assert published_moments(tmp_path / "plain/dinov2/net.safetensors") is None
 
 
@@ -61,4 +61,6 @@ def test_statistics_of_another_net_are_named(trained: Trained, tmp_path: Path) -
     torch.save(random_vit(), weights)
     statistics.write_bytes(pickle.dumps({"fid": {"mu": np.zeros(3), "sigma": np.eye(3)}}))
     with pytest.raises(UserError, match="statistics of fid, but none of 'fd_dinov2'"):
-        take_over(vit_features(), Data(trained.prepared), weights, statistics, tmp_path / "dinov2")
+        take_over(
+            vit_features(), Data(trained.prepared), weights, statistics, tmp_path / "dinov2", 50
+        )

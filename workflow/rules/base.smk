@@ -57,11 +57,13 @@ rule encode:
     params:
         spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
         data=subpath(input.manifest, parent=True),
+        tokenizer=tokenizer_flag,
+        state=f"{RESULTS}/state/encode-{{model}}",
         code=code_digest("mclr.jobs.encoding"),
     shell:
         "python -m mclr --threads {threads} --log {log} encode"
         " --spec {params.spec:q} --data {params.data}"
-        " --tokenizer {input.tokenizer} --output {output}"
+        " {params.tokenizer} --output {output} --state {params.state}"
 
 
 rule import_tokenizer:

@@ -12,7 +12,7 @@ from mclr.read_config import parse_tier
 from mclr.data.released import released_paths
 from mclr.errors import UserError
 from mclr.plan import Plan
-from mclr.points import best_path, checkpoint_path, net_folder
+from mclr.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import code_digest
 from mclr.records import restore
 from mclr.report.names import figure_files, similarity_files, table_files
@@ -49,6 +49,7 @@ except UserError as error:
 NAME = TIER.tier
 RESULTS = f"results/{NAME}"
 PREPARED = f"data/prepared/{NAME}"
+OWN_IMAGES = TIER.data.source == "images"
 POINTS = {p.path: p for points in PLAN.evaluations.values() for p in points}
 FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
 SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
@@ -141,8 +142,21 @@ def tokenizer_of(model):
 
 
 def encoded_of(model):
-    """The training images as its tokenizer encodes them, for models that have one."""
-    return [f"{RESULTS}/encoded/{model}.safetensors"] if tokenizer_of(model) else []
+    """The training images as the model's tokenizer encodes them, or one's own images as pixels.
+
+    Models of pixels of other sources have none: their prepared data are pixels.
+    """
+    if tokenizer_of(model):
+        return [f"{RESULTS}/encoded/{model}.safetensors"]
+    if not OWN_IMAGES:
+        return []
+    side = TIER.models[model].resolution or TIER.data.resolution
+    return [f"{RESULTS}/encoded/pixels/{side}px.safetensors"]
+
+
+def pixels_side(resolution):
+    """Where the data of one resolution are: None for the tier's own."""
+    return None if int(resolution) == TIER.data.resolution else resolution
 
 
 def released_of(model, role):

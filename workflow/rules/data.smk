@@ -136,8 +136,9 @@ rule published_net:
         statistics=lambda wildcards, input: (
             f"--statistics {input.statistics}" if input.statistics else ""
         ),
+        most=TIER.evaluation.n_samples,
         code=code_digest("mclr.jobs.published_net"),
     shell:
         "python -m mclr --threads {threads} --log {log} published-net"
         " --spec {params.spec:q} --data {params.data} --weights {input.weights}"
-        " {params.statistics} --output {params.folder}"
+        " {params.statistics} --most {params.most} --output {params.folder}"

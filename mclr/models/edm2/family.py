@@ -71,7 +71,9 @@ class Edm2Family:
         return self.latents.encode_pixels(images).cpu()
 
     def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return self.latents.encode_latents(rows, generator) if self.latents else rows
+        if self.latents is None:
+            return RgbEncoder().encode_latents(rows) if rows.dtype == torch.uint8 else rows
+        return self.latents.encode_latents(rows, generator)
 
     def decode(self, x: Tensor) -> Tensor:
         return (self.latents or RgbEncoder()).decode(x)
