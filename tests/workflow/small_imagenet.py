@@ -77,7 +77,7 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
         if "n_negatives" in run["objective"]:
             run["objective"]["n_negatives"] = 8
     content["studies"] = {"edm2-s-mclr": {"guidance": [0.1]}}
-    content["evaluation"] |= {"n_samples": 16, "batch": 8, "shards": 2, "isc_splits": 2}
+    content["evaluation"] |= {"n_samples": 16, "batch": 8, "shards": 1, "isc_splits": 2}
     content["evaluation"]["grid_classes"] = [0, 3, 7]
     return content
 
