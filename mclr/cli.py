@@ -454,13 +454,14 @@ def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Pa
 @cli.command()
 @config_option
 @_path("results", "Folder of the tier's results.")
+@_path("manifest", "Manifest of the prepared data.")
 @_path("output", "HTML file to write.")
-def report(config: Path, results: Path, output: Path) -> None:
+def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     """Write the self-contained report page."""
     from mclr.jobs.report import report as run
     from mclr.read_config import load_tier
 
-    run(load_tier(config), results, output)
+    run(load_tier(config), results, manifest, output)
 
 
 @cli.command()

@@ -11,9 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from mclr.config.tier import Tier
+from mclr.data.load import load_manifest
 from mclr.files import read_json, write_json, write_text
 from mclr.plan import Plan
 from mclr.report.summary import METRICS, summarise, table_rows
+
+FIRST_SHARD = "shard-000.png"
 
 
 def table(tier: Tier, metrics: Path, folder: Path) -> None:
@@ -35,22 +38,22 @@ def table(tier: Tier, metrics: Path, folder: Path) -> None:
 
 def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
     """Curves from the metrics, and progressive grids from the points' stored images."""
-    from mclr.data.load import load_manifest
     from mclr.report.curves import write_figures
     from mclr.report.grids import write_grids
 
     rows, plan = pd.read_parquet(metrics), Plan(tier)
     write_figures(rows, tier, output)
     points = [point for experiment in plan.experiments for point in plan.points(experiment)]
-    images = {point.path: grids / point.path / "shard-000.png" for point in points}
-    write_grids(rows, tier, images, load_manifest(manifest).class_names, output)
+    images = {point.path: grids / point.path / FIRST_SHARD for point in points}
+    write_grids(rows, tier, images, _shown(tier, manifest), output)
 
 
-def report(tier: Tier, results: Path, output: Path) -> None:
+def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
     """One self-contained page of everything a tier has to show.
 
-    ``similarity.json`` and ``separation/<model>.json`` are shown if they are there.
+    ``similarity.json``, ``separation/<model>.json`` and benchmarks are shown if they are there.
     """
+    from mclr.report.cost import costs
     from mclr.report.page import Sources, write_report
 
     plan = Plan(tier)
@@ -67,6 +70,19 @@ def report(tier: Tier, results: Path, output: Path) -> None:
         claims=read_json(results / "claims.json"),
         similarity=read_json(optional) if optional.is_file() else {},
         separation={n: read_json(path) for n, path in separation.items() if path.is_file()},
+        grids={
+            point.path: results / "grids" / point.path / FIRST_SHARD
+            for points in plan.evaluations.values()
+            for point in points
+        },
+        class_names=_shown(tier, manifest),
+        costs=costs(results / "benchmarks", tier),
     )
     metrics = pd.read_parquet(results / "metrics.parquet")
     write_report(metrics, tier, results / "figures", sources, output)
+
+
+def _shown(tier: Tier, manifest: Path) -> list[str]:
+    """Names of the classes that the image grids have columns for."""
+    names = load_manifest(manifest).class_names
+    return [names[label] for label in tier.evaluation.shown(len(names))]

@@ -75,9 +75,9 @@ def progressive_grid(
     top, bottom = progressive_columns(metrics, tier, model)
     width = max(len(top), len(bottom))
     noises = range(min(tier.evaluation.grid_rows, max(1, MAX_WIDTH // width)))
-    labels = _spread_out(len(class_names), MAX_CLASSES)
+    labels = spread_out(len(class_names), MAX_CLASSES)
     images = {
-        point.path: _images(grids, point, tier.evaluation.grid_rows, len(class_names))
+        point.path: stored_images(grids, point, tier.evaluation.grid_rows, len(class_names))
         for _, point in [*top, *bottom]
     }
     cell = 1.15 * CELL_INCHES
@@ -113,17 +113,17 @@ def progressive_columns(metrics: pd.DataFrame, tier: Tier, model: str) -> tuple[
 
 
 def _thin(columns: Columns) -> Columns:
-    return [columns[i] for i in _spread_out(len(columns), MAX_COLUMNS)]
+    return [columns[i] for i in spread_out(len(columns), MAX_COLUMNS)]
 
 
-def _spread_out(n: int, most: int) -> list[int]:
+def spread_out(n: int, most: int) -> list[int]:
     """At most ``most`` of the numbers 0..n−1, evenly spaced, the first and the last included."""
     if n <= most:
         return list(range(n))
     return [round(i * (n - 1) / (most - 1)) for i in range(most)]
 
 
-def _images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:
+def stored_images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:
     """Stored images of one point: (rows, classes, side, side, 3)."""
     path = grids.get(point.path)
     if path is None or not path.is_file():

@@ -12,11 +12,16 @@ from plotly.subplots import make_subplots
 
 from mclr.files import write_text
 from mclr.report.chart import Chart, Series, band_of, has_band
+from mclr.report.lines import Measured
 from mclr.report.methods import METHODS
 from mclr.report.names import LIBRARY
 
-# One grey that is legible on white and on black: the page decides the background.
-INK, GRID = "#7d7d7d", "rgba(128,128,128,0.25)"
+# For a light page; a dark page inverts the drawing (``DARK``), lines and labels alike.
+INK, GRID = "#444b53", "rgba(128,128,128,0.25)"
+DARK = (
+    "@media (prefers-color-scheme: dark) "
+    "{ .js-plotly-plot { filter: invert(1) hue-rotate(180deg); } }"
+)
 CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -32,6 +37,7 @@ PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem; }}
+{dark}
 </style>
 <script src="{library}"></script>
 </head>
@@ -50,7 +56,8 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: auto; pa
 def write_html(chart: Chart, path: Path) -> Path:
     """Write one chart as a page of its own; it needs ``write_library`` in the same folder."""
     title, caption = html.escape(chart.title), html.escape(chart.caption)
-    page = PAGE.format(title=title, caption=caption, library=LIBRARY, chart=fragment(chart))
+    words = {"title": title, "caption": caption, "library": LIBRARY, "dark": DARK}
+    page = PAGE.format(**words, chart=fragment(chart))
     write_text(path, page)
     return path
 
@@ -116,6 +123,8 @@ def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
         textposition="top right",
         hovertext=list(series.hover),
         hoverinfo="text",
+        customdata=list(series.keys) if isinstance(series, Measured) else None,
+        cliponaxis=False,  # words beside the last point stay whole
     )
     band = [_band(series, colour)] if banded and has_band(series) else []
     ring = [] if series.ring is None else [_ring(series, series.ring, colour)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from mclr.report.chart import Series
-from mclr.report.methods import METHODS
+from mclr.report.methods import METHODS, describe
 from mclr.report.summary import REAL
 from mclr.report.view import ModelView
 
@@ -28,6 +31,13 @@ DIGITS = {"fd": 2, "is": 2, "precision": 3, "recall": 3}
 LOG_RANGE = 20.0  # an FD axis is logarithmic when its largest value is this many times its smallest
 
 
+@dataclass(frozen=True)
+class Measured(Series):
+    """A line of evaluated points; ``keys`` are their ``point_key``, to find their images by."""
+
+    keys: tuple[str, ...] = ()
+
+
 def line(
     label: str,
     method: str,
@@ -41,7 +51,7 @@ def line(
 ) -> Series:
     """The rows in their order as one line of y against x."""
     spread = [None if math.isnan(value) else value for value in rows[f"{y}_std"].tolist()]
-    return Series(
+    return Measured(
         label,
         method,
         tuple(rows[x].tolist()),
@@ -51,7 +61,22 @@ def line(
         notes or {},
         ring,
         colour,
+        keys=tuple(point_key(row) for row in rows.to_dict("records")),
     )
+
+
+def point_key(row: Mapping[Hashable, Any]) -> str:
+    """A short name for what a summarised row is a point of, whatever the chart that shows it.
+
+    Empty for real images; the base model has one, on whichever path it stands.
+    """
+    if row["method"] == REAL:
+        return ""
+    identity = [row["model"], row["method"]]
+    if row["method"] != "base":
+        numbers = (float(row[name]) for name in ("guidance", "step", "dial"))
+        identity += [row["hyperparameters"], *numbers]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
 
 
 def start(view: ModelView, x: str, y: str) -> Series:
@@ -104,9 +129,13 @@ def _hover(label: str, row: Mapping[Hashable, Any]) -> str:
     where = f"γ = {row['guidance']:g}" if row["guidance"] else f"step {row['step']:g}"
     if row["dial"] not in (0, 1):
         where = f"t = {row['dial']:g}"
+    if row["method"] == "base":
+        where = "base model"
     words = [f"<b>{label}</b>" + ("" if row["method"] == REAL else f", {where}")]
     for metric, digits in DIGITS.items():
         text = f"{LABELS[metric][:-2]} {row[metric]:.{digits}f}"
         spread = row[f"{metric}_std"]
         words.append(text if math.isnan(spread) else f"{text} ± {spread:.{digits}f}")
+    settings = describe(str(row["hyperparameters"]))
+    words += [settings] if settings else []
     return "<br>".join(words)

@@ -1,42 +1,46 @@
-"""The report: one self-contained page with tables, claims, figures and provenance."""
+"""The report: one self-contained page with tables, images, claims, figures and provenance."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from mclr.claims.render import summary, topics
-from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import write_text
+from mclr.report import facts
 from mclr.report.analyses import separation_rows, similarity_rows
+from mclr.report.chart import Chart
+from mclr.report.cost import Cost, duration, evaluations_per_image, total
 from mclr.report.curves import charts
-from mclr.report.interactive import fragment
-from mclr.report.methods import describe
+from mclr.report.gallery import gallery
+from mclr.report.interactive import DARK, fragment
+from mclr.report.lines import Measured
 from mclr.report.names import KINDS, figures_of, stem
+from mclr.report.paper_table import TITLES, beside_paper
 from mclr.report.rows import HEADER
-from mclr.report.summary import floors
+from mclr.report.sliders import sliders
 from mclr.report.table import tables
 
-INVARIANT = ("git_commit", "git_dirty", "hardware", "python", "packages", "data_sha256")
 CLASSES = {"supported": "holds", "not supported": "fails", "inconclusive": "unclear"}
+EXPLORED = ("fd-is", "precision-recall", "sampling", "dial")
+"""Kinds of chart whose points are shown one by one beside the chart, with their images."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure on the page: its PNG as a data URI and, for charts, the interactive ``<div>``.
 
-    A ``wide`` chart keeps its width on a small screen and scrolls sideways.
+    A ``wide`` chart keeps its width on a small screen and scrolls sideways; beside an ``explored``
+    one its points are shown one by one.
     """
 
     anchor: str
@@ -47,6 +51,7 @@ class Picture:
     image: str
     interactive: str
     wide: bool
+    explored: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Sources:
     """What the page shows beside the metrics: the content of other jobs' files.
 
     provenance: of each run; features: ``info.json`` of each feature net; claims: ``claims.json``.
-    similarity and separation are empty where they were not computed.
+    similarity and separation are empty where they were not computed, grids (the image grid of each
+    point, by ``Point.path``) where no images are to be shown, costs without benchmark files.
     """
 
     provenance: Sequence[Mapping[str, Any]]
@@ -62,6 +68,9 @@ class Sources:
     claims: Mapping[str, Any]
     similarity: Mapping[str, Any] = field(default_factory=dict)
     separation: Mapping[str, Any] = field(default_factory=dict)
+    grids: Mapping[str, Path] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    costs: Sequence[Cost] = ()
 
 
 def write_report(
@@ -75,38 +84,79 @@ def write_report(
         path: file to write; the same arguments give the same bytes.
 
     Raises:
-        UserError: a figure is missing, or the metrics do not fit the tier.
+        UserError: a figure or an image grid is missing, or the metrics do not fit the tier.
     """
-    template = files("mclr.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    drawn = {chart.stem: chart for chart in charts(metrics, tier)}
+    images = {
+        "gallery": gallery(
+            metrics, tier, sources.grids, sources.class_names, _keys(metrics, tier, drawn.values())
+        ),
+        "sliders": sliders(metrics, tier),
+        "models": _pictures(tier, drawn, figures_folder),
+        "heat_maps": _heat_maps(sources.similarity, tier, figures_folder),
+    }
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mclr.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["duration"] = duration
+    content = _words(metrics, tier, sources) | images
+    page = environment.get_template("page.html.j2").render(
+        content, tier=tier, plotly=get_plotlyjs(), dark_charts=DARK
+    )
+    write_text(path, page)
+
+
+def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any]:
+    """Tables and lists of the page."""
     main, *others = tables(metrics, tier)
-    content = {
-        "tier": tier,
+    return {
         "header": HEADER,
         "table": main,
         "other_tables": others,
+        "paper_titles": TITLES,
+        "beside": beside_paper(main, tier),
+        "short": facts.in_short(main, tier),
         "claims": topics(sources.claims, list(tier.models)),
         "verdicts": summary(sources.claims),
         "classes": CLASSES,
-        "models": _pictures(metrics, tier, figures_folder),
         "similarity": similarity_rows(sources.similarity, tier),
-        "heat_maps": _heat_maps(sources.similarity, tier, figures_folder),
         "separation": separation_rows(sources.separation, tier),
-        "floors": _floors(metrics, tier),
-        "features": _accuracies(sources.features),
-        "protocol": _protocol(metrics, tier),
-        "sources": _sources(sources.provenance),
-        "runs": [_run(entry) for entry in sources.provenance],
-        "plotly": get_plotlyjs(),
+        "floors": facts.real_floors(metrics, tier),
+        "features": facts.accuracies(sources.features),
+        "costs": sources.costs,
+        "total": total(sources.costs),
+        "evaluations": evaluations_per_image(metrics, tier),
+        "protocol": facts.protocol(metrics, tier),
+        "sources": facts.sources(sources.provenance),
+        "runs": [facts.run(entry) for entry in sources.provenance],
     }
-    write_text(path, environment.from_string(template).render(content))
 
 
-def _pictures(metrics: pd.DataFrame, tier: Tier, folder: Path) -> dict[str, list[Picture]]:
+def _keys(metrics: pd.DataFrame, tier: Tier, drawn: Iterable[Chart]) -> set[str]:
+    """The points whose images the page shows: of the sliders, and beside the charts."""
+    stops = [stop for s in sliders(metrics, tier) for track in s.tracks for stop in track.stops]
+    explored = {stem(m, *figure) for m in tier.models for figure in _explored(tier, m)}
+    lines = [
+        series
+        for chart in drawn
+        if chart.stem in explored
+        for panel in chart.panels
+        for series in panel.series
+        if isinstance(series, Measured)
+    ]
+    return {stop.key for stop in stops} | {key for series in lines for key in series.keys}
+
+
+def _explored(tier: Tier, model: str) -> list[tuple[str, str]]:
+    return [(kind, net) for kind, net in figures_of(tier, model) if kind in EXPLORED]
+
+
+def _pictures(tier: Tier, drawn: Mapping[str, Chart], folder: Path) -> dict[str, list[Picture]]:
     """The figures of each model, by its label."""
-    shown = {chart.stem: chart for chart in charts(metrics, tier)}
     found: dict[str, list[Picture]] = {}
     for name, model in tier.models.items():
         for kind, net in figures_of(tier, name):
@@ -119,8 +169,9 @@ def _pictures(metrics: pd.DataFrame, tier: Tier, folder: Path) -> dict[str, list
                 KINDS[kind].paper,
                 f"{title}, {model.label}. {KINDS[kind].caption}",
                 _data_uri(folder / f"{key}.png"),
-                fragment(shown[key]) if key in shown else "",
-                key in shown and shown[key].columns > 1,
+                fragment(drawn[key]) if key in drawn else "",
+                key in drawn and drawn[key].columns > 1,
+                kind in EXPLORED,
             )
             found.setdefault(f"{model.label} ({name})", []).append(picture)
     return found
@@ -138,92 +189,3 @@ def _data_uri(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: figure is missing; run `snakemake figures` to make it")
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-
-
-def _floors(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """(model, number of images, (column, value) of each metric) of real images."""
-    columns = [f"{m}_{net}" for net in tier.features for m in ("fd", "precision", "recall")]
-    known = [name for name in [*columns, "is_mean"] if name in metrics.columns]
-    groups = floors(metrics).groupby(["model", "n_samples"], sort=False)[known]
-    rows = groups.mean().reset_index().to_dict("records")
-    return [
-        (str(row["model"]), f"{row['n_samples']:,}", [(name, f"{row[name]:.3g}") for name in known])
-        for row in rows
-    ]
-
-
-def _accuracies(features_info: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """(name, accuracy on held-out images, accuracy on training images) of each feature net."""
-    return [
-        (name, _percent(info.get("held_out_accuracy")), _percent(info.get("train_accuracy")))
-        for name, info in sorted(features_info.items())
-    ]
-
-
-def _percent(value: float | None) -> str:
-    return "not recorded" if value is None else f"{100 * value:.1f} %"
-
-
-def _protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
-    """How every point was measured, in words."""
-    evaluation = tier.evaluation
-    generated = metrics[metrics["method"] == "base"]
-    ids = dict(zip(generated["model"], generated["protocol"], strict=True))
-    same = len(set(ids.values())) == 1
-    named = [str(value) if same else f"{value} ({model})" for model, value in ids.items()]
-    seeds = ", ".join(str(seed) for seed in tier.seeds)
-    if tier.final:
-        seeds += f"; final: {', '.join(str(seed) for seed in tier.final.seeds)}"
-    return [
-        ("protocol id", ", ".join(dict.fromkeys(named))),
-        ("images per point", f"{evaluation.n_samples:,}"),
-        ("labels", evaluation.labels),
-        ("reference", _reference(tier)),
-        ("FD, precision, recall", f"features {', '.join(tier.features)}"),
-        ("precision, recall", f"k = {evaluation.neighbourhood} nearest neighbours"),
-        ("IS", f"classifier {evaluation.isc_features}, {evaluation.isc_splits} splits"),
-        ("seeds", seeds),
-    ]
-
-
-def _reference(tier: Tier) -> str:
-    data = tier.data
-    if isinstance(data, OwnImages):
-        kind = "held-out" if data.reference == "held-out" else "training"
-        count = f"{data.n_reference:,}" if data.n_reference else "all"
-        return f"{count} {kind} images of {data.path}"
-    held_out = f"{data.n_reference:,} held-out" if data.n_reference else "the test"
-    return f"{held_out} images of {data.source}"
-
-
-def _sources(provenance: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Every value that the runs recorded for the facts that should be the same in all of them."""
-    found = []
-    for key in INVARIANT:
-        values = {_words(entry[key]) for entry in provenance if key in entry}
-        if values:
-            found.append((key.replace("_", " "), sorted(values)))
-    return found
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value) or "unknown"
-
-
-def _run(entry: Mapping[str, Any]) -> dict[str, str]:
-    """One line of the list of runs."""
-    settings = json.dumps(entry.get("hyperparameters", {}))
-    seconds = entry.get("seconds")
-    return {
-        "experiment": str(entry.get("experiment", "")),
-        "method": str(entry.get("method", "")),
-        "seed": str(entry.get("seed", "")),
-        "settings": describe(settings),
-        "minutes": "" if seconds is None else f"{seconds / 60:.1f}",
-        "commit": str(entry.get("git_commit", ""))[:10],
-        "config": str(entry.get("config_sha256", ""))[:10],
-    }

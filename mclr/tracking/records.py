@@ -22,6 +22,7 @@ from mclr.events import read_events
 from mclr.files import read_json, sha256
 from mclr.plan import Plan
 from mclr.points import Run
+from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
 FACTS = (
@@ -194,7 +195,8 @@ class _RunReader:
         facts = {name: self.provenance[name] for name in FACTS if name in self.provenance}
         packages = self.provenance.get("packages", {})
         versions = {f"package.{name}": version for name, version in packages.items()}
-        return _texts({"experiment": self.run.experiment, **facts, **versions})
+        notes = {NOTE: note(self.run.method)}
+        return _texts({"experiment": self.run.experiment, **notes, **facts, **versions})
 
     def _training(self) -> list[Value]:
         """Every number of every ``train`` event, as ``train/<name>``."""
@@ -232,12 +234,10 @@ class _RunReader:
         parameters = {name: row[name] for name in names}
         step, time_ms = self._when(row["step"])
         numbers = {**self._scores(row), **_numbers(row, besides=IDENTITY)}
-        dial = f" dial {row['dial']:g}" if row["dial"] != 1 else ""
-        name = f"{self.run.run_id} step {row['step']} guidance {row['guidance']:g}{dial}"
         return Record(
             key=row["path"],
             kind="point",
-            name=f"{name} seed {row['seed']}",
+            name=point_name(self.run, row),
             params=_texts({**parameters, **row["hyperparameters"]}),
             tags=_texts({"checkpoint": row["checkpoint"], "protocol": self.protocol}),
             metrics=tuple(Value(n, v, step, time_ms) for n, v in numbers.items()),

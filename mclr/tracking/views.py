@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from mclr.config.tier import Tier
+from mclr.tracking.notes import EXPERIMENT, NOTE
 from mclr.tracking.store import find_experiment, is_database, masked, open_store, resolve_uri
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def put_views(client: MlflowClient, experiment: Experiment) -> None:
         TAG + POINTS: _view("Evaluated points", "point", "fd", "Trade-offs", trade_offs),
         TAG + TRAINING: _view("Training runs", "run", "best_fd", "Against images seen", curves),
         "mlflow.experimentKind": "custom_model_development",
+        NOTE: EXPERIMENT,
     }
     for name, value in tags.items():
         if experiment.tags.get(name) != value:

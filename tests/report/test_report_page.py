@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.plan import Plan
+from mclr.report.cost import Cost
 from mclr.report.curves import charts
 from mclr.report.interactive import write_html, write_library
 from mclr.report.names import KINDS, figure_names, figures_of
@@ -133,6 +135,58 @@ def test_plotly_is_included_once(report: str, metrics: pd.DataFrame, tier: Tier)
     assert len(library) == 1
     drawn = [script for script in page.scripts if "Plotly.newPlot" in script and len(script) < 1e6]
     assert len(drawn) == len(charts(metrics, tier)) == 13
+    assert len(page.scripts) - len(library) - len(drawn) >= 2  # the page's data, and its own script
+
+
+def test_the_page_says_in_short_what_came_out(report: str) -> None:
+    text = Page(report).text
+    assert (
+        "EDM2: FD 20.00 without guidance (NFE 31), 8.00 with CFG (NFE 62), 9.00 with MCLR" in text
+    )
+    assert "MCLR, without guidance (NFE 3)" in text
+
+
+def test_the_papers_numbers_stand_beside_ours(report: str) -> None:
+    text = Page(report).text
+    assert "EDM2-S, ImageNet 64×64 in the paper; here EDM2" in text
+    assert "+CFG 43.75 8.00 0.46 0.40 0.800 0.800 0.565 0.560 127.40 8.00 2.11 1.33" in text
+
+
+def test_cost_is_told_or_said_to_be_unknown(
+    report: str, metrics: pd.DataFrame, tier: Tier, figures: Path, sources: Sources, tmp_path: Path
+) -> None:
+    assert "EDM2 31 62" in Page(report).text and "How long the jobs took is not known" in report
+    measured = replace(sources, costs=[Cost("train base models", 2, 7200, 5400)])
+    write_report(metrics, tier, figures, measured, tmp_path / "costs.html")
+    text = Page((tmp_path / "costs.html").read_text(encoding="utf-8")).text
+    assert "train base models 2 2.0 h 1.0 h 1.5 h" in text and "(2 jobs, 1.50 core-hours)" in text
+
+
+def test_images_are_embedded_once_and_sliders_are_labelled(
+    report: str,
+    metrics: pd.DataFrame,
+    tier: Tier,
+    figures: Path,
+    sources: Sources,
+    stored_grids: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    assert "From the same noise" not in report and 'id="sheets">{}<' in report
+    names = [str(label) for label in range(10)]
+    full = replace(sources, grids=stored_grids, class_names=names)
+    write_report(metrics, tier, figures, full, tmp_path / "full.html")
+    page = Page((tmp_path / "full.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    sheets = json.loads(next(text for text in page.scripts if text.startswith("{")))
+    assert len(set(sheets.values())) == len(sheets)  # each embedded once
+    stops = [
+        json.loads(attrs["data-stops"] or "") for _, attrs in page.tags if "data-stops" in attrs
+    ]
+    assert [len(track) for track in stops] == [1, 4, 4, 1, 4, 3]
+    assert {stop["key"] for track in stops for stop in track} <= set(sheets)
+    labels = {attrs["for"] for tag, attrs in page.tags if tag == "label"}
+    controls = [attrs for tag, attrs in page.tags if tag in ("input", "select")]
+    assert len(controls) == 4 + 4 and {attrs["id"] for attrs in controls} == labels
 
 
 def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier: Tier) -> None:

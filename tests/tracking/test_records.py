@@ -12,6 +12,7 @@ from tracking_files import BATCH, START, append, train, write_evaluations, write
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.tracking.notes import METHODS, NOTE, note
 from mclr.tracking.records import Record, Value, metrics_digest, read_records, unfinished
 
 
@@ -29,8 +30,27 @@ def test_a_run_has_few_parameters_and_says_where_it_comes_from(tier: Tier, resul
         "experiment": "edm-mclr", "git_commit": "abc123", "git_dirty": "false",
         "data_sha256": "d" * 64, "config_sha256": "c" * 64, "code": "k" * 16,
         "hardware": "a processor", "python": "3.11", "package.torch": "2.14.1",
+        "mlflow.note.content": note("mclr"),
     }  # fmt: skip
     assert sorted(run.artefacts) == ["config.yaml", "provenance.json"]
+
+
+def test_runs_and_points_have_names_to_read(tier: Tier, results: Path) -> None:
+    records = by_key(tier, results)
+    assert records["edm-mclr-seed0"].name == "edm-mclr-seed0"
+    names = [point.name for point in records["edm-mclr-seed0"].children]
+    assert names == ["edm-mclr-seed0 step 10", "edm-mclr-seed0 step 20"]
+    names = [point.name for point in records["edm-base"].children]
+    assert names == [f"edm-base{guided} seed {s}" for guided in ("", " γ 2") for s in (0, 1)]
+
+
+def test_the_note_of_a_run_has_the_papers_equation(tier: Tier, results: Path) -> None:
+    records = by_key(tier, results)
+    assert "Eq. (7)" in records["edm-base"].tags[NOTE]
+    text = records["edm-mclr-seed0"].tags[NOTE]
+    assert "Eq. (22)" in text and "\n    min −mean_k [ℓ_θ(x, c) − ℓ_θ(x, c̃_k)]\n" in text
+    assert all("Eq." in note(name) or "arXiv" in note(name) for name in METHODS)
+    assert note("no such method") == ""
 
 
 def test_curves_are_drawn_against_images_seen(tier: Tier, results: Path) -> None:

@@ -39,6 +39,8 @@ def test_both_views_are_stored_and_fit_a_tag(tier: Tier, results: Path) -> None:
     assert points["searchFilter"] == "tags.`mclr.kind` = 'point'"
     assert state(views["training"])["searchFilter"] == "tags.`mclr.kind` = 'run'"
     assert state(views["training"])["compareRunCharts"][0]["metricKey"] == "train/loss"
+    with open_store(resolve_uri(None)) as client:
+        assert "number of images seen" in experiment(client).tags["mlflow.note.content"]
 
 
 def test_views_are_written_once(tier: Tier, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -88,6 +89,19 @@ def test_progress_is_shown(finished: Checkout) -> None:
 
 def test_nothing_to_do_the_second_time(finished: Checkout) -> None:
     assert "Nothing to be done" in finished.snakemake("all").stdout
+
+
+def test_snakemakes_own_report_has_categories_and_captions(
+    finished: Checkout, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    finished.snakemake("--report", str(page), "all")
+    text = page.read_text()
+    for category in ("Table 1", "Figures", "Claims", "Report page"):
+        assert f'"{category}": {{"' in text, category
+    for words in ("tier <strong>micro</strong>", "EDM2 micro", "FD against Inception Score"):
+        assert words in text, words
+    assert finished.planned("all") == {}
 
 
 def test_one_learning_rate_reruns_what_depends_on_it(

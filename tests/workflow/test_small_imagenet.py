@@ -23,7 +23,9 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the small tier has run; read only."""
     checkout = copy_tree(tmp_path_factory.mktemp("imagenet"), "config/imagenet.yaml")
     content = small_imagenet(CONFIG, checkout.folder / "files")
-    (checkout.folder / "config" / "imagenet.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (checkout.folder / "config" / "imagenet.yaml").write_text(
+        yaml.safe_dump(content, sort_keys=False)
+    )
     checkout.environment["IMAGENET"] = str(checkout.folder / "files" / "images")
     checkout.snakemake("all")
     return checkout

@@ -39,7 +39,11 @@ rule claims:
         config=f"{RESULTS}/config.yaml",
     output:
         f"{RESULTS}/claims.json",
-        f"{RESULTS}/claims.md",
+        report(
+            f"{RESULTS}/claims.md",
+            caption="../report/claims.rst",
+            category="Claims",
+        ),
     log:
         f"{RESULTS}/logs/claims.log",
     conda:

@@ -15,7 +15,14 @@ from mclr.plan import Plan
 from mclr.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import code_digest
 from mclr.records import restore
-from mclr.report.names import figure_files, similarity_files, table_files
+from mclr.report.names import (
+    KINDS,
+    figure_files,
+    figures_of,
+    similarity_files,
+    stem,
+    table_files,
+)
 from mclr.site import load_site
 from mclr.slurm import cancel_left_overs
 from mclr.workflow import single_run, use_checkout

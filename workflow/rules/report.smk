@@ -11,6 +11,44 @@ localrules:
 FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
 GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
 TABLE = [f"{RESULTS}/{name}" for name in table_files(TIER)]
+TEMPLATES = sorted(Path("mclr/report/templates").glob("*.j2"))
+PICTURES = {
+    f"{RESULTS}/figures/{stem(model, kind, net)}.png": (model, kind, net)
+    for model in TIER.models
+    for kind, net in figures_of(TIER, model)
+}
+
+
+# What `snakemake --report` shows, in the categories Table 1, Figures, Claims and Report page.
+
+
+def shown_figure(path):
+    """A figure in Snakemake's report, below its model, if it is a PNG."""
+    if path not in PICTURES:
+        return path
+    model, kind, net = PICTURES[path]
+    return report(
+        path,
+        caption="../report/figure.rst",
+        category="Figures",
+        subcategory=TIER.models[model].label,
+        labels={
+            "figure": KINDS[kind].title,
+            "features": net or TIER.report.features,
+        },
+    )
+
+
+def shown_table(path):
+    """A version of Table 1 in Snakemake's report, if it is a CSV file."""
+    if not path.endswith(".csv"):
+        return path
+    return report(
+        path,
+        caption="../report/table1.rst",
+        category="Table 1",
+        labels={"table": Path(path).stem},
+    )
 
 
 rule effective_config:
@@ -32,7 +70,7 @@ rule table1:
         metrics=rules.metrics.output.metrics,
         config=rules.effective_config.output,
     output:
-        TABLE,
+        [shown_table(path) for path in TABLE],
         f"{RESULTS}/table1.json",
         f"{RESULTS}/points.csv",
     log:
@@ -54,7 +92,7 @@ rule figures:
         manifest=data_at(None)["manifest"],
         grids=GRIDS,
     output:
-        FIGURES,
+        [shown_figure(path) for path in FIGURES],
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:
@@ -79,11 +117,17 @@ rule report:
         claims=rules.claims.output,
         similarity=rules.similarity.output,
         separation=SEPARATION,
-        template="mclr/report/page.html.j2",
+        manifest=data_at(None)["manifest"],
+        grids=GRIDS,
+        templates=TEMPLATES,
         nets=expand(f"{RESULTS}/feature-nets/{{net}}/info.json", net=PLAN.nets),
         provenance=rules.metrics.input.provenance,
     output:
-        f"{RESULTS}/report.html",
+        report(
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Report page",
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -95,4 +139,4 @@ rule report:
         code=code_digest("mclr.jobs.report"),
     shell:
         "python -m mclr --log {log} report --config {input.config} --results {params.results}"
-        " --output {output}"
+        " --manifest {input.manifest} --output {output}"
