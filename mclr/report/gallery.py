@@ -20,8 +20,8 @@ from PIL import Image
 from mclr.config.tier import Tier
 from mclr.plan import Plan
 from mclr.points import FINAL, GRID, STUDY, Point
-from mclr.report.grids import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.lines import point_key
+from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.summary import REAL, complete
 
 MAX_NOISES = 3  # columns of a sheet; its rows are classes

@@ -10,20 +10,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
 from mclr.config.tier import Tier
-from mclr.errors import UserError
 from mclr.points import Point
 from mclr.report.names import GRID_FORMATS, KINDS, kinds_of, stem
 from mclr.report.progress import guided_and_tuned
 from mclr.report.static import STYLE, save
+from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.summary import check_metrics
 
-Pixels = NDArray[np.uint8]
-
-MAX_CLASSES = 10  # rows of a panel
 MAX_COLUMNS = 12  # guidance scales or checkpoints of a panel
 MAX_WIDTH = 22  # columns of all panels side by side
 CELL_INCHES = 0.42
@@ -114,30 +109,6 @@ def progressive_columns(metrics: pd.DataFrame, tier: Tier, model: str) -> tuple[
 
 def _thin(columns: Columns) -> Columns:
     return [columns[i] for i in spread_out(len(columns), MAX_COLUMNS)]
-
-
-def spread_out(n: int, most: int) -> list[int]:
-    """At most ``most`` of the numbers 0..n−1, evenly spaced, the first and the last included."""
-    if n <= most:
-        return list(range(n))
-    return [round(i * (n - 1) / (most - 1)) for i in range(most)]
-
-
-def stored_images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:
-    """Stored images of one point: (rows, classes, side, side, 3)."""
-    path = grids.get(point.path)
-    if path is None or not path.is_file():
-        raise UserError(f"{path or point.path}: image grid is missing; run `snakemake` to make it")
-    with Image.open(path) as stored:
-        pixels = np.asarray(stored.convert("RGB"))
-    height, width = pixels.shape[:2]
-    if height % rows or width % classes or height // rows != width // classes:
-        raise UserError(
-            f"{path}: {width}×{height} pixels are not {rows} rows of {classes} square images; "
-            "delete it and run `snakemake` again"
-        )
-    side = height // rows
-    return pixels.reshape(rows, side, classes, side, 3).swapaxes(1, 2)
 
 
 def mosaic(cells: Sequence[Sequence[Pixels]], width: int) -> Pixels:

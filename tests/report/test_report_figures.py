@@ -122,7 +122,9 @@ def test_trade_offs_follow_guidance_and_the_best_variant(drawn: dict[str, Chart]
     assert recall.hover[2] == (
         "<b>+MCLR</b>, step 100<br>FD 9.00 ± 0.14<br>Inception Score 7.60 ± 0.14"
         "<br>Precision 0.800 ± 0.000<br>Recall 0.500 ± 0.000"
+        "<br>K=1, batch=64, dsm=0, lr=0.0001"
     )
+    assert recall.hover[0].startswith("<b>+MCLR</b>, base model<br>FD 20.00")
 
 
 @pytest.fixture(scope="session")
