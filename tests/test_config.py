@@ -70,7 +70,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     ),
     "unknown key, close to none": (
         put("evaluation.zzz", 3),
-        ["evaluation.zzz: unknown key; valid keys: batch, grid_rows"],
+        ["evaluation.zzz: unknown key; valid keys: batch, grid_classes"],
     ),
     "unknown key at the top": (put("rnus", {}), ["rnus: unknown key, did you mean 'runs'?"]),
     "unknown key of an objective": (
