@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from checkout import Checkout, copy_tree
+from checkout import Checkout, copy_tree, count_jobs
 from small_imagenet import small_imagenet
 
 from mclr.config.tier import Tier
+from mclr.metrics.features import published_moments, read_features
+from mclr.metrics.reference import Reference
 from mclr.plan import Plan
 from mclr.read_config import load_tier
 
@@ -53,15 +55,22 @@ def test_columns_come_from_the_nets_of_the_paper(reproduced: Checkout) -> None:
 
 
 def test_fd_compares_with_the_published_statistics(reproduced: Checkout) -> None:
-    protocols = json.loads((reproduced.results / "protocols.json").read_text())
-    assert (
-        len(
-            {protocol["id"] for protocol in protocols.values()}
-            if isinstance(protocols, dict)
-            else protocols
+    for model, side in (("edm2-l", 32), ("edm2-s", 16)):
+        row = json.loads((reproduced.results / f"evaluations/{model}-base.json").read_text())
+        base = next(point for point in row["rows"] if not point["guidance"])
+        net = reproduced.results / "feature-nets" / f"dinov2-{side}px"
+        generated = read_features(
+            [reproduced.results / "features" / base["path"] / "shard-000.parquet"], "dinov2"
+        ).features
+        real = read_features([net / "reference.parquet"], "dinov2").features
+        moments = published_moments(net / "net.safetensors")
+        assert moments is not None
+        assert base["fd_dinov2"] == pytest.approx(
+            Reference(real, 3, moments).frechet_distance(generated), rel=1e-9
         )
-        >= 3
-    )
+        assert base["fd_dinov2"] != pytest.approx(
+            Reference(real, 3).frechet_distance(generated), rel=1e-3
+        )
 
 
 def test_every_network_names_its_file(reproduced: Checkout) -> None:
@@ -97,8 +106,6 @@ def test_the_full_dag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "snakemake", "--profile", "slurm", "--configfile", "config/imagenet.yaml",
         "--dry-run", "--quiet", "rules", "--", "all",
     ).stdout  # fmt: skip
-    from checkout import count_jobs
-
     planned = count_jobs(out)
     points = sum(len(found) for found in plan.evaluations.values())
     assert planned["sample"] == points * plan.tier.evaluation.shards
