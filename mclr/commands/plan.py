@@ -21,8 +21,28 @@ from mclr.cost.hardware import GPUS, UTILISATION
     show_default=True,
     help="Share of the GPU's peak rate that the jobs reach.",
 )
+@click.option(
+    "--images",
+    "count",
+    type=click.IntRange(min=1),
+    help="How many your own images are, before they are indexed; ImageNet's number is known.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="Not all: a result (table1, claims, ...) or an evaluation (a row, such as edm2-mclr).",
+)
 @click.option("--json", "as_numbers", is_flag=True, help="All numbers, for programs.")
-def plan(config: Path, gpus: int, gpu: str, utilisation: float, as_numbers: bool) -> None:
+def plan(
+    config: Path,
+    gpus: int,
+    gpu: str,
+    utilisation: float,
+    count: int | None,
+    targets: tuple[str, ...],
+    as_numbers: bool,
+) -> None:
     """Tell what the tier of CONFIG costs: jobs, GPU-hours, memory, disk, time, what to cut.
 
     Nothing is run or fetched; docs/cost.md says how the numbers are made.
@@ -32,5 +52,6 @@ def plan(config: Path, gpus: int, gpu: str, utilisation: float, as_numbers: bool
     from mclr.read_config import load_tier
 
     tier = load_tier(config)
-    found = estimate(tier, Machines(gpu, gpus, utilisation), Path("results", tier.tier))
+    machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
+    found = estimate(tier, machines, results, count, targets)
     click.echo(json.dumps(as_json(found), indent=2) if as_numbers else as_text(found))

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mclr.config.objectives import FineTuning
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.read_config import parse_tier
+from mclr.report.methods import METHODS
 
 FEWER_SAMPLES = 5  # 10,000 for 50,000
 
@@ -33,6 +35,7 @@ def cuts_of(tier: Tier) -> Iterator[Cut]:
         ("half of the checkpoints", "same error; best step known half as well", _checkpoints),
         (f"1/{FEWER_SAMPLES} of the samples", "", _samples),
         ("one final seed", "same error; no deviation over seeds", _seeds),
+        ("no further rounds of DDO", "same error; DDO as its first round leaves it", _rounds),
         ("no ablations, no studies", "same error; Table 1 and its curves alone", _ablations),
     ):
         content: dict[str, Any] = tier.model_dump(mode="json", by_alias=True)
@@ -65,6 +68,30 @@ def _seeds(content: dict[str, Any]) -> None:
         content["final"]["seeds"] = content["final"]["seeds"][:1]
 
 
+def _rounds(content: dict[str, Any]) -> None:
+    """No experiment that starts from another one's best checkpoint."""
+    runs = content["runs"]
+    content["runs"] = {name: run for name, run in runs.items() if not run["from"]}
+    _without_lost_studies(content)
+
+
 def _ablations(content: dict[str, Any]) -> None:
-    content["runs"] = {name: run for name, run in content["runs"].items() if run["final"]}
+    """What the tier marks as such; of a tier without final runs, all but the first of a method."""
+    runs = content["runs"]
+    if content["final"]:
+        kept = [name for name, run in runs.items() if run["final"]]
+    else:
+        firsts: dict[tuple[str, str], str] = {}
+        for name, run in runs.items():
+            method = FineTuning.model_validate(run).objective.method
+            if METHODS[method].in_table:
+                firsts.setdefault((run["model"], method), name)
+        kept = [name for name, run in runs.items() if run["from"] or name in firsts.values()]
+    content["runs"] = {name: runs[name] for name in kept}
     content["studies"], content["separation"] = {}, None
+
+
+def _without_lost_studies(content: dict[str, Any]) -> None:
+    known = {*content["runs"], *(f"{model}-base" for model in content["models"])}
+    studies = content["studies"].items()
+    content["studies"] = {name: study for name, study in studies if name in known}

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 
+from mclr.config.features import PublishedFeatures
 from mclr.config.models import Edm2Model
-from mclr.cost.dag import contrasted, has_encoder, points_of
-from mclr.cost.networks import dimensions
-from mclr.cost.work import TRAINING_FEATURES, Workload
+from mclr.cost.downloads import released_downloads
+from mclr.cost.feature_nets import dimensions, logits, published_parameters
+from mclr.cost.names import is_own
+from mclr.cost.networks import Network
+from mclr.cost.work import Workload
 from mclr.data.raw import expected
 
 FLOAT = 4  # bytes
-
-
-def downloads(source: str) -> int:
-    """Bytes that fetching a source transfers, by data/versions.csv; 0 for what a package holds."""
-    row = expected(source)
-    return 0 if row["url"].startswith("package:") else int(row["bytes"])
+INDEX_ROW = 100
+"""Bytes of an image in an index of one's own images: name, checksum, place; about ImageNet's."""
 
 
 def disk_of(workload: Workload, gpus: int) -> dict[str, float]:
-    """Bytes of each kind of file when all is done; ``state`` only while runs train."""
-    return {
+    """Bytes of each kind of file when all is done; ``state`` only while runs train.
+
+    One's own images stay where they are and are not counted.
+    """
+    released = sum(file.bytes for file in released_downloads(workload))
+    found = {"published files": released} if released else {}
+    return found | {
         "data": _data(workload),
         "checkpoints": _checkpoints(workload),
         "features": _features(workload),
@@ -31,63 +35,93 @@ def disk_of(workload: Workload, gpus: int) -> dict[str, float]:
 
 
 def _data(load: Workload) -> float:
-    """Raw, prepared, encoded images, and samples of the base models."""
-    tier, images = load.plan.tier, load.images
-    sizes = {None, *(model.resolution for model in tier.models.values())}
-    total = float(expected(tier.data.source)["bytes"])
-    total += images.source.count * sum(images.pixels(size) for size in sizes)
-    for name in tier.models:
+    """Raw, prepared, encoded images, and samples of what DDO starts from."""
+    total = _prepared(load)
+    for name in load.subjects("encode"):
         network = load.networks[name]
+        item = 2 if isinstance(network.model, Edm2Model) else 4
+        total += load.images.n_train * math.prod(network.shape) * item
+    for side in load.subjects("encode_pixels"):
+        total += load.images.n_train * load.images.pixels(int(side))
+    for start in load.subjects("negatives"):
+        network = load.networks[load.plan.model_of(start)]
         is_latent = isinstance(network.model, Edm2Model)
-        if has_encoder(load.plan, name):
-            total += images.n_train * math.prod(network.shape) * (2 if is_latent else 4)
-        if name in contrasted(load.plan):
-            # Pixels and drawn latents are float32, tokens int64; of latents half the moments.
-            values = math.prod(network.shape) // (2 if network.encoder.parameters else 1)
-            size = values * FLOAT if is_latent else math.prod(network.shape) * 8
-            total += size * load.plan.negatives_spec(name)["n_negatives"]
+        # Pixels and drawn latents are float32, tokens int64; of latents half the moments.
+        values = math.prod(network.shape) // (2 if network.encoder.parameters else 1)
+        size = values * FLOAT if is_latent else math.prod(network.shape) * 8
+        total += size * load.plan.negatives_spec(start)["n_negatives"]
     return total
 
 
+def _prepared(load: Workload) -> float:
+    """Images of a source at each resolution and as they came; an index of one's own images."""
+    images = load.images
+    rules = ("prepare", "prepare_images", "prepare_smaller", "prepare_images_smaller")
+    sizes = [int(job.subject or 0) or None for job in load.jobs if job.rule in rules]
+    if is_own(load.plan):
+        return float(INDEX_ROW * (images.n_train + images.n_reference) * len(sizes))
+    raw = float(expected(load.plan.tier.data.source)["bytes"])
+    return raw + images.source.count * sum(images.pixels(size) for size in sizes)
+
+
 def _checkpoints(load: Workload) -> float:
-    """Every checkpoint of every run, the best of each experiment once more, and encoders."""
+    """Every checkpoint of every run, the best of each experiment once more, guides, encoders.
+
+    Published feature nets, too: a copy for each resolution; others are small.
+    """
     plan, total = load.plan, 0.0
-    for run in plan.runs.values():
+    for run in load.runs:
         total += max(1, len(run.checkpoints)) * load.networks[run.model].parameters
-    for settings in plan.tier.runs.values():
-        total += load.networks[settings.model].parameters
-    return FLOAT * (total + sum(network.encoder.parameters for network in load.networks.values()))
-
-
-def _row(load: Workload) -> float:
-    """Features and logits of one image by all feature nets, its seed and label."""
-    classes = load.images.source.classes
-    nets = load.plan.tier.features.values()
-    return FLOAT * sum(dimensions(settings) + classes for settings in nets) + 10
+    for name in load.subjects("best"):
+        total += load.networks[plan.tier.runs[name].model].parameters
+    for rule in ("guide", "import_guide"):
+        total += sum(load.guides[name].parameters for name in load.subjects(rule))
+    for rule in ("tokenizer", "import_tokenizer"):
+        total += sum(load.networks[name].encoder.parameters for name in load.subjects(rule))
+    for folder in load.subjects("published_net"):
+        settings = plan.tier.features[plan.nets[folder][0]]
+        if isinstance(settings, PublishedFeatures):
+            total += published_parameters(settings)
+    return FLOAT * total
 
 
 def _features(load: Workload) -> float:
-    points, n = len(points_of(load.plan)), load.plan.tier.evaluation.n_samples
-    real = load.images.n_reference + min(TRAINING_FEATURES, load.images.n_train)
-    resolutions = len({resolution for _, resolution in load.plan.nets.values()})
-    return _row(load) * (points * n + resolutions * real)
+    """Features and logits by all nets, seed and label, of sampled and of real images."""
+    classes, features = load.images.source.classes, load.plan.tier.features
+    rows = {
+        name: FLOAT * (dimensions(settings) + logits(settings, classes))
+        for name, settings in features.items()
+    }
+    n = load.plan.tier.evaluation.n_samples
+    total = (sum(rows.values()) + 10) * len(load.points) * n
+    for folder in (*load.subjects("feature_net"), *load.subjects("published_net")):
+        name = load.plan.nets[folder][0]
+        real = load.images.n_reference + load.training_features(features[name])
+        total += (rows[name] + 10) * real
+    return float(total)
 
 
 def _grids(load: Workload) -> float:
     evaluation, tier = load.plan.tier.evaluation, load.plan.tier
-    cells = evaluation.grid_rows * load.images.source.classes * evaluation.shards
-    points = points_of(load.plan).values()
+    columns = len(evaluation.shown(load.images.source.classes))
+    cells = evaluation.grid_rows * columns * evaluation.shards
     return cells * sum(
-        float(load.images.pixels(tier.models[point.run.model].resolution)) for point in points
+        float(load.images.pixels(tier.models[point.run.model].resolution))
+        for point in load.points.values()
     )
 
 
 def _state(load: Workload, gpus: int) -> float:
     """Of the largest runs, one on each GPU: what resumes them, and their checkpoints so far."""
-    sizes = []
-    for run in load.plan.runs.values():
-        network = load.networks[run.model]
-        has_average = run.is_base and isinstance(network.model, Edm2Model)
-        copies = 3 + has_average + max(1, len(run.checkpoints))
-        sizes.append(FLOAT * copies * network.parameters)
+    bases, guides = load.subjects("base"), load.subjects("guide")
+    sizes = [_held(load.networks[name], 1, is_base=True) for name in bases]
+    sizes += [_held(load.guides[name], 1, is_base=True) for name in guides]
+    tuned = [run for run in load.runs if not run.is_base]
+    sizes += [_held(load.networks[run.model], len(run.checkpoints)) for run in tuned]
     return float(sum(sorted(sizes, reverse=True)[:gpus]))
+
+
+def _held(network: Network, checkpoints: int, *, is_base: bool = False) -> float:
+    """Bytes of weights, Adam's moments, an average of EDM2's base, and checkpoints."""
+    has_average = is_base and isinstance(network.model, Edm2Model)
+    return FLOAT * (3 + has_average + max(1, checkpoints)) * network.parameters

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mclr.config.tier import Tier
 from mclr.cost.cuts import cuts_of
-from mclr.cost.dag import Job, jobs_of
-from mclr.cost.disk import disk_of, downloads
+from mclr.cost.dag import Job
+from mclr.cost.disk import disk_of
+from mclr.cost.downloads import Download, released_downloads, source_bytes
 from mclr.cost.fd_error import bias_constants
 from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Work
-from mclr.cost.images import images_of
+from mclr.cost.images import Images, images_of
 from mclr.cost.memory import SIZES, Memory, memory_of
 from mclr.cost.schedule import Schedule, Task, schedule
 from mclr.cost.work import Workload
+from mclr.errors import UserError
 from mclr.plan import Plan
 
 HOUR = 3600.0
@@ -68,55 +71,79 @@ class Estimate:
     """The job of the longest chain that takes most of it, and its seconds."""
     memory: list[Memory]
     disk: dict[str, float]
-    download: int
+    released: list[Download]
+    download: float
     bias: dict[str, float]
     cuts: list[Effect]
 
 
-def estimate(tier: Tier, machines: Machines, results: Path) -> Estimate:
-    """The cost of a tier whole, and of each of its cuts, the one that saves most first.
+def estimate(
+    tier: Tier,
+    machines: Machines,
+    results: Path,
+    count: int | None = None,
+    targets: Sequence[str] = (),
+) -> Estimate:
+    """The cost of a tier and of each of its cuts, the one that saves most first.
 
-    results: folder of the tier's results, for the bias of FD if its feature nets exist.
+    results: folder of the tier's results, for the bias of FD if its feature nets exist. count: of
+    one's own images. targets: results or evaluations to make; all if there are none.
+
+    Raises:
+        UserError: unknown target; nothing is known of the images.
     """
-    whole = _Costed(tier, machines)
+    whole = _Costed(tier, machines, images_of(tier, count), targets)
     constants = bias_constants(whole.load.plan, results)
-    n, total = tier.evaluation.n_samples, whole.total
-    effects = []
-    for cut in cuts_of(tier):
-        smaller, ratio = _Costed(cut.tier, machines), cut.sample_ratio(tier)
-        text = cut.effect or f"bias × {ratio:.3g}, deviation × {ratio**0.5:.2g}"
-        bias = {m: (c / n, ratio * c / n) for m, c in constants.items()} if ratio != 1 else {}
-        effects.append(
-            Effect(
-                cut.name,
-                text,
-                total.jobs - smaller.total.jobs,
-                machines.hours(total.work) - machines.hours(smaller.total.work),
-                whole.schedule.makespan - smaller.schedule.makespan,
-                bias,
-            )
-        )
+    released = released_downloads(whole.load)
     return Estimate(
         tier.tier,
         machines,
         whole.rules,
-        total,
+        whole.total,
         whole.schedule,
         max(((n, whole.tasks[n].seconds) for n in whole.schedule.path), key=lambda job: job[1]),
-        memory_of(whole.load.plan, whole.load.networks),
+        memory_of(whole.load),
         disk_of(whole.load, machines.gpus),
-        downloads(tier.data.source),
-        {model: c / n for model, c in constants.items()},
-        sorted(effects, key=lambda e: (-e.gpu_hours, -e.makespan)),
+        released,
+        source_bytes(tier.data.source) + sum(file.bytes for file in released),
+        {model: c / tier.evaluation.n_samples for model, c in constants.items()},
+        _effects(whole, tier, constants, targets),
     )
+
+
+def _effects(
+    whole: _Costed, tier: Tier, constants: dict[str, float], targets: Sequence[str]
+) -> list[Effect]:
+    n, machines, effects = tier.evaluation.n_samples, whole.machines, []
+    for cut in cuts_of(tier):
+        try:
+            smaller = _Costed(cut.tier, machines, whole.load.images, targets)
+        except UserError:  # a target is among what is cut
+            continue
+        ratio = cut.sample_ratio(tier)
+        text = cut.effect or f"bias × {ratio:.3g}, deviation × {ratio**0.5:.2g}"
+        effect = Effect(
+            cut.name,
+            text,
+            whole.total.jobs - smaller.total.jobs,
+            machines.hours(whole.total.work) - machines.hours(smaller.total.work),
+            whole.schedule.makespan - smaller.schedule.makespan,
+            {m: (c / n, ratio * c / n) for m, c in constants.items()} if ratio != 1 else {},
+        )
+        if effect.jobs or effect.gpu_hours:
+            effects.append(effect)
+    return sorted(effects, key=lambda e: (-e.gpu_hours, -e.makespan))
 
 
 class _Costed:
     """Jobs, work and schedule of a tier."""
 
-    def __init__(self, tier: Tier, machines: Machines) -> None:
-        self.load = Workload(Plan(tier), images_of(tier))
-        self.works = [(job, self.load.of(job)) for job in jobs_of(self.load.plan)]
+    def __init__(
+        self, tier: Tier, machines: Machines, images: Images, targets: Sequence[str]
+    ) -> None:
+        self.machines = machines
+        self.load = Workload(Plan(tier), images, targets)
+        self.works = [(job, self.load.of(job)) for job in self.load.jobs]
         self.rules = _by_rule(self.works)
         self.total = RuleCost(
             "total", len(self.works), sum((w for _, w in self.works), start=Work())
@@ -166,6 +193,7 @@ def as_json(found: Estimate) -> dict[str, Any]:
         ],
         "disk": found.disk,
         "download": found.download,
+        "released": [asdict(file) for file in found.released],
         "fd_bias": found.bias,
         "cuts": [asdict(effect) for effect in found.cuts],
     }

@@ -44,7 +44,7 @@ def bias_constants(plan: Plan, results: Path) -> dict[str, float]:
     """c of each model's images by the feature net of Table 1, where its features exist already."""
     from mclr.metrics.features import read_features
 
-    name, found = plan.tier.report.features, {}
+    name, found = plan.tier.report.nets[0], {}
     is_balanced = plan.tier.evaluation.labels == "balanced"
     for model, settings in plan.tier.models.items():
         folder = results / "feature-nets" / net_folder(name, settings.resolution)

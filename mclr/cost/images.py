@@ -1,12 +1,19 @@
-"""What is known of the images of a source before they are fetched."""
+"""What is known of the images of a source before they are fetched or indexed."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.files import read_json
+
+IMAGENET = 1_281_167
+"""Training images of ILSVRC 2012 (Russakovsky et al., arXiv 1409.0575, table 2)."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +36,15 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a tier, and how they are split."""
+    """The images of a tier, and how they are split; held_out: no training image is a reference."""
 
     source: Source
     n_reference: int
+    is_held_out: bool = True
 
     @property
     def n_train(self) -> int:
-        return self.source.count - self.n_reference
+        return self.source.count - (self.n_reference if self.is_held_out else 0)
 
     def manifest(self, resolution: int | None) -> Manifest:
         """What networks ask of the data, at a resolution (None: the source's own)."""
@@ -49,12 +57,16 @@ class Images:
         return channels * height * width
 
 
-def images_of(tier: Tier) -> Images:
-    """The images of a tier.
+def images_of(tier: Tier, count: int | None = None) -> Images:
+    """The images of a tier; of the user's own, as many as are indexed, or ``count``.
 
     Raises:
         UserError: nothing is known of the source.
     """
+    if isinstance(tier.data, OwnImages):
+        return _own_images(tier.tier, tier.data, count)
+    if count is not None:
+        raise UserError(f"--images: the source {tier.data.source} has a size of its own; leave out")
     if tier.data.source not in SOURCES:
         raise UserError(
             f"data.source: the size of {tier.data.source!r} is not known before it is fetched; "
@@ -62,3 +74,35 @@ def images_of(tier: Tier) -> Images:
         )
     source = SOURCES[tier.data.source]
     return Images(source, tier.data.n_reference or source.test)
+
+
+def _own_images(tier: str, data: OwnImages, count: int | None) -> Images:
+    """By the index if there is one, else as told, else as many as ImageNet has."""
+    index = Path("data", "prepared", tier, "manifest.json")
+    classes = data.classes
+    held_out = data.reference == "held-out"
+    if count is None and index.is_file():
+        found = read_json(index)
+        splits = {name: split["count"] for name, split in found["splits"].items()}
+        count = splits["train"] + (splits["reference"] if held_out else 0)
+        classes = found["num_classes"]
+    if count is None and is_imagenet(data):
+        count = IMAGENET
+    if count is None:
+        raise UserError(
+            f"data.path: how many images {data.path} has is not known before they are indexed "
+            f"({index} is missing); give --images N"
+        )
+    if classes is None:
+        raise UserError(
+            f"data.classes: how many classes {data.path} has is not known before its images are "
+            f"indexed ({index} is missing); write it there"
+        )
+    source = Source(count, 0, data.channels, data.resolution, classes)
+    return Images(source, data.n_reference or count, held_out)
+
+
+def is_imagenet(data: OwnImages) -> bool:
+    """Whether the path says that these are ImageNet's training images, of all 1,000 classes."""
+    named = re.search("imagenet|ilsvrc", data.path, re.IGNORECASE)
+    return data.classes == 1000 and named is not None

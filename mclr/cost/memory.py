@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mclr.config.models import Edm2Model
 from mclr.cost.networks import Network
 from mclr.cost.passes import BASE, Passes, objective_passes
-from mclr.plan import Plan
+from mclr.cost.work import Workload, training_of
 
 RESERVED = 2e9
 """Bytes: CUDA's context, libraries' workspaces."""
@@ -38,37 +38,47 @@ class Memory:
         return max(0, min(self.batch, int(room // (MARGIN * self.sample))))
 
 
-def memory_of(plan: Plan, networks: dict[str, Network]) -> list[Memory]:
-    """Base training, fine-tuning by the rows of a sample, and sampling, of each model."""
+def memory_of(load: Workload) -> list[Memory]:
+    """Training of base and guide, fine-tuning by the rows of a sample, sampling; of each model."""
     found = []
-    for name, settings in plan.tier.models.items():
-        network = networks[name]
-        found.append(_training(name, "base", network, BASE, settings.base.batch))
+    for name, settings in load.plan.tier.models.items():
+        network, guide = load.networks[name], load.guides.get(name)
+        if name in load.subjects("base"):
+            batch = training_of(settings, "base").batch
+            found.append(_training(name, "base", network, BASE, batch))
+        if name in load.subjects("guide") and guide:
+            batch = training_of(settings, "guide").batch
+            found.append(_training(name, "guide", guide, BASE, batch))
         batches: dict[int, int] = {}
-        for run in plan.runs.values():
+        for run in load.runs:
             if run.model == name and run.settings:
                 rows = objective_passes(run.settings.objective).trained
                 batches[rows] = max(batches.get(rows, 0), run.settings.batch)
         for rows in sorted(batches):
             kind = f"fine-tuning, {rows} rows"
             found.append(_training(name, kind, network, Passes(rows), batches[rows]))
-        found.append(_sampling(name, network, plan.tier.evaluation.batch))
+        if any(point.run.model == name for point in load.points.values()):
+            found.append(_sampling(name, network, guide, load.plan.tier.evaluation.batch))
     return found
 
 
 def _training(name: str, kind: str, network: Network, passes: Passes, batch: int) -> Memory:
     """Weights, gradients, Adam's two moments in float32; average or frozen base beside them."""
     average = 4 if isinstance(network.model, Edm2Model) else 0
-    beside = average if kind == "base" else _item(network)
+    beside = average if kind in ("base", "guide") else _item(network)
     always, row = network.training_bytes()
     fixed = (16 + beside) * network.parameters + always
     return Memory(name, kind, fixed, passes.trained * row, batch)
 
 
-def _sampling(name: str, network: Network, batch: int) -> Memory:
-    """Guided, which is two rows for each image, from the weights of the file and fixed ones."""
-    fixed = (4 + _item(network)) * network.parameters
-    return Memory(name, "sampling", fixed, 2 * network.sampling_bytes(), batch)
+def _sampling(name: str, network: Network, guide: Network | None, batch: int) -> Memory:
+    """Guided, from the weights of the files and fixed ones.
+
+    That is two rows for each image, or one row of each of two networks, one after the other.
+    """
+    size = network.parameters + (guide.parameters if guide else 0)
+    row = network.sampling_bytes() * (1 if guide else 2)
+    return Memory(name, "sampling", (4 + _item(network)) * size, row, batch)
 
 
 def _item(network: Network) -> int:

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 
-from mclr.config.base import canonical
-from mclr.config.features import ClassifierFeatures, EfficientNetFeatures
-from mclr.config.models import AutoencoderArchitecture, Edm2Model, Model
+from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.cost.coders import Encoder, encoder_of, latents_of
 from mclr.cost.images import Images
+from mclr.cost.own import own_pass, own_size
 from mclr.cost.trace import Trace, parameters, trace
 from mclr.data.load import Manifest
 from mclr.likelihood import token_log_likelihood
-from mclr.metrics.classifier import Classifier
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
 from mclr.models.edm2.precond import Precond
 from mclr.models.flops import generation_flops
-from mclr.models.var.config import VarConfig, VqvaeConfig
+from mclr.models.var.config import VarConfig
 from mclr.models.var.transformer import Var
-from mclr.models.var.vqvae import Vqvae
 
 ROWS = 16
 """Images of a traced pass: so many that memory is theirs, not the weights'."""
 
-
-@dataclass(frozen=True)
-class Encoder:
-    """Multiply-adds of an image to tokens or latents and back; all zero for models of pixels."""
-
-    encode: int = 0
-    decode: int = 0
-    parameters: int = 0
+Config = Edm2Network | VarConfig
 
 
 class Network:
-    """A model of a tier, on images of its data."""
+    """A model of a tier, on images of its data; ``is_guide``: the network that guides it."""
 
-    def __init__(self, model: Model, images: Images) -> None:
+    def __init__(self, model: Model, images: Images, *, is_guide: bool = False) -> None:
         self.model, self.manifest = model, images.manifest(model.resolution)
-        self.config = _config(model, self.manifest)
+        self.config = _config(model, self.manifest, is_guide)
 
     @property
     def half(self) -> bool:
@@ -54,63 +41,66 @@ class Network:
     @property
     def evaluation(self) -> int:
         """Multiply-adds of one pass of one image: a denoiser call, or a likelihood."""
-        return self._training(ROWS).macs // ROWS
+        return self._pass(ROWS, True).macs // ROWS
 
     @property
     def generation(self) -> int:
         """Multiply-adds of an image without guidance, but for its decoding."""
         if isinstance(self.config, VarConfig):
             return _var_generation(self.config)
-        return self.evaluation * (2 * cast(Edm2Model, self.model).sampler.num_steps - 1)
+        if isinstance(self.model, Edm2Model):
+            return self.evaluation * (2 * self.model.sampler.num_steps - 1)
+        return self.evaluation * getattr(self.model, "nfe", 1)
 
     @cached_property
     def encoder(self) -> Encoder:
-        if not isinstance(self.model, Edm2Model):
-            codes = self.model.tokenizer.network.model_dump()
-            return _vqvae(
-                VqvaeConfig(**codes, img_channels=self.manifest.channels), self.manifest.resolution
-            )
-        if self.model.autoencoder is None:
-            return Encoder()
-        text = canonical(self.model.autoencoder.network)
-        return _autoencoder(text, self.manifest.channels, self.manifest.resolution)
+        return encoder_of(self.model, self.manifest)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of what is kept of one training image: pixels, tokens, or moments of latents."""
         if isinstance(self.config, VarConfig):
             return (self.config.length,)
-        side, channels = self.config.img_resolution, self.config.img_channels
-        return (2 * channels if self.encoder.parameters else channels, side, side)
+        if not isinstance(self.model, Edm2Model):
+            return self.manifest.shape
+        channels, *sides = latents_of(self.model, self.manifest)
+        return (2 * channels if self.encoder.parameters else channels, *sides)
 
     @property
     def parameters(self) -> int:
+        if self.config is None:
+            return own_size(self.model, self.manifest)
         return _parameters(self.config)
 
     def training_bytes(self) -> tuple[int, int]:
         """What a training pass keeps: whatever its size, and for every row (image) more."""
-        some, more = self._training(ROWS).peak, self._training(2 * ROWS).peak
+        some, more = self._pass(ROWS, True).peak, self._pass(2 * ROWS, True).peak
         return max(0, 2 * some - more), (more - some) // ROWS
 
     def sampling_bytes(self) -> int:
         """What a pass without gradients holds at once for a row."""
-        some, more = (_trace(self.config, self.half, n * ROWS, False).peak for n in (1, 2))
+        some, more = (self._pass(n * ROWS, False).peak for n in (1, 2))
         return (more - some) // ROWS
 
-    def _training(self, rows: int) -> Trace:
-        return _trace(self.config, self.half, rows, True)
+    def _pass(self, rows: int, grad: bool) -> Trace:
+        if self.config is None:
+            return own_pass(self.model, self.manifest, rows, grad)
+        return _trace(self.config, self.half, rows, grad)
 
 
-def _config(model: Model, manifest: Manifest) -> Edm2Network | VarConfig:
+def _config(model: Model, manifest: Manifest, is_guide: bool) -> Config | None:
+    """Of one's own family: None."""
     if isinstance(model, Edm2Model):
-        inner = model.autoencoder
-        shape = latent_shape(inner.network, manifest) if inner else manifest.shape
+        guide = model.guide if is_guide else None
+        channels, side, _ = latents_of(model, manifest)
         return Edm2Network(
-            **model.network.model_dump(),
-            img_resolution=shape[1],
-            img_channels=shape[0],
-            label_dim=manifest.num_classes,
+            **(guide or model).network.model_dump(),
+            img_resolution=side,
+            img_channels=channels,
+            label_dim=0 if guide and not guide.conditional else manifest.num_classes,
         )
+    if not isinstance(model, VarModel):
+        return None
     codes = model.tokenizer.network
     return VarConfig(
         **model.network.model_dump(),
@@ -122,7 +112,7 @@ def _config(model: Model, manifest: Manifest) -> Edm2Network | VarConfig:
 
 
 @cache
-def _trace(config: Edm2Network | VarConfig, half: bool, rows: int, grad: bool) -> Trace:
+def _trace(config: Config, half: bool, rows: int, grad: bool) -> Trace:
     """A pass of ``rows`` images."""
     if isinstance(config, Edm2Network):
         return trace(lambda: Precond(config), partial(_denoise, half, rows), grad=grad)
@@ -166,62 +156,6 @@ def _var_generation(config: VarConfig) -> int:
 
 
 @cache
-def _parameters(config: Edm2Network | VarConfig) -> int:
+def _parameters(config: Config) -> int:
     with torch.device("meta"):
         return parameters(Precond(config) if isinstance(config, Edm2Network) else Var(config))
-
-
-@cache
-def _vqvae(config: VqvaeConfig, side: int) -> Encoder:
-    latent = config.patch_nums[-1]
-    images, codes = (config.img_channels, side, side), (config.z_channels, latent, latent)
-    return _encoder(
-        lambda: Vqvae(config),
-        lambda net: net.encode_tokens(torch.empty(1, *images)),
-        lambda net: net.decode(torch.empty(1, *codes)),
-    )
-
-
-@cache
-def _autoencoder(text: str, channels: int, side: int) -> Encoder:
-    network = AutoencoderArchitecture.model_validate_json(text)
-    latent = latent_shape(network, Manifest(channels, side, 0, (), {}))
-    return _encoder(
-        lambda: build_autoencoder(network, channels, torch.Generator().manual_seed(0)),
-        lambda net: posterior(net, torch.empty(1, channels, side, side)),
-        lambda net: net.decode(torch.empty(1, *latent)).sample,
-    )
-
-
-def _encoder(
-    make: Callable[[], nn.Module], encode: Callable[[Any], Any], decode: Callable[[Any], Any]
-) -> Encoder:
-    with torch.device("meta"):
-        size = parameters(make())
-    return Encoder(trace(make, encode).macs, trace(make, decode).macs, size)
-
-
-@cache
-def feature_macs(
-    settings: ClassifierFeatures | EfficientNetFeatures, channels: int, side: int, classes: int
-) -> int:
-    """Multiply-adds of a feature net on one image."""
-    images = (1, channels, side, side)
-
-    def make() -> nn.Module:
-        if isinstance(settings, ClassifierFeatures):
-            return Classifier(channels, settings.channels, settings.dimensions, classes)
-        from mclr.metrics.efficientnet import EfficientNetLite0
-
-        return EfficientNetLite0(settings.size, classes)
-
-    return trace(make, lambda net: net(torch.zeros(images, dtype=torch.uint8))).macs
-
-
-def dimensions(settings: ClassifierFeatures | EfficientNetFeatures) -> int:
-    """Features of an image by a feature net."""
-    if isinstance(settings, ClassifierFeatures):
-        return settings.dimensions
-    from mclr.metrics.efficientnet import DIMENSIONS
-
-    return DIMENSIONS

@@ -31,6 +31,7 @@ def as_text(found: Estimate) -> str:
         "",
         "Disk and network",
         *_aligned(_sizes(found)),
+        *_released(found),
         "",
         f"What to cut first, on {machines.gpus} × {gpu.label}",
         *_aligned(_cuts(found), words=(0, 5)),
@@ -83,6 +84,17 @@ def _sizes(found: Estimate) -> Iterator[Row]:
     yield from ((names.get(kind, kind), size_text(size)) for kind, size in found.disk.items())
     yield "all", size_text(sum(found.disk.values()))
     yield "download", size_text(found.download)
+
+
+def _released(found: Estimate) -> Iterator[str]:
+    """The published files, if the tier has some."""
+    if found.released:
+        yield ""
+        yield "Published files, fetched into data/raw/released"
+        rows = ((f.file, size_text(f.bytes), "" if f.known else "?") for f in found.released)
+        yield from _aligned(rows)
+    if not all(file.known for file in found.released):
+        yield "  ? estimated from the parameters; the publishers' tables give no size"
 
 
 def _cuts(found: Estimate) -> Iterator[Row]:

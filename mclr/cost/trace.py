@@ -44,12 +44,21 @@ def trace(
     """
     with torch.device("meta"):
         net = make().train(grad).requires_grad_(grad)
-    counter, live = FlopCounterMode(display=False), _Live(free)
     with FakeTensorMode(), torch.set_grad_enabled(grad):
         _materialise(net)
-        live.ignore(net)
-        with counter, live:
-            result = evaluate(net)
+        return measured(net, evaluate, free)
+
+
+def measured(
+    net: Net,
+    evaluate: Callable[[Net], Any],
+    free: Callable[[Shape], bool] = lambda shape: False,
+) -> Trace:
+    """``evaluate`` on a network as it is."""
+    counter, live = FlopCounterMode(display=False), _Live(free)
+    live.ignore(net)
+    with counter, live:
+        result = evaluate(net)
     del result
     return Trace(int(counter.get_total_flops()) // 2, live.peak)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from mclr.config.features import ClassifierFeatures
-from mclr.config.models import Edm2Model
-from mclr.cost.dag import Job
+from mclr.config.features import (
+    ClassifierFeatures,
+    EfficientNetFeatures,
+    FeatureNet,
+    PublishedFeatures,
+)
+from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.config.released import Released
+from mclr.cost.dag import Job, jobs_of
+from mclr.cost.feature_nets import dimensions, feature_macs
 from mclr.cost.hardware import Work
 from mclr.cost.images import Images
-from mclr.cost.networks import Network, dimensions, feature_macs
+from mclr.cost.names import trained_by
+from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
 from mclr.plan import Plan
-from mclr.points import Point, evaluations
+from mclr.points import Point, Run, evaluations
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
 STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of latents
@@ -21,27 +30,55 @@ EIGENVALUES = 25
 
 
 class Workload:
-    """What every job of a plan computes; networks that are not part of it are left out."""
+    """What the jobs of a plan compute, all of them or those behind some targets."""
 
-    def __init__(self, plan: Plan, images: Images) -> None:
-        self.plan, self.images, tier = plan, images, plan.tier
-        self.networks = {name: Network(model, images) for name, model in tier.models.items()}
+    def __init__(self, plan: Plan, images: Images, targets: Sequence[str] = ()) -> None:
+        self.plan, self.images, models = plan, images, plan.tier.models
+        self.networks = {name: Network(model, images) for name, model in models.items()}
+        self.guides = {
+            name: Network(model, images, is_guide=True)
+            for name, model in models.items()
+            if isinstance(model, Edm2Model) and model.guide
+        }
+        self.jobs = jobs_of(plan, targets)
+        self.names = {job.name for job in self.jobs}
+
+    @property
+    def points(self) -> dict[str, Point]:
+        """Every point that is sampled, by its path."""
+        return {job.point.path: job.point for job in self.jobs if job.point}
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run that is trained or taken over."""
+        runs = self.plan.runs.values()
+        return [run for run in runs if trained_by(self.plan, run) in self.names]
+
+    def subjects(self, rule: str) -> list[str]:
+        """What a rule has jobs for."""
+        return [job.subject for job in self.jobs if job.rule == rule]
+
+    def training_features(self, net: FeatureNet) -> int:
+        """Training images whose features by a net are written."""
+        is_published = isinstance(net, PublishedFeatures)
+        most = self.plan.tier.evaluation.n_samples if is_published else TRAINING_FEATURES
+        return min(most, self.images.n_train)
 
     def of(self, job: Job) -> Work:
         """The work of one job; none for those that just move or draw data."""
         match job.rule:
-            case "feature_net":
+            case "feature_net" | "published_net":
                 return self._feature_net(job.subject)
             case "tokenizer":
                 return self._tokenizer(job.subject)
             case "encode":
-                return self._code(job.subject, self._encode(job.subject) * self.images.n_train)
-            case "base":
-                base = self.plan.tier.models[job.subject].base
-                return self._train(job.subject, base.steps * base.batch * BASE.evaluations)
+                macs = self.networks[job.subject].encoder.encode
+                return self._code(job.subject, macs * self.images.n_train)
+            case "base" | "guide":
+                return self._base(job)
             case "negatives":
                 made = int(self.plan.negatives_spec(job.subject)["n_negatives"])
-                return self._generate(job.subject, made, guided=False)
+                return self._generate(self.plan.model_of(job.subject), made)
             case "finetune" | "finetune_final":
                 return self._finetune(job.subject)
             case "sample":
@@ -49,11 +86,9 @@ class Workload:
             case "evaluate":
                 points = self.plan.evaluations[job.subject]
                 counts = [self.plan.tier.evaluation.n_samples] * len(points)
-                return self._measure(points[0].run.model, counts)
+                return self._measure(counts)
             case "floors":
-                n = self.plan.tier.evaluation.n_samples
-                known = min(TRAINING_FEATURES, self.images.n_train)
-                return self._measure(job.subject, [k for k in (n // 2, n, 2 * n) if k <= known])
+                return self._floors()
             case "separation":
                 return self._separation(job.subject)
         return Work()
@@ -65,15 +100,18 @@ class Workload:
         return Work(half=macs) if self.networks[model].half else Work(single=macs)
 
     def _code(self, model: str, macs: float) -> Work:
-        """Passes of the encoder or decoder; the VQ-VAE's are in float32."""
-        is_latent = isinstance(self.plan.tier.models[model], Edm2Model)
-        return self._pass(model, macs) if is_latent else Work(single=macs)
-
-    def _encode(self, model: str) -> int:
-        return self.networks[model].encoder.encode
+        """Passes of the encoder or decoder."""
+        return Work(half=macs) if self.networks[model].encoder.half else Work(single=macs)
 
     def _train(self, model: str, passes: float) -> Work:
         return self._pass(model, self.networks[model].evaluation * passes)
+
+    def _base(self, job: Job) -> Work:
+        """Training of a base model, or of the network that guides one."""
+        settings = training_of(self.plan.tier.models[job.subject], job.rule)
+        networks = self.guides if job.rule == "guide" else self.networks
+        passes = settings.steps * settings.batch * BASE.evaluations
+        return self._pass(job.subject, networks[job.subject].evaluation * passes)
 
     def _finetune(self, run_id: str) -> Work:
         """Up to the last checkpoint; a final run, to the step that is selected, at most so far."""
@@ -83,65 +121,73 @@ class Workload:
         steps, passes = run.settings.checkpoints[-1], objective_passes(run.settings.objective)
         return self._train(run.model, steps * run.settings.batch * passes.evaluations)
 
-    def _generate(self, model: str, count: float, guided: bool, interval: Any = None) -> Work:
+    def _generate(
+        self, model: str, count: float, guided: bool = False, interval: Any = None, guide: str = ""
+    ) -> Work:
+        """Images; ``guide`` net: what guides is a network of its own, else one of this size."""
         network = self.networks[model]
-        if isinstance(network.model, Edm2Model):
-            macs = network.evaluation * evaluations(network.model, guided, interval)
-        else:
-            macs = network.generation * (2 if guided else 1)
-        return self._pass(model, macs * count)
+        if not isinstance(network.model, Edm2Model):
+            return self._pass(model, network.generation * (2 if guided else 1) * count)
+        alone = evaluations(network.model, False)
+        more = evaluations(network.model, guided, interval) - alone
+        other = self.guides[model] if guide == "net" else network
+        return self._pass(model, (alone * network.evaluation + more * other.evaluation) * count)
 
-    def _features(self, model: str | None, net: str | None = None) -> int:
-        """Of one image at the model's resolution, by one or by all feature nets."""
+    def _features(self, model: str) -> int:
+        """Of one image at the model's resolution, by all feature nets."""
         tier = self.plan.tier
-        resolution = tier.models[model].resolution if model else None
-        manifest = self.images.manifest(resolution)
-        nets = [tier.features[net]] if net else list(tier.features.values())
+        manifest = self.images.manifest(tier.models[model].resolution)
         shape = manifest.channels, manifest.resolution, manifest.num_classes
-        return sum(feature_macs(settings, *shape) for settings in nets)
+        return sum(feature_macs(settings, *shape) for settings in tier.features.values())
 
     # Jobs.
 
     def _tokenizer(self, model: str) -> Work:
-        network, settings = self.networks[model], self.plan.tier.models[model]
-        coder = network.encoder
-        if isinstance(settings, Edm2Model):
-            assert settings.autoencoder is not None
-            training = settings.autoencoder.training
-            extra = coder.encode * min(STATISTICS_IMAGES, self.images.n_train)
-        else:
-            training, extra = settings.tokenizer.training, 0  # type: ignore[assignment]
+        coder, settings = self.networks[model].encoder, self.plan.tier.models[model]
+        training = training_of(settings, "tokenizer")
         passes = training.steps * training.batch * (1 + BACKWARD)
-        return self._code(model, (coder.encode + coder.decode) * passes + extra)
+        is_latent = isinstance(settings, Edm2Model)
+        seen = min(STATISTICS_IMAGES, self.images.n_train) if is_latent else 0
+        return self._code(model, (coder.encode + coder.decode) * passes + coder.encode * seen)
 
     def _feature_net(self, folder: str) -> Work:
-        """Trained, or a probe of it, on a processor; then features of real images."""
+        """Trained, or a probe of it, on a processor; then features of real images.
+
+        Those of a published net are taken on a GPU.
+        """
         name, resolution = self.plan.nets[folder]
         settings, manifest = self.plan.tier.features[name], self.images.manifest(resolution)
         macs = feature_macs(settings, manifest.channels, manifest.resolution, manifest.num_classes)
         n, held_out = self.images.n_train, self.images.n_reference
-        seen = min(TRAINING_FEATURES, n) + 2 * held_out  # features and accuracy
+        real = self.training_features(settings) + held_out
         if isinstance(settings, ClassifierFeatures):
-            seen += settings.steps * settings.batch * (1 + BACKWARD) + n
+            learned = settings.steps * settings.batch * (1 + BACKWARD) + n
+        elif isinstance(settings, EfficientNetFeatures):
+            learned = 2 * min(settings.probe_images, n)
         else:
-            seen += 2 * min(settings.probe_images, n)
-        return Work(cpu=macs * seen)
+            return Work(single=macs * real)
+        return Work(cpu=macs * (real + held_out + learned))  # accuracy takes another pass
 
     def _sample(self, job: Job) -> Work:
         point = job.point
         assert point is not None
         evaluation, model = self.plan.tier.evaluation, point.run.model
         n = shard_images(evaluation.n_samples, evaluation.batch, evaluation.shards, job.shard)
-        grid = evaluation.grid_rows * self.images.source.classes
+        grid = evaluation.grid_rows * len(evaluation.shown(self.images.source.classes))
         made = self._images(model, n + grid, point)
         return made + Work(single=self._features(model) * n)
 
     def _images(self, model: str, count: float, point: Point) -> Work:
-        guided = point.guidance != 0
         decoded = self._code(model, self.networks[model].encoder.decode * count)
-        return self._generate(model, count, guided, point.interval) + decoded
+        how = point.guidance != 0, point.interval, self.plan.guide(point)
+        return self._generate(model, count, *how) + decoded
 
-    def _measure(self, model: str, counts: list[int]) -> Work:
+    def _floors(self) -> Work:
+        n, nets = self.plan.tier.evaluation.n_samples, self.plan.tier.features.values()
+        known = min(self.training_features(net) for net in nets)
+        return self._measure([k for k in (n // 2, n, 2 * n) if k <= known])
+
+    def _measure(self, counts: list[int]) -> Work:
         """Covariances, eigenvalues and distances of sets of images to the reference images."""
         m, total = self.images.n_reference, 0.0
         for settings in self.plan.tier.features.values():
@@ -156,12 +202,26 @@ class Workload:
         assert study is not None
         tuned = bool(self.plan.tuned_by_mclr(model))
         n, sets = study.n_images, 4 + tuned
-        made = self._generate(model, n * (1 + tuned), False) + self._generate(model, 2 * n, True)
+        made = self._generate(model, n * (1 + tuned)) + self._generate(model, 2 * n, True)
         draws = study.draws if isinstance(network.model, Edm2Model) else 1
         labels = 1 + min(study.others, self.images.source.classes - 1)
         likelihoods = sets * n * draws * labels * network.evaluation
         coded = n * (sets * network.encoder.encode + (sets - 1) * network.encoder.decode)
         return Work(cpu=made.macs + likelihoods + coded)
+
+
+def training_of(model: Model, role: str) -> Any:
+    """How a base, guide or tokenizer is trained."""
+    found: Any = model.base
+    if role == "guide" and isinstance(model, Edm2Model) and model.guide:
+        found = model.guide.base
+    elif role == "tokenizer" and isinstance(model, VarModel):
+        found = model.tokenizer.training
+    elif role == "tokenizer" and isinstance(model, Edm2Model):
+        found = getattr(model.autoencoder, "training", model.autoencoder)
+    if found is None or isinstance(found, Released):
+        raise ValueError(f"{model.label}: its {role} is not trained")
+    return found
 
 
 def shard_images(n: int, batch: int, shards: int, shard: int) -> int:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mclr.cost.dag import Job, jobs_of, points_of
-from mclr.cost.disk import disk_of, downloads
+from mclr.cost.disk import disk_of
+from mclr.cost.downloads import source_bytes
 from mclr.cost.hardware import GPUS, START_SECONDS, Work
 from mclr.cost.images import images_of
 from mclr.cost.memory import MARGIN, RESERVED, Memory, memory_of
@@ -129,7 +130,7 @@ def test_the_samples_that_fit() -> None:
 
 
 def test_memory_grows_with_the_rows_of_an_objective(load: Workload) -> None:
-    found = {(row.model, row.kind): row for row in memory_of(load.plan, load.networks)}
+    found = {(row.model, row.kind): row for row in memory_of(load)}
     for model in ("edm2", "var"):
         one = found[model, "base"].sample
         assert one > 0
@@ -154,5 +155,5 @@ def test_disk(load: Workload, tiny_plan: Plan) -> None:
     # EDM2's base has an average beside its weights and Adam's moments, and one checkpoint.
     largest = max(5 * edm2.parameters, 5 * var.parameters)
     assert found["state"] == 2 * 4 * largest
-    assert downloads("digits") == 0
-    assert downloads("fashion-mnist") == 30_883_840
+    assert source_bytes("digits") == 0
+    assert source_bytes("fashion-mnist") == 30_883_840

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +67,15 @@ def count_jobs(output: str) -> dict[str, int]:
     rows = [line.split() for line in output.splitlines()]
     counts = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
     return {name: count for name, count in counts.items() if name not in {"total", "all"}}
+
+
+def by_rule(planned: dict[str, int]) -> Counter[str]:
+    """The same, with the rules that are made for one network or run under their common name."""
+    found: Counter[str] = Counter()
+    for rule, count in planned.items():
+        made = re.match("((import_)?(base|guide)|finetune)_(?!final$)", rule)
+        found[made[1] if made else rule] += count
+    return found
 
 
 def copy_tree(target: Path, config: str = MICRO) -> Checkout:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from checkout import Checkout, copy_tree, count_jobs
+from checkout import Checkout, by_rule, copy_tree, count_jobs
 from small_imagenet import small_imagenet
 
 from mclr.config.tier import Tier
+from mclr.cost.dag import jobs_of
 from mclr.metrics.features import published_moments, read_features
 from mclr.metrics.reference import Reference
 from mclr.plan import Plan
@@ -113,3 +115,4 @@ def test_the_full_dag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert planned["fetch_released"] == 11
     assert {"import_base_edm2_s", "import_base_edm2_l", "import_base_var_d24"} <= planned.keys()
     assert {"guide_edm2_s", "import_guide_edm2_l"} <= planned.keys()
+    assert Counter(job.rule for job in jobs_of(plan)) == by_rule(planned)
