@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mclr.config.models import Edm2Model, Model
+from mclr.config.models import Edm2Model, Model, VarModel
 from mclr.config.tier import Tier
 from mclr.report.methods import METHODS
 from mclr.report.rows import COLUMNS, Table
@@ -85,9 +85,14 @@ TITLES = ("FD ↓", "FD ÷ base", "Prec. ↑", "Rec. ↑", "IS ↑", "IS ÷ base
 
 
 def counterpart(model: Model) -> PaperBlock | None:
-    """The paper's model of the same kind: pixels, latents or tokens; none where labels leak."""
-    if not isinstance(model, Edm2Model):
+    """The paper's model of the same kind: pixels, latents or tokens.
+
+    None where labels leak, and for a family that the paper does not have.
+    """
+    if isinstance(model, VarModel):
         return VAR_D24
+    if not isinstance(model, Edm2Model):
+        return None
     if getattr(model.base, "label_noise", 0):
         return None
     return EDM2_L if model.autoencoder else EDM2_S

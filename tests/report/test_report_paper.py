@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from mclr.config.models import Model
+from mclr.config.models import Model, OwnModel
 from mclr.config.tier import Tier
 from mclr.report.paper_table import EDM2_L, EDM2_S, TITLES, VAR_D24, beside_paper, counterpart
 from mclr.report.table import tables
@@ -32,6 +32,7 @@ def test_models_are_matched_by_what_they_model(tier: Tier) -> None:
     assert counterpart(_with(edm2, autoencoder={"a": "network"})) is EDM2_L
     leaky = edm2.base.model_copy(update={"label_noise": 0.4})
     assert counterpart(_with(edm2, base=leaky)) is None
+    assert counterpart(OwnModel.model_construct(family="own")) is None
 
 
 def _with(model: Model, **changes: object) -> Model:
