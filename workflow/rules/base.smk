@@ -12,8 +12,6 @@ TAKEN_OVER = {
 
 
 rule tokenizer:
-    wildcard_constraints:
-        model=TRAINED["tokenizer"],
     input:
         unpack(lambda wildcards: data_of(wildcards.model)),
     output:
@@ -22,6 +20,8 @@ rule tokenizer:
         f"{RESULTS}/logs/tokenizer/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tokenizer/{{model}}.tsv"
+    wildcard_constraints:
+        model=TRAINED["tokenizer"],
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
@@ -67,8 +67,6 @@ rule encode:
 
 
 rule import_tokenizer:
-    wildcard_constraints:
-        model=TAKEN_OVER["tokenizer"],
     input:
         manifest=lambda wildcards: manifest_of(wildcards.model),
         source=lambda wildcards: released_of(wildcards.model, "tokenizer"),
@@ -76,6 +74,8 @@ rule import_tokenizer:
         f"{RESULTS}/tokenizers/{{model}}.safetensors",
     log:
         f"{RESULTS}/logs/tokenizer/{{model}}.log",
+    wildcard_constraints:
+        model=TAKEN_OVER["tokenizer"],
     conda:
         "../../environment.yml"
     params:

@@ -287,3 +287,42 @@ def compared_features(wildcards):
         for point in PLAN.points(experiment)
         for shard in SHARDS
     ]
+
+
+# What `snakemake --report` shows, in the categories Table 1, Figures, Claims and Report page.
+
+
+PICTURES = {
+    f"{RESULTS}/figures/{stem(model, kind, net)}.png": (model, kind, net)
+    for model in TIER.models
+    for kind, net in figures_of(TIER, model)
+}
+
+
+def shown_figure(path):
+    """A figure in Snakemake's report, below its model, if it is a PNG."""
+    if path not in PICTURES:
+        return path
+    model, kind, net = PICTURES[path]
+    return report(
+        path,
+        caption="../report/figure.rst",
+        category="Figures",
+        subcategory=TIER.models[model].label,
+        labels={
+            "figure": KINDS[kind].title,
+            "features": net or TIER.report.features,
+        },
+    )
+
+
+def shown_table(path):
+    """A version of Table 1 in Snakemake's report, if it is a CSV file."""
+    if not path.endswith(".csv"):
+        return path
+    return report(
+        path,
+        caption="../report/table1.rst",
+        category="Table 1",
+        labels={"table": Path(path).stem},
+    )

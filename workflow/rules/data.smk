@@ -77,8 +77,6 @@ use rule prepare as prepare_smaller with:
 
 
 rule feature_net:
-    wildcard_constraints:
-        net="|".join(n for n in PLAN.nets if not published_net(n)) or "none",
     input:
         unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
     output:
@@ -90,6 +88,8 @@ rule feature_net:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
+    wildcard_constraints:
+        net="|".join(n for n in PLAN.nets if not published_net(n)) or "none",
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
@@ -109,8 +109,6 @@ rule feature_net:
 
 # Inception and DINOv2: others' weights, and others' statistics of real images.
 rule published_net:
-    wildcard_constraints:
-        net="|".join(n for n in PLAN.nets if published_net(n)) or "none",
     input:
         unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
         weights=lambda wildcards: net_weights(wildcards.net),
@@ -124,6 +122,8 @@ rule published_net:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
+    wildcard_constraints:
+        net="|".join(n for n in PLAN.nets if published_net(n)) or "none",
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
