@@ -89,11 +89,11 @@ def test_training_images_are_written_too(trained: Trained, manifest: Manifest) -
 
 
 def test_few_of_many_training_images_are_written(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, manifest: Manifest, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(feature_net, "N_TRAIN", 50)
     spec, data = TINY["features"]["cnn"], Data(trained.prepared)
-    feature_net.train_feature_net(spec, data, tmp_path / "cnn", tmp_path / "state")
+    trained_net = load_feature_net(trained.net / "net.safetensors", manifest)
+    feature_net.write_net(spec, trained_net, data, tmp_path / "cnn", None, most=50)
     some = read_features([tmp_path / "cnn" / "train.parquet"], "cnn")
     everything = read_features([trained.net / "train.parquet"], "cnn")
     assert len(some.seeds) == 50 and some.seeds.max() > 500

@@ -13,7 +13,7 @@ import torch
 from pretrained_nets import TINY_VIT, random_vit
 from tiny import TINY, Trained
 
-from mclr.data.load import load_manifest
+from mclr.data.load import load_images, load_manifest
 from mclr.errors import UserError
 from mclr.jobs.inputs import Data
 from mclr.jobs.published_net import take_over
@@ -37,7 +37,7 @@ def test_published_net_brings_its_moments(trained: Trained, tmp_path: Path) -> N
     spec, folder = vit_features(), tmp_path / "dinov2"
     take_over(spec, Data(trained.prepared), weights, statistics, folder, 50)
     manifest = load_manifest(trained.manifest)
-    images = Data(trained.prepared).reference()[0][:3]
+    images = load_images(trained.prepared / "reference.parquet", manifest)[0][:3]
     features, logits = load_feature_net(folder / "net.safetensors", manifest)(images)
     stored = read_features([folder / "reference.parquet"], "dinov2").features[:3]
     torch.testing.assert_close(features.double(), stored, rtol=1e-4, atol=1e-5)
