@@ -20,6 +20,8 @@ from mclr.events import LOG
 from mclr.plan import Plan
 from mclr.read_config import parse_tier
 
+PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
@@ -35,11 +37,18 @@ def _grad_enabled() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logger() -> Iterator[None]:
-    """Puts the logger of the package back as it was: a command sets it up for its process."""
-    before = LOG.level, LOG.handlers[:], LOG.propagate
+    """Puts the logger of the package back as it was: a command sets it up for its process.
+
+    Before the test, too: a fixture of a whole module may have run one.
+    """
+    _put_back()
     yield
-    LOG.setLevel(before[0])
-    LOG.handlers, LOG.propagate = before[1], before[2]
+    _put_back()
+
+
+def _put_back() -> None:
+    LOG.setLevel(PRISTINE[0])
+    LOG.handlers, LOG.propagate = list(PRISTINE[1]), PRISTINE[2]
 
 
 @pytest.fixture
