@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import click
 from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
 from mclr.commands.models import draw, export_model
+from mclr.commands.options import PATH, config_option, path_option, spec_option
 from mclr.commands.plan import plan
 from mclr.commands.released import fetch_released, import_base, import_tokenizer, published_net
 from mclr.commands.store import check_store
@@ -27,18 +27,6 @@ from mclr.events import LOG, set_up_logging
 
 if TYPE_CHECKING:
     import torch
-
-
-class _Spec(click.ParamType[Any]):
-    """A job's specification: JSON text."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError as error:
-            self.fail(f"not valid JSON: {error}", param, ctx)
 
 
 class _Named(click.ParamType[tuple[str, Path]]):
@@ -53,35 +41,20 @@ class _Named(click.ParamType[tuple[str, Path]]):
         return name, Path(path)
 
 
-PATH = click.Path(path_type=Path)
-
-
-def _path(name: str, help: str, required: bool = True) -> Callable[..., Any]:
-    return click.option(f"--{name}", type=PATH, required=required, help=help)
-
-
-spec_option = click.option(
-    "--spec", type=_Spec(), required=True, help="Specification of the job (JSON, see mclr.plan)."
-)
-data_option = _path("data", "Folder of prepared data (with manifest.json).")
-tokenizer_option = _path(
+data_option = path_option("data", "Folder of prepared data (with manifest.json).")
+tokenizer_option = path_option(
     "tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).", required=False
 )
-encoded_option = _path("encoded", "What `mclr encode` made of the training images.", required=False)
-state_option = _path("state", "Private folder for resumable state.")
+encoded_option = path_option(
+    "encoded", "What `mclr encode` made of the training images.", required=False
+)
+state_option = path_option("state", "Private folder for resumable state.")
 micro_batch_option = click.option(
     "--micro-batch",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Samples per forward pass, to save memory; 0: the whole minibatch. Same gradient.",
-)
-config_option = click.option(
-    "--config",
-    type=PATH,
-    default="config/digits.yaml",
-    show_default=True,
-    help="Configuration of the tier.",
 )
 nets_option = click.option(
     "--features",
@@ -128,7 +101,7 @@ def _deterministic(threads: int) -> torch.device:
 
 @cli.command()
 @click.option("--source", required=True, help="Name in data/versions.csv.")
-@_path("output", "Raw file to write.")
+@path_option("output", "Raw file to write.")
 def fetch(source: str, output: Path) -> None:
     """Get a raw data file and check its sha256."""
     from mclr.data.sources import fetch as run
@@ -138,8 +111,8 @@ def fetch(source: str, output: Path) -> None:
 
 @cli.command()
 @spec_option
-@_path("raw", "Raw data file.")
-@_path("output", "Folder to write.")
+@path_option("raw", "Raw data file.")
+@path_option("output", "Folder to write.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Average images down to this side.")
 def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | None) -> None:
     """Check raw data, split it, write Parquet and its manifest."""
@@ -151,8 +124,8 @@ def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | Non
 
 @cli.command()
 @spec_option
-@_path("output", "Folder to write.")
-@_path("prepared", "Folder of the tier's own resolution, already indexed.", required=False)
+@path_option("output", "Folder to write.")
+@path_option("prepared", "Folder of the tier's own resolution, already indexed.", required=False)
 @click.option("--resolution", type=click.IntRange(min=1), help="Index for this side instead.")
 @click.pass_obj
 def prepare_images(
@@ -176,7 +149,7 @@ def prepare_images(
 @cli.command()
 @spec_option
 @data_option
-@_path("output", "Folder to write.")
+@path_option("output", "Folder to write.")
 @state_option
 @click.pass_obj
 def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
@@ -191,7 +164,7 @@ def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, st
 @cli.command()
 @spec_option
 @data_option
-@_path("output", "Weights to write.")
+@path_option("output", "Weights to write.")
 @state_option
 @click.pass_obj
 def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
@@ -206,7 +179,7 @@ def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, stat
 @spec_option
 @data_option
 @tokenizer_option
-@_path("output", "File to write.")
+@path_option("output", "File to write.")
 @state_option
 @click.pass_obj
 def encode(
@@ -229,7 +202,7 @@ def encode(
 @data_option
 @tokenizer_option
 @encoded_option
-@_path("run", "Folder of the run to write.")
+@path_option("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
 @click.pass_obj
@@ -249,10 +222,10 @@ def base(
 
 @cli.command()
 @spec_option
-@_path("manifest", "Manifest of the prepared data.")
-@_path("weights", "Checkpoint of the base model.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("weights", "Checkpoint of the base model.")
 @tokenizer_option
-@_path("output", "File to write.")
+@path_option("output", "File to write.")
 @click.pass_obj
 def negatives(
     threads: int,
@@ -274,12 +247,12 @@ def negatives(
 @cli.command()
 @spec_option
 @data_option
-@_path("base", "Checkpoint of the base model.")
+@path_option("base", "Checkpoint of the base model.")
 @tokenizer_option
 @encoded_option
-@_path("negatives", "Samples of the base model (DDO).", required=False)
-@_path("selection", "Selected point, whose hyperparameters and step to take.", required=False)
-@_path("run", "Folder of the run to write.")
+@path_option("negatives", "Samples of the base model (DDO).", required=False)
+@path_option("selection", "Selected point, whose hyperparameters and step to take.", required=False)
+@path_option("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
 @click.pass_obj
@@ -300,14 +273,14 @@ def finetune(
 @cli.command()
 @spec_option
 @click.option("--shard", type=int, default=0, show_default=True)
-@_path("manifest", "Manifest of the prepared data.")
-@_path("weights", "Checkpoint to sample.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("weights", "Checkpoint to sample.")
 @tokenizer_option
-@_path("base", "Base model, where it guides or is mixed in.", required=False)
-@_path("selection", "Selected point, for its guidance.", required=False)
+@path_option("base", "Base model, where it guides or is mixed in.", required=False)
+@path_option("selection", "Selected point, for its guidance.", required=False)
 @nets_option
-@_path("output", "Feature file to write.")
-@_path("grid", "Image grid to write.")
+@path_option("output", "Feature file to write.")
+@path_option("grid", "Image grid to write.")
 @click.pass_obj
 def sample(
     threads: int,
@@ -337,11 +310,11 @@ def sample(
 
 @cli.command()
 @spec_option
-@_path("manifest", "Manifest of the prepared data.")
+@path_option("manifest", "Manifest of the prepared data.")
 @nets_option
-@_path("samples", "Folder of the points' feature files.")
-@_path("selection", "Selected point of the experiment.", required=False)
-@_path("output", "JSON file to write.")
+@path_option("samples", "Folder of the points' feature files.")
+@path_option("selection", "Selected point of the experiment.", required=False)
+@path_option("output", "JSON file to write.")
 @click.pass_obj
 def evaluate(
     threads: int,
@@ -361,9 +334,9 @@ def evaluate(
 
 @cli.command()
 @spec_option
-@_path("manifest", "Manifest of the prepared data.")
+@path_option("manifest", "Manifest of the prepared data.")
 @nets_option
-@_path("output", "JSON file to write.")
+@path_option("output", "JSON file to write.")
 @click.pass_obj
 def floors(
     threads: int,
@@ -380,9 +353,9 @@ def floors(
 
 
 @cli.command()
-@_path("evaluation", "Evaluation of the experiment.")
+@path_option("evaluation", "Evaluation of the experiment.")
 @click.option("--by", required=True, help="Feature net whose FD decides.")
-@_path("output", "JSON file to write.")
+@path_option("output", "JSON file to write.")
 def select(evaluation: Path, by: str, output: Path) -> None:
     """Write which point of an experiment has the lowest FD."""
     from mclr.jobs.selection import select as run
@@ -391,9 +364,9 @@ def select(evaluation: Path, by: str, output: Path) -> None:
 
 
 @cli.command()
-@_path("evaluation", "Evaluation of the experiment.")
+@path_option("evaluation", "Evaluation of the experiment.")
 @click.option("--by", required=True, help="Feature net whose FD decides.")
-@_path("output", "Checkpoint to write.")
+@path_option("output", "Checkpoint to write.")
 def best(evaluation: Path, by: str, output: Path) -> None:
     """Copy the checkpoint of lowest FD of an experiment."""
     from mclr.jobs.selection import copy_best
@@ -402,9 +375,9 @@ def best(evaluation: Path, by: str, output: Path) -> None:
 
 
 @cli.command()
-@_path("runs", "Folder of all runs.")
-@_path("output", "metrics.parquet to write.")
-@_path("protocols", "protocols.json to write.")
+@path_option("runs", "Folder of all runs.")
+@path_option("output", "metrics.parquet to write.")
+@path_option("protocols", "protocols.json to write.")
 @click.argument("evaluations", nargs=-1, required=True, type=PATH)
 def metrics(runs: Path, output: Path, protocols: Path, evaluations: tuple[Path, ...]) -> None:
     """Gather the evaluations of a tier into one table."""
@@ -415,7 +388,7 @@ def metrics(runs: Path, output: Path, protocols: Path, evaluations: tuple[Path, 
 
 @cli.command()
 @spec_option
-@_path("output", "YAML file to write.")
+@path_option("output", "YAML file to write.")
 def effective_config(spec: dict[str, Any], output: Path) -> None:
     """Write the configuration as it was understood, defaults included."""
     import yaml
@@ -427,8 +400,8 @@ def effective_config(spec: dict[str, Any], output: Path) -> None:
 
 @cli.command()
 @config_option
-@_path("metrics", "metrics.parquet of the tier.")
-@_path("output", "Folder to write.")
+@path_option("metrics", "metrics.parquet of the tier.")
+@path_option("output", "Folder to write.")
 def table(config: Path, metrics: Path, output: Path) -> None:
     """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
     from mclr.jobs.report import table as run
@@ -439,10 +412,10 @@ def table(config: Path, metrics: Path, output: Path) -> None:
 
 @cli.command()
 @config_option
-@_path("metrics", "metrics.parquet of the tier.")
-@_path("manifest", "Manifest of the prepared data.")
-@_path("grids", "Folder of the points' image grids.")
-@_path("output", "Folder to write.")
+@path_option("metrics", "metrics.parquet of the tier.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("grids", "Folder of the points' image grids.")
+@path_option("output", "Folder to write.")
 def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
     """Draw every figure of a tier."""
     from mclr.jobs.report import figures as run
@@ -453,9 +426,9 @@ def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Pa
 
 @cli.command()
 @config_option
-@_path("results", "Folder of the tier's results.")
-@_path("manifest", "Manifest of the prepared data.")
-@_path("output", "HTML file to write.")
+@path_option("results", "Folder of the tier's results.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("output", "HTML file to write.")
 def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     """Write the self-contained report page."""
     from mclr.jobs.report import report as run
@@ -466,8 +439,8 @@ def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
 
 @cli.command()
 @config_option
-@_path("results", "Folder of the tier's results.", required=False)
-@_path("record", "JSON file to write: what was published.", required=False)
+@path_option("results", "Folder of the tier's results.", required=False)
+@path_option("record", "JSON file to write: what was published.", required=False)
 @click.option("--watch", is_flag=True, help="Keep publishing until all runs are finished.")
 @click.option("--interval", default=5.0, show_default=True, help="Seconds between two looks.")
 def track(

@@ -88,7 +88,9 @@ def _samples(source: Source, config: ModelConfig, output: Path) -> list[Path]:
     """Some images of the workflow's grid of this checkpoint, labelled; nothing if it is gone."""
     if not source.grid.is_file():
         return []
-    names, side = config.images.class_names[:SHOWN], config.images.resolution
+    columns_of = source.tier.evaluation.shown(len(config.images.class_names))[:SHOWN]
+    names = [config.images.class_names[label] for label in columns_of]
+    side = config.images.resolution
     rows = source.tier.evaluation.grid_rows
     with Image.open(source.grid) as stored:
         cells = [
