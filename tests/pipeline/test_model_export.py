@@ -69,6 +69,25 @@ def test_an_exported_model_draws_the_published_grid(
     assert (images.view(4, 10, 8, 8) == published).float().mean() > 0.98
 
 
+def test_samples_bear_the_names_of_the_grid_s_classes(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid of some classes has a column for each of them, in their order."""
+    named: list[list[str]] = []
+
+    def spy(cells: Any, names: Any, *others: Any) -> Image.Image:
+        named.append(list(names))
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr("mclr.pipeline.export.labelled_grid", spy)
+    some = here.model_copy(
+        update={"evaluation": here.evaluation.model_copy(update={"grid_classes": [7, 2]})}
+    )
+    export_model(here, "edm2-mclr", tmp_path / "all")
+    export_model(some, "edm2-mclr", tmp_path / "some")
+    assert named == [[str(digit) for digit in range(10)], ["7", "2"]]
+
+
 def test_the_card_says_what_was_measured(here: Tier, tmp_path: Path) -> None:
     export_model(here, "edm2-mclr", tmp_path / "model")
     front, text = card_of(tmp_path / "model")
