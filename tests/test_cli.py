@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -203,3 +204,26 @@ def test_schema_command_prints_the_committed_schema(mclr: Any) -> None:
     status, out, _ = mclr("schema")
     assert status == 0
     assert out == Path("config/schema.json").read_text()
+
+
+def test_people_find_their_commands_first(mclr: Any) -> None:
+    _, out, _ = mclr("--help")
+    people, jobs = out.partition("\nCommands:")[2].split("\n\nJobs of the workflow")
+    listed = [[line.split()[0] for line in part.splitlines()[1:]] for part in (people, jobs)]
+    assert listed == [[str(c.name) for c in part] for part in (cli.FOR_PEOPLE, cli.JOBS)]
+
+
+def test_a_shell_completes_commands_and_choices() -> None:
+    def complete(*words: str) -> list[str]:
+        variables = {"COMP_WORDS": " ".join(["mclr", *words]), "COMP_CWORD": str(len(words))}
+        variables["_MCLR_COMPLETE"] = "bash_complete"
+        script = "import sys; sys.argv = ['mclr']; from mclr.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, **variables},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+    assert complete("exp") == ["export-model", "export-weights"]
+    assert complete("--device", "c") == ["cpu", "cuda"]
+    assert complete("plan", "--gpu", "h") == ["h100", "h200"]

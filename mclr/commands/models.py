@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-PATH = click.Path(path_type=Path)
+from mclr.commands.options import PATH, config_option, json_option, path_option, set_up_device
 
 
 class _Setting(click.ParamType[tuple[str, float]]):
@@ -37,15 +37,9 @@ class _Classes(click.ParamType[list[str]]):
 
 
 @click.command()
-@click.option(
-    "--config",
-    type=PATH,
-    default="config/digits.yaml",
-    show_default=True,
-    help="Configuration of the tier, whose results are in results/<tier>.",
-)
+@config_option
 @click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
-@click.option("--output", type=PATH, required=True, help="Folder to write; it must be new.")
+@path_option("output", "Folder to write; it must be new.")
 def export_model(config: Path, experiment: str, output: Path) -> None:
     """Write an experiment's best checkpoint as a model folder, ready to use and to share.
 
@@ -89,10 +83,10 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
 @click.option("--batch", type=click.IntRange(min=1), help="Images drawn at once.")
 @click.option("--out", type=PATH, required=True, help="PNG to write: a row per class.")
 @click.option("--npz", type=PATH, help="Also write images, labels and seeds (NumPy).")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
-@click.pass_context
+@json_option
+@click.pass_obj
 def draw(
-    context: click.Context,
+    threads: int,
     model: str,
     revision: str | None,
     classes: list[str] | None,
@@ -111,12 +105,11 @@ def draw(
     Example:
       mclr draw --model my-model --classes 0,3 --per-class 8 --out grid.png
     """
-    from mclr.device import set_up
     from mclr.pipeline.draw import Request, draw_grid
     from mclr.pipeline.folder import find_folder
     from mclr.pipeline.pipeline import ClassConditionalPipeline
 
-    device = set_up(context.obj, context.find_root().params["device"])
+    device = set_up_device(threads)
     pipeline = ClassConditionalPipeline(find_folder(model, revision), device)
     request = Request(
         classes if classes is not None else pipeline.class_names[:10],

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Spec(click.ParamType[Any]):
@@ -20,6 +23,18 @@ class Spec(click.ParamType[Any]):
             return json.loads(value) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(f"not valid JSON: {error}", param, ctx)
+
+
+class Named(click.ParamType[tuple[str, Path]]):
+    """NAME=PATH."""
+
+    name = "name=path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Path]:
+        name, separator, path = str(value).partition("=")
+        if not separator:
+            self.fail(f"expected NAME=PATH, got {value!r}", param, ctx)
+        return name, Path(path)
 
 
 PATH = click.Path(path_type=Path)
@@ -40,3 +55,34 @@ config_option = click.option(
     show_default=True,
     help="Configuration of the tier.",
 )
+data_option = path_option("data", "Folder of prepared data (with manifest.json).")
+tokenizer_option = path_option(
+    "tokenizer", "Weights of the tokenizer (VAR) or autoencoder (latents).", required=False
+)
+encoded_option = path_option(
+    "encoded", "What `mclr encode` made of the training images.", required=False
+)
+state_option = path_option("state", "Private folder for resumable state.")
+micro_batch_option = click.option(
+    "--micro-batch",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Samples per forward pass, to save memory; 0: the whole minibatch. Same gradient.",
+)
+nets_option = click.option(
+    "--features",
+    "nets",
+    type=Named(),
+    multiple=True,
+    required=True,
+    help="NAME=FOLDER of a feature net; may be repeated.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def set_up_device(threads: int) -> torch.device:
+    """Same machine, same bits; the device that the user chose with `mclr --device`."""
+    from mclr.device import set_up
+
+    return set_up(threads, click.get_current_context().find_root().params["device"])

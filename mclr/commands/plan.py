@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mclr.commands.options import json_option
 from mclr.cost.hardware import GPUS, UTILISATION
 
 
@@ -33,7 +34,7 @@ from mclr.cost.hardware import GPUS, UTILISATION
     multiple=True,
     help="Not all: a result (table1, claims, ...) or an evaluation (a row, such as edm2-mclr).",
 )
-@click.option("--json", "as_numbers", is_flag=True, help="All numbers, for programs.")
+@json_option
 def plan(
     config: Path,
     gpus: int,
@@ -41,17 +42,21 @@ def plan(
     utilisation: float,
     count: int | None,
     targets: tuple[str, ...],
-    as_numbers: bool,
+    as_json: bool,
 ) -> None:
     """Tell what the tier of CONFIG costs: jobs, GPU-hours, memory, disk, time, what to cut.
 
     Nothing is run or fetched; docs/cost.md says how the numbers are made.
+
+    \b
+    Example:
+      mclr plan config/imagenet.yaml --gpus 16 --target edm2_s-mclr
     """
-    from mclr.cost.estimate import Machines, as_json, estimate
+    from mclr.cost.estimate import Machines, estimate, numbers
     from mclr.cost.table import as_text
     from mclr.read_config import load_tier
 
     tier = load_tier(config)
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
     found = estimate(tier, machines, results, count, targets)
-    click.echo(json.dumps(as_json(found), indent=2) if as_numbers else as_text(found))
+    click.echo(json.dumps(numbers(found), indent=2) if as_json else as_text(found))

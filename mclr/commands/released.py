@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mclr.commands.options import path_option, spec_option
+from mclr.commands.options import path_option, set_up_device, spec_option
 
 
 @click.command()
@@ -65,9 +65,8 @@ def published_net(
     output: Path,
 ) -> None:
     """Take a published feature net over, and compute the features of real images."""
-    from mclr.device import set_up
     from mclr.jobs.inputs import Data
     from mclr.jobs.published_net import take_over
 
-    device = set_up(threads, click.get_current_context().find_root().params["device"])
+    device = set_up_device(threads)
     take_over(spec, Data(data), weights, statistics, output, most, device)

@@ -165,7 +165,7 @@ def _by_rule(works: list[tuple[Job, Work]]) -> list[RuleCost]:
     return list(found.values())
 
 
-def as_json(found: Estimate) -> dict[str, Any]:
+def numbers(found: Estimate) -> dict[str, Any]:
     """All numbers, in operations, hours, seconds and bytes, with the assumptions they rest on."""
     machines = found.machines
 

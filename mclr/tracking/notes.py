@@ -52,8 +52,8 @@ METHODS = {
 """Of each method of a training run: what it is, its formula, its symbols."""
 
 EXPERIMENT = """\
-Runs of the MCLR reproduction: a run per training, below it a run per evaluated point; one run
-`report` with the figures and Table 1.
+Runs of the MCLR reproduction: an experiment per tier and model, with a run per training and below
+it a run per evaluated point. The tier's own experiment has a run `report`: figures and Table 1.
 
 - `fd` ↓ (Fréchet distance), `is` ↑ (Inception Score), `precision` ↑ and `recall` ↑ have the same
   names everywhere; `best_…` are those of the checkpoint of lowest FD.

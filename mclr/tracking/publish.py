@@ -26,7 +26,7 @@ from mclr.tracking.store import (
     open_store,
     resolve_uri,
 )
-from mclr.tracking.views import put_views
+from mclr.tracking.views import describe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,9 +53,10 @@ def publish(
 ) -> Counter[str]:
     """Bring MLflow up to date with the files of a tier.
 
-    One experiment ``mclr-<tier>``; a run per training run, with a child per evaluated point; a run
-    ``report`` with figures, Table 1 and configuration. Runs that are no longer planned stay, and
-    so do the runs of other people and other folders; what is equal in content is published once.
+    An experiment ``mclr-<tier>-<model>`` has a run per training run, with a child per evaluated
+    point; ``mclr-<tier>`` has a run ``report`` with figures, Table 1 and configuration. Runs that
+    are no longer planned stay, and so do the runs of other people and other folders; what is equal
+    in content is published once.
 
     Args:
         results_dir: ``results/<tier>``; the lock lies beside it, shared by all tiers.
@@ -74,13 +75,17 @@ def publish(
     with only_publisher(results_dir.parent / ".track.lock", lock_timeout_s):
         records = read_records(tier, results_dir)
         with open_store(resolve_uri(tracking_uri)) as client:
-            experiment = find_or_create_experiment(client, tier)
-            put_views(client, experiment)
-            publisher = _Publisher(client, experiment.experiment_id, _origin(results_dir))
-            for record in records:
-                publisher.publish(record, parent=None)
-            publisher.drop_twins()
-            return publisher.counts
+            counts: Counter[str] = Counter()
+            for model in dict.fromkeys(record.model for record in records):
+                experiment = find_or_create_experiment(client, tier, model)
+                describe(client, experiment, charts=bool(model))
+                publisher = _Publisher(client, experiment.experiment_id, _origin(results_dir))
+                for record in records:
+                    if record.model == model:
+                        publisher.publish(record, parent=None)
+                publisher.drop_twins()
+                counts += publisher.counts
+            return counts
 
 
 def watch(

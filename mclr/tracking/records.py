@@ -69,6 +69,11 @@ class Record:
     finished: bool = True
     children: tuple[Record, ...] = ()
 
+    @property
+    def model(self) -> str:
+        """Whose training or point this is; empty for the report, which is of all models."""
+        return self.params.get("model", "")
+
     def digest(self) -> str:
         """sha256 of all that is published for this record, its children aside."""
         content = [

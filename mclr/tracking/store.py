@@ -48,9 +48,9 @@ def masked(uri: str) -> str:
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1) if "@" in parts.netloc else uri
 
 
-def experiment_name(tier: Tier) -> str:
-    """One MLflow experiment per tier."""
-    return f"mclr-{tier.tier}"
+def experiment_name(tier: Tier, model: str) -> str:
+    """One MLflow experiment per model, for models are not compared; without: that of the report."""
+    return "-".join(filter(None, ("mclr", tier.tier, model)))
 
 
 @contextmanager
@@ -125,13 +125,13 @@ def only_publisher(lock_file: Path, timeout_s: float) -> Iterator[None]:
         yield
 
 
-def find_experiment(client: MlflowClient, tier: Tier) -> Experiment | None:
-    """The tier's experiment, or None before the first publication.
+def find_experiment(client: MlflowClient, tier: Tier, model: str) -> Experiment | None:
+    """The experiment of a model of the tier, or None before the first publication.
 
     Raises:
         UserError: somebody deleted the experiment; to bring it back is theirs to decide.
     """
-    name = experiment_name(tier)
+    name = experiment_name(tier, model)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage != "active":
         raise UserError(
@@ -142,17 +142,17 @@ def find_experiment(client: MlflowClient, tier: Tier) -> Experiment | None:
     return experiment
 
 
-def find_or_create_experiment(client: MlflowClient, tier: Tier) -> Experiment:
-    """The tier's experiment; of several publishers that find none, one makes it."""
+def find_or_create_experiment(client: MlflowClient, tier: Tier, model: str) -> Experiment:
+    """The experiment of a model of the tier; of several publishers that find none, one makes it."""
     from mlflow.exceptions import MlflowException
 
-    experiment = find_experiment(client, tier)
+    experiment = find_experiment(client, tier, model)
     if experiment is not None:
         return experiment
     try:
-        return client.get_experiment(client.create_experiment(experiment_name(tier)))
+        return client.get_experiment(client.create_experiment(experiment_name(tier, model)))
     except MlflowException:
-        experiment = find_experiment(client, tier)
+        experiment = find_experiment(client, tier, model)
         if experiment is None:
             raise
         return experiment

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mclr.config.tier import Tier
 from mclr.tracking.notes import EXPERIMENT, NOTE
@@ -54,14 +54,25 @@ PAGE: dict[str, Any] = {
 }
 
 
-def put_views(client: MlflowClient, experiment: Experiment) -> None:
-    """Store the two views in the experiment; nothing is written when they are there."""
+class Look(NamedTuple):
+    """How to see a published tier: the command that serves the UI, and links into it."""
+
+    command: str
+    links: list[tuple[str, str, str]]
+    """Model, view (``points`` or ``training``), address."""
+
+
+def describe(client: MlflowClient, experiment: Experiment, *, charts: bool) -> None:
+    """Store note and views in the experiment; nothing is written when they are there."""
     trade_offs = [_scatter("is", "fd"), _scatter("recall", "precision")]
     names = ("train/loss", "train/margin", "fd", "is", "precision", "recall")
     curves = [_curve(name) for name in names]
-    tags = {
+    views = {
         TAG + POINTS: _view("Evaluated points", "point", "fd", "Trade-offs", trade_offs),
         TAG + TRAINING: _view("Training runs", "run", "best_fd", "Against images seen", curves),
+    }
+    tags = {
+        **(views if charts else {}),
         "mlflow.experimentKind": "custom_model_development",
         NOTE: EXPERIMENT,
     }
@@ -159,17 +170,20 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {masked(uri)} --port {PORT}"
 
 
-def how_to_look(tier: Tier, tracking_uri: str | None = None) -> list[str]:
-    """What to do to see a published tier: the command, then a link for each view.
+def how_to_look(tier: Tier, tracking_uri: str | None = None) -> Look:
+    """What to do to see a published tier; links are of the models that were published.
 
     Raises:
-        UserError: the store cannot be used, or the experiment was deleted.
+        UserError: the store cannot be used, or an experiment was deleted.
     """
     uri = resolve_uri(tracking_uri)
     with open_store(uri) as client:
-        experiment = find_experiment(client, tier)
-    if experiment is None:
-        return [ui_command(uri)]
+        found = {model: find_experiment(client, tier, model) for model in tier.models}
     server = f"http://127.0.0.1:{PORT}" if is_database(uri) else masked(uri)
-    links = [ui_url(experiment.experiment_id, view, server) for view in (POINTS, TRAINING)]
-    return [ui_command(uri), *links]
+    links = [
+        (model, view, ui_url(experiment.experiment_id, view, server))
+        for model, experiment in found.items()
+        if experiment is not None
+        for view in (POINTS, TRAINING)
+    ]
+    return Look(ui_command(uri), links)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from mclr.cli import cli
+from mclr.config.base import canonical
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.report.names import table_files
@@ -258,3 +262,25 @@ def test_every_version_of_the_table_is_written(
     names = ["table1", "table1_other-net", "table1_selected"]
     assert [table.name for table in tables(rich_metrics, rich_tier)] == names
     assert "+MCLR" in (tmp_path / "table1_selected.md").read_text()
+
+
+def test_show_prints_the_table_for_people_and_for_programs(
+    metrics: pd.DataFrame, tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    Path("tier.yaml").write_text(canonical(tier))
+    missing = CliRunner().invoke(cli, ["show", "--config", "tier.yaml"])
+    assert isinstance(missing.exception, UserError) and "no results yet" in str(missing.exception)
+    Path("results", tier.tier).mkdir(parents=True)
+    metrics.to_parquet(Path("results", tier.tier, "metrics.parquet"))
+    shown = CliRunner().invoke(cli, ["show", "--config", "tier.yaml"])
+    assert shown.stdout.startswith(terminal_table(metrics, tier))
+    command = f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db --port 5000"
+    assert command in shown.stdout
+    found = json.loads(CliRunner().invoke(cli, ["show", "--config", "tier.yaml", "--json"]).stdout)
+    rows = make_table(metrics, tier).rows
+    assert [row["method"] for row in found["rows"]] == list(rows["method"])
+    assert [row["fd"] for row in found["rows"]] == pytest.approx(list(rows["fd"]), nan_ok=True)
+    assert found["report"] == f"results/{tier.tier}/report.html"
+    assert (found["mlflow"], found["links"]) == (command, [])

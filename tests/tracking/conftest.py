@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tracking_files import Runs, experiment, small_tier, write_all
+from tracking_files import Runs, small_tier, write_all
 
 from mclr.config.tier import Tier
 from mclr.tracking.store import open_store, resolve_uri
@@ -44,11 +44,12 @@ def results(tier: Tier, tmp_path: Path, empty_store: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def runs(tier: Tier) -> Runs:
-    """``runs(kind, uri)``: what is in the experiment, read through MLflow's own client."""
+    """``runs(kind, uri)``: what is in the experiments, read through MLflow's own client."""
 
     def read(kind: str | None = None, uri: str | None = None) -> list[Run]:
         with open_store(resolve_uri(uri)) as client:
-            found = client.search_runs([experiment(client).experiment_id])
+            ours = client.search_experiments(filter_string="name LIKE 'mclr-small%'")
+            found = client.search_runs([experiment.experiment_id for experiment in ours])
             return [run for run in found if kind in (None, run.data.tags["mclr.kind"])]
 
     return read

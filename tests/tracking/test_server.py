@@ -107,7 +107,7 @@ def test_the_links_open_the_charts(
     if browser is None:
         pytest.skip("chromium is not installed (apt-get install chromium): charts were not opened")
     server, _ = published
-    address, points, training = how_to_look(small_tier(), server)
+    address, ((_, _, points), (_, _, training)) = how_to_look(small_tier(), server)
     assert address == server
     page = open_in(browser, points, tmp_path)
     assert "Trade-offs" in page

@@ -102,7 +102,7 @@ def test_a_deleted_experiment_is_left_to_its_owner(tier: Tier, results: Path) ->
     publish(tier, results)
     with open_store(resolve_uri(None)) as client:
         client.delete_experiment(experiment(client).experiment_id)
-    with pytest.raises(UserError, match="mclr-small: this MLflow experiment was deleted"):
+    with pytest.raises(UserError, match="mclr-small-edm: this MLflow experiment was deleted"):
         publish(tier, results)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_files import experiment
+from tracking_files import Runs, experiment
 
 from mclr.config.tier import Tier
 from mclr.tracking import how_to_look, publish, ui_command, ui_url
@@ -57,10 +57,22 @@ def test_views_are_written_once(tier: Tier, results: Path, monkeypatch: pytest.M
 
 def test_how_to_look_names_the_command_and_the_links(tier: Tier, results: Path) -> None:
     command = f"mlflow ui --backend-store-uri {resolve_uri(None)} --port 5000"
-    assert how_to_look(tier) == [command]
+    assert how_to_look(tier) == (command, [])
     publish(tier, results)
     link = "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey={}&compareRunsMode=CHART"
-    assert how_to_look(tier) == [command, link.format("points"), link.format("training")]
+    links = [("edm", view, link.format(view)) for view in ("points", "training")]
+    assert how_to_look(tier) == (command, links)
+
+
+def test_the_report_has_an_experiment_of_its_own(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    with open_store(resolve_uri(None)) as client:
+        report, models = experiment(client, "mclr-small"), experiment(client)
+    assert not any(name.startswith("mlflow.sharedViewState.") for name in report.tags)
+    assert "number of images seen" in report.tags["mlflow.note.content"]
+    kinds = {run.data.tags["mclr.kind"]: run.info.experiment_id for run in runs()}
+    both = models.experiment_id
+    assert kinds == {"run": both, "point": both, "report": report.experiment_id}
 
 
 def test_a_server_is_its_own_command() -> None:

@@ -145,8 +145,8 @@ def write_all(tier: Tier, results: Path) -> None:
     write_report(results)
 
 
-def experiment(client: MlflowClient) -> Experiment:
-    """The experiment of the small tier, which has been published."""
-    found = client.get_experiment_by_name("mclr-small")
+def experiment(client: MlflowClient, name: str = "mclr-small-edm") -> Experiment:
+    """An experiment of the small tier, which has been published."""
+    found = client.get_experiment_by_name(name)
     assert found is not None
     return found

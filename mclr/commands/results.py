@@ -1,0 +1,148 @@
+"""Commands that show results: table, figures, report, MLflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mclr.commands.options import config_option, json_option, path_option, spec_option
+from mclr.errors import UserError
+
+
+@click.command()
+@spec_option
+@path_option("output", "YAML file to write.")
+def effective_config(spec: dict[str, Any], output: Path) -> None:
+    """Write the configuration as it was understood, defaults included."""
+    import yaml
+
+    from mclr.files import write_text
+
+    write_text(output, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+@click.command()
+@config_option
+@path_option("metrics", "metrics.parquet of the tier.")
+@path_option("output", "Folder to write.")
+def table(config: Path, metrics: Path, output: Path) -> None:
+    """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
+    from mclr.jobs.report import table as run
+    from mclr.read_config import load_tier
+
+    run(load_tier(config), metrics, output)
+
+
+@click.command()
+@config_option
+@path_option("metrics", "metrics.parquet of the tier.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("grids", "Folder of the points' image grids.")
+@path_option("output", "Folder to write.")
+def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
+    """Draw every figure of a tier."""
+    from mclr.jobs.report import figures as run
+    from mclr.read_config import load_tier
+
+    run(load_tier(config), metrics, manifest, grids, output)
+
+
+@click.command()
+@config_option
+@path_option("results", "Folder of the tier's results.")
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("output", "HTML file to write.")
+def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
+    """Write the self-contained report page."""
+    from mclr.jobs.report import report as run
+    from mclr.read_config import load_tier
+
+    run(load_tier(config), results, manifest, output)
+
+
+@click.command()
+@config_option
+@path_option("results", "Folder of the tier's results.", required=False)
+@path_option("record", "JSON file to write: what was published.", required=False)
+@click.option("--watch", is_flag=True, help="Keep publishing until all runs are finished.")
+@click.option("--interval", default=5.0, show_default=True, help="Seconds between two looks.")
+@json_option
+def track(
+    config: Path,
+    results: Path | None,
+    record: Path | None,
+    watch: bool,
+    interval: float,
+    as_json: bool,
+) -> None:
+    """Publish a tier's runs to MLflow; running it twice changes nothing.
+
+    The store is $MLFLOW_TRACKING_URI, or sqlite:///mlflow.db in this directory.
+
+    \b
+    Example, while the workflow runs in another terminal:
+      mclr track --config config/fashion.yaml --watch
+    """
+    from mclr.files import write_json
+    from mclr.read_config import load_tier
+    from mclr.tracking import publish
+    from mclr.tracking import watch as keep_publishing
+
+    tier = load_tier(config)
+    folder = results or Path("results", tier.tier)
+    if watch:
+        keep_publishing(tier, folder, interval, lambda: False)
+        return
+    counts = publish(tier, folder)
+    if record:
+        write_json(record, {"published": sum(counts.values())})
+    if as_json:
+        click.echo(json.dumps(counts))
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of a configuration file (`config/schema.json`)."""
+    from mclr.read_config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@click.command()
+@config_option
+@json_option
+def show(config: Path, as_json: bool) -> None:
+    """Print Table 1, the report's path and how to open the MLflow UI.
+
+    \b
+    Examples:
+      mclr show
+      mclr show --config config/fashion.yaml --json
+    """
+    import pandas as pd
+
+    from mclr.read_config import load_tier
+    from mclr.report.rows import make_table
+    from mclr.report.table import terminal_table
+    from mclr.tracking.views import how_to_look
+
+    tier = load_tier(config)
+    folder = Path("results", tier.tier)
+    if not (folder / "metrics.parquet").is_file():
+        raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    command, links = how_to_look(tier)
+    if as_json:
+        rows = json.loads(make_table(metrics, tier).rows.to_json(orient="records"))
+        names = ("model", "view", "url")
+        found = {"rows": rows, "report": str(folder / "report.html"), "mlflow": command}
+        found["links"] = [dict(zip(names, link, strict=True)) for link in links]
+        click.echo(json.dumps(found))
+        return
+    click.echo(terminal_table(metrics, tier))
+    click.echo(f"\nReport:  {folder / 'report.html'}\nMLflow:  {command}")
+    for model, view, link in links:
+        click.echo(f"         {model}, {view}: {link}")

@@ -1,0 +1,121 @@
+"""Jobs that train: feature nets, tokenizers, base models, fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mclr.commands.options import (
+    data_option,
+    encoded_option,
+    micro_batch_option,
+    path_option,
+    set_up_device,
+    spec_option,
+    state_option,
+    tokenizer_option,
+)
+
+
+@click.command()
+@spec_option
+@data_option
+@path_option("output", "Folder to write.")
+@state_option
+@click.pass_obj
+def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+    """Train a feature net on the training split."""
+    from mclr.jobs.feature_net import train_feature_net
+    from mclr.jobs.inputs import Data
+
+    set_up_device(threads)
+    train_feature_net(spec, Data(data), output, state)
+
+
+@click.command()
+@spec_option
+@data_option
+@path_option("output", "Weights to write.")
+@state_option
+@click.pass_obj
+def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+    """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.tokenizer import train_tokenizer
+
+    train_tokenizer(spec, Data(data), output, state, set_up_device(threads))
+
+
+@click.command()
+@spec_option
+@data_option
+@tokenizer_option
+@encoded_option
+@path_option("run", "Folder of the run to write.")
+@state_option
+@micro_batch_option
+@click.pass_obj
+def base(
+    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
+) -> None:
+    """Train a base model from scratch."""
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.training import train_base
+    from mclr.site import load_site
+    from mclr.training.processes import joined
+
+    device = set_up_device(threads)
+    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+        train_base(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
+
+
+@click.command()
+@spec_option
+@path_option("manifest", "Manifest of the prepared data.")
+@path_option("weights", "Checkpoint of the base model.")
+@tokenizer_option
+@path_option("output", "File to write.")
+@click.pass_obj
+def negatives(
+    threads: int,
+    spec: dict[str, Any],
+    manifest: Path,
+    weights: Path,
+    tokenizer: Path | None,
+    output: Path,
+) -> None:
+    """Sample the frozen base model, for DDO."""
+    from mclr.jobs.sampling import sample_negatives
+    from mclr.training.processes import joined
+
+    device = set_up_device(threads)
+    with joined(device=device):
+        sample_negatives(spec, manifest, weights, tokenizer, output, device)
+
+
+@click.command()
+@spec_option
+@data_option
+@path_option("base", "Checkpoint of the base model.")
+@tokenizer_option
+@encoded_option
+@path_option("negatives", "Samples of the base model (DDO).", required=False)
+@path_option("selection", "Selected point, whose hyperparameters and step to take.", required=False)
+@path_option("run", "Folder of the run to write.")
+@state_option
+@micro_batch_option
+@click.pass_obj
+def finetune(
+    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
+) -> None:
+    """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
+    from mclr.jobs.inputs import Data
+    from mclr.jobs.training import finetune as run_job
+    from mclr.site import load_site
+    from mclr.training.processes import joined
+
+    device = set_up_device(threads)
+    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+        run_job(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
