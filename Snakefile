@@ -44,3 +44,7 @@ rule all:
         rules.report.output,
         rules.track.output,
         expand(rules.best.output, experiment=FINE_TUNED),
+
+
+onstart:
+    drop_default_rate_limit(workflow)

@@ -38,6 +38,8 @@ class JobClass(Section):
     max_minutes: Count | None = None
     checkpointing: bool = False
     """Whether diffusion models keep few activations while training and compute them again."""
+    compile: bool = False
+    """Whether networks pass through torch.compile: a slow start, then faster passes."""
 
     @property
     def size(self) -> int:
@@ -74,6 +76,8 @@ class Site(Section):
             raise ValueError("evaluate: these jobs are one process; remove nodes and processes")
         if self.sample.checkpointing or self.evaluate.checkpointing:
             raise ValueError("checkpointing is for training; write it under train")
+        if self.evaluate.compile:
+            raise ValueError("compile is for training and sampling; write it under those")
         return self
 
     def job(self, name: str) -> JobClass:

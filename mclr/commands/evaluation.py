@@ -44,14 +44,15 @@ def sample(
 ) -> None:
     """Sample one shard of a checkpoint: features of all images and a small grid of images."""
     from mclr.jobs.sampling import sample as run
+    from mclr.site import load_site
     from mclr.training.processes import joined
 
     device = set_up_device(threads)
     weights_of = {name: folder / "net.safetensors" for name, folder in nets}
-    with joined(device=device):
+    with joined(device=device, compiled=load_site().sample.compile) as share:
         run(
             spec, shard, manifest, weights, tokenizer, weights_of, output, grid,
-            base=base, selection=selection, device=device,
+            base=base, selection=selection, device=device, share=share,
         )  # fmt: skip
 
 
@@ -75,8 +76,7 @@ def evaluate(
     """FD, IS, precision and recall of all points of an evaluation."""
     from mclr.jobs.evaluation import evaluate as run
 
-    set_up_device(threads)
-    run(spec, manifest, dict(nets), samples, output, selection)
+    run(spec, manifest, dict(nets), samples, output, selection, set_up_device(threads))
 
 
 @click.command()
@@ -95,8 +95,7 @@ def floors(
     """FD, IS, precision and recall of real training images."""
     from mclr.jobs.floors import floors as run
 
-    set_up_device(threads)
-    run(spec, manifest, dict(nets), output)
+    run(spec, manifest, dict(nets), output, set_up_device(threads))
 
 
 @click.command()

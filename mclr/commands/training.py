@@ -66,8 +66,8 @@ def base(
     from mclr.site import load_site
     from mclr.training.processes import joined
 
-    device = set_up_device(threads)
-    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+    device, site = set_up_device(threads), load_site().train
+    with joined(micro_batch, device, site.checkpointing, site.compile) as share:
         train_base(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
 
 
@@ -88,11 +88,12 @@ def negatives(
 ) -> None:
     """Sample the frozen base model, for DDO."""
     from mclr.jobs.sampling import sample_negatives
+    from mclr.site import load_site
     from mclr.training.processes import joined
 
     device = set_up_device(threads)
-    with joined(device=device):
-        sample_negatives(spec, manifest, weights, tokenizer, output, device)
+    with joined(device=device, compiled=load_site().sample.compile) as share:
+        sample_negatives(spec, manifest, weights, tokenizer, output, device, share)
 
 
 @click.command()
@@ -116,6 +117,6 @@ def finetune(
     from mclr.site import load_site
     from mclr.training.processes import joined
 
-    device = set_up_device(threads)
-    with joined(micro_batch, device, load_site().train.checkpointing) as share:
+    device, site = set_up_device(threads), load_site().train
+    with joined(micro_batch, device, site.checkpointing, site.compile) as share:
         run_job(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import read_json, write_json
 from mclr.metrics.features import Features, read_features
@@ -18,6 +21,7 @@ def evaluate(
     features: Path,
     output: Path,
     selection: Path | None = None,
+    device: torch.device = CPU,
 ) -> None:
     """FD, IS, precision and recall of every point of an evaluation.
 
@@ -30,7 +34,7 @@ def evaluate(
     from mclr.metrics.measure import Measure
 
     n_samples = spec["evaluation"]["n_samples"]
-    measure = Measure(spec["evaluation"], manifest_file, feature_nets)
+    measure = Measure(spec["evaluation"], manifest_file, feature_nets, device)
     shared = measure.protocol(n_samples)
     selected = read_json(selection) if selection else {}
     rows = []

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mclr.data.load import step_generator
+from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.metrics.features import Features, read_features
@@ -21,7 +22,11 @@ STREAM = 3  # of draws among the training images
 
 
 def floors(
-    spec: dict[str, Any], manifest_file: Path, feature_nets: dict[str, Path], output: Path
+    spec: dict[str, Any],
+    manifest_file: Path,
+    feature_nets: dict[str, Path],
+    output: Path,
+    device: torch.device = CPU,
 ) -> None:
     """FD, IS, precision and recall of random training images, as rows of ``metrics.parquet``.
 
@@ -38,7 +43,7 @@ def floors(
     from mclr.metrics.measure import Measure
 
     evaluation, n = spec["evaluation"], spec["evaluation"]["n_samples"]
-    measure = Measure(evaluation, manifest_file, feature_nets)
+    measure = Measure(evaluation, manifest_file, feature_nets, device)
     real = {
         name: read_features([folder / "train.parquet"], name)
         for name, folder in feature_nets.items()

@@ -17,9 +17,10 @@ from mclr.errors import UserError
 from mclr.events import Progress
 from mclr.files import atomic, read_json, save_tensors
 from mclr.jobs.gather import join_rows, write_together
-from mclr.metrics.features import feature_batch, load_feature_net
+from mclr.metrics.features import NetFeatures, feature_table, load_feature_net, net_features
 from mclr.models.family import load_network, make_family
 from mclr.training import processes
+from mclr.training.share import WHOLE, Share
 
 # Image seeds of three purposes never meet: torch's CPU generator tells 32-bit seeds apart.
 NEGATIVES_SEED = 2**30
@@ -60,6 +61,7 @@ def sample(
     base: Path | None = None,
     selection: Path | None = None,
     device: torch.device = CPU,
+    share: Share = WHOLE,
 ) -> None:
     """Sample one shard of a point: features of every image, and a small grid of images.
 
@@ -71,6 +73,7 @@ def sample(
         base: checkpoint of the base model, for points that it guides or is mixed with; or of the
             network of the model's own that guides, ``spec["guide_network"]``.
         selection: the selected point, whose guidance is taken where ``spec`` has none.
+        share: whether networks are to be compiled.
     """
     manifest = load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer, device)
@@ -81,12 +84,16 @@ def sample(
     if guide and spec["dial"] != 1:
         interpolate_(network, guide, spec["dial"])
     net = family.frozen(network)
+    share.prepare(net)
     guidance = spec["guidance"]
     if guidance is None and selection:
         guidance = read_json(selection)["guidance"]
+    weak = guides.frozen(guide) if guide and spec["guide"] != "null" else None
+    if weak:
+        share.prepare(weak)
     how: dict[str, Any] = {
         "guidance": guidance,
-        "guide": guides.frozen(guide) if guide and spec["guide"] != "null" else None,
+        "guide": weak,
         "interval": spec["interval"],
     }
     nets = {n: load_feature_net(path, manifest).to(device) for n, path in feature_nets.items()}
@@ -94,11 +101,17 @@ def sample(
     progress = Progress(str(features.parent), len(batches), spec["batch"])
 
     def tables() -> Iterator[pa.Table]:
+        # To read a batch's features is to wait for them: a GPU is given the next batch before.
+        waiting: list[tuple[NetFeatures, list[int], Tensor]] = []
         for done, seeds in enumerate(batches):
             labels = labels_of(seeds, spec["labels"], manifest.num_classes)
             x = family.generate(net, seeds, labels, **how)
-            yield feature_batch(nets, family.decode(x), seeds, labels)
+            waiting.append((net_features(nets, family.decode(x)), seeds, labels))
+            if len(waiting) > 1:
+                yield feature_table(*waiting.pop(0))
             progress.update(done + 1)
+        for last in waiting:
+            yield feature_table(*last)
 
     write_together(features, tables())
     if not processes.is_first():
@@ -152,11 +165,13 @@ def sample_negatives(
     tokenizer: Path | None,
     output: Path,
     device: torch.device = CPU,
+    share: Share = WHOLE,
 ) -> None:
     """Samples of the frozen base model with balanced labels, as the network models them."""
     manifest = load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer, device)
     net = family.frozen(load_network(family, weights))
+    share.prepare(net)
     n, size = spec["n_negatives"], spec["batch"]
     labels = labels_of(list(range(n)), "balanced", manifest.num_classes)
     batches = processes.own_part(range(0, n, size))

@@ -33,6 +33,8 @@ from mclr.metrics.statistics import Gaussian, gaussian
 from mclr.metrics.vit import VitConfig
 
 Nets = Mapping[str, nn.Module]
+NetFeatures = dict[str, tuple[Tensor, Tensor]]
+"""Features (N, d) and logits (N, classes or 0) of each net, by its name."""
 State = dict[str, Tensor]
 MOMENTS = ("reference.mu", "reference.sigma")
 """Tensors beside a published net's weights: what FD compares with in place of the features of the
@@ -115,14 +117,18 @@ def _without_moments(tensors: State) -> State:
 
 
 @torch.no_grad()
-def feature_batch(nets: Nets, images: Tensor, seeds: Sequence[int], labels: Tensor) -> pa.Table:
-    """Features of one batch of uint8 images (N, C, H, W) as rows of a feature file."""
+def net_features(nets: Nets, images: Tensor) -> NetFeatures:
+    """Features and logits of uint8 images (N, C, H, W) by each net, on the images' device."""
+    return {name: net(images) for name, net in nets.items()}
+
+
+def feature_table(found: NetFeatures, seeds: Sequence[int], labels: Tensor) -> pa.Table:
+    """Features of one batch of images as rows of a feature file."""
     columns = {
         "seed": _column(np.asarray(seeds, np.int64), pa.int64()),
         "label": _column(labels.numpy().astype(np.int16), pa.int16()),
     }
-    for name, net in nets.items():
-        features, logits = net(images)
+    for name, (features, logits) in found.items():
         columns[f"{name}.features"] = _lists(features)
         if logits.shape[1]:
             columns[f"{name}.logits"] = _lists(logits)
@@ -163,7 +169,7 @@ def write_batches(
         for images, labels in batches:
             last = first + len(images)
             seeds = range(first, last) if rows is None else rows[first:last]
-            yield feature_batch(nets, images, seeds, labels)
+            yield feature_table(net_features(nets, images), seeds, labels)
             first = last
 
     stream_features(path, tables())

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mclr.data.load import load_manifest
+from mclr.device import CPU
 from mclr.files import sha256
 from mclr.metrics.features import (
     Features,
@@ -26,10 +29,15 @@ class Measure:
         evaluation: n_samples, labels, neighbourhood, isc_features, isc_splits.
         manifest_file: of the prepared data.
         feature_nets: folder of each feature net (weights and reference features).
+        device: where distances between many images are computed.
     """
 
     def __init__(
-        self, evaluation: dict[str, Any], manifest_file: Path, feature_nets: Mapping[str, Path]
+        self,
+        evaluation: dict[str, Any],
+        manifest_file: Path,
+        feature_nets: Mapping[str, Path],
+        device: torch.device = CPU,
     ) -> None:
         self.evaluation = evaluation
         self.manifest = load_manifest(manifest_file)
@@ -39,6 +47,7 @@ class Measure:
                 read_features([path / "reference.parquet"], name).features,
                 evaluation["neighbourhood"],
                 published_moments(path / "net.safetensors"),
+                device,
             )
             for name, path in feature_nets.items()
         }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 
+from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.metrics.scores import distance_of_statistics, require_comparable
 from mclr.metrics.statistics import Gaussian
@@ -28,17 +29,22 @@ class Reference:
     """Features (M, d) of real images, for FD and k-th neighbour precision and recall.
 
     moments: of more real images, such as published ones, in place of the features' own in FD.
+    device: where distances for precision and recall are computed, block by block.
 
     Raises:
         UserError: the moments are of another number of dimensions.
     """
 
     def __init__(
-        self, features: Tensor, neighbourhood: int, moments: Gaussian | None = None
+        self,
+        features: Tensor,
+        neighbourhood: int,
+        moments: Gaussian | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.features = features.double()
         self.neighbourhood = neighbourhood
-        self.moments = moments
+        self.moments, self.device = moments, device
         if moments and len(moments.mu) != features.shape[1]:
             raise UserError(
                 f"statistics of {len(moments.mu)} dimensions, but the feature net has "
@@ -65,12 +71,10 @@ class Reference:
         """
         least = self.neighbourhood + 1
         require_comparable(generated, self.features, least, "precision and recall")
-        made = generated.double()
+        made = generated.double().to(self.device)
         made_radii = radii(made, self.neighbourhood)
-        inside, covered = torch.zeros(len(made), dtype=torch.bool), []
-        for real, real_radii in zip(
-            self.features.split(ROWS), self._radii.split(ROWS), strict=True
-        ):
+        inside, covered = torch.zeros(len(made), dtype=torch.bool, device=self.device), []
+        for real, real_radii in zip(self._real.split(ROWS), self._radii.split(ROWS), strict=True):
             distances = torch.cdist(real, made)
             covered.append((distances <= made_radii).any(1))
             inside |= (distances <= real_radii[:, None]).any(0)
@@ -91,8 +95,12 @@ class Reference:
         return root
 
     @cached_property
+    def _real(self) -> Tensor:
+        return self.features.to(self.device)
+
+    @cached_property
     def _radii(self) -> Tensor:
-        return radii(self.features, self.neighbourhood)
+        return radii(self._real, self.neighbourhood)
 
     # Σ₁Σ₂ and Σ₂^½ Σ₁ Σ₂^½ have the same eigenvalues; the second matrix is symmetric.
     def _symmetric_distance(self, found: dict[str, Any]) -> float:
@@ -106,9 +114,13 @@ class Reference:
 
 def radii(features: Tensor, neighbourhood: int) -> Tensor:
     """Distance (N,) of each of the features (N, d) to its k-th neighbour without itself."""
+    nearest = neighbourhood + 1
+    # kthvalue, which is faster on CPUs, is refused on GPUs where sums are to repeat.
     return torch.cat(
         [
-            torch.cdist(rows, features).kthvalue(neighbourhood + 1).values
-            for rows in features.split(ROWS)
+            distances.kthvalue(nearest).values
+            if distances.device.type == "cpu"
+            else distances.topk(nearest, largest=False).values[:, -1]
+            for distances in (torch.cdist(rows, features) for rows in features.split(ROWS))
         ]
     )

@@ -65,6 +65,7 @@ def finetune_trainee(
     family.after_step(net)
     share.prepare(net)
     frozen = family.frozen(base)
+    share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
     priors = data.priors.to(device)
 

@@ -24,7 +24,10 @@ PATIENCE = timedelta(minutes=30)
 
 @contextmanager
 def joined(
-    micro_batch: int = 0, device: torch.device = CPU, checkpointing: bool = False
+    micro_batch: int = 0,
+    device: torch.device = CPU,
+    checkpointing: bool = False,
+    compiled: bool = False,
 ) -> Iterator[Share]:
     """Join the group that ``torchrun`` describes in the environment; the share of this process.
 
@@ -32,14 +35,15 @@ def joined(
     process, the share is the whole minibatch.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Share(micro_batch, checkpointing=checkpointing)
+        yield Share(micro_batch, checkpointing=checkpointing, compiled=compiled)
         return
     if device.type == "cuda":
         dist.init_process_group("nccl", timeout=PATIENCE, device_id=device)
     else:
         dist.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield Share(micro_batch, dist.get_rank(), dist.get_world_size(), checkpointing)
+        rank, size = dist.get_rank(), dist.get_world_size()
+        yield Share(micro_batch, rank, size, checkpointing, compiled)
     finally:
         dist.destroy_process_group()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mclr.device import CPU
 from mclr.errors import UserError
+from mclr.models.compiled import compile_
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,20 @@ class Share:
 
     A matter of the machine, not of the experiment: every share gives the gradient of the whole
     minibatch. ``micro_batch`` 0 takes all of the process's samples in one pass. ``checkpointing``
-    trades time for memory in networks that can do so (``mclr.models.edm2.network.UNet``).
+    trades time for memory in networks that can do so (``mclr.models.edm2.network.UNet``);
+    ``compiled`` trades a slow start for speed (``mclr.models.compiled``).
     """
 
     micro_batch: int = 0
     rank: int = 0
     size: int = 1
     checkpointing: bool = False
+    compiled: bool = False
 
     def prepare(self, net: nn.Module) -> None:
-        """Tell a network to train whether to keep its activations."""
+        """Tell a network whether to keep its activations, and compile it if that is wanted."""
+        if self.compiled:
+            compile_(net)
         for module in net.modules():
             if hasattr(module, "checkpointing"):
                 module.checkpointing = self.checkpointing  # type: ignore[assignment]

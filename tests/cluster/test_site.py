@@ -92,6 +92,7 @@ def test_sampling_takes_a_process_per_gpu(tmp_path: Path, monkeypatch: pytest.Mo
         ("sample: {nodes: 2}", "sample: these jobs are of one node; remove nodes"),
         ("evaluate: {processes: 2}", "evaluate: these jobs are one process"),
         ("sample: {checkpointing: true}", "checkpointing is for training; write it under train"),
+        ("evaluate: {compile: true}", "compile is for training and sampling; write it under those"),
         ("train: {gpu_model: h100}", "train: gpu_model without gpus"),
         ("train: {minutes: 60, max_minutes: 30}", "max_minutes 30 is below minutes 60"),
         ("train: [", "cannot be read as YAML"),

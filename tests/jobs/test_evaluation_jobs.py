@@ -21,8 +21,9 @@ from mclr.jobs.evaluation import evaluate
 from mclr.jobs.selection import copy_best, gather
 from mclr.metrics.features import (
     Features,
-    feature_batch,
+    feature_table,
     load_feature_net,
+    net_features,
     read_features,
     stream_features,
 )
@@ -51,7 +52,10 @@ class Scene:
         seeds = [20 * point["seed"] + i for i in rows]
         images = self.images[torch.tensor(seeds) + 40 * point["step"]]
         labels = torch.tensor([seed % 10 for seed in seeds])
-        stream_features(self.shard(point, shard), [feature_batch(self.nets, images, seeds, labels)])
+        stream_features(
+            self.shard(point, shard),
+            [feature_table(net_features(self.nets, images), seeds, labels)],
+        )
 
     def run(self) -> dict[str, Any]:
         output = self.folder / "evaluation.json"

@@ -21,8 +21,9 @@ from mclr.jobs.inputs import Data
 from mclr.metrics.classifier import Classifier, accuracy
 from mclr.metrics.features import (
     build_classifier,
-    feature_batch,
+    feature_table,
     load_feature_net,
+    net_features,
     read_features,
     stream_features,
     write_features,
@@ -126,7 +127,9 @@ def test_shards_are_joined_in_the_order_of_seeds(manifest: Manifest, tmp_path: P
     seeds = [5, 3, 4, 0, 2, 1]
     paths = [tmp_path / f"{i}.parquet" for i in range(2)]
     for path, part in zip(paths, (slice(0, 2), slice(2, 6)), strict=True):
-        stream_features(path, [feature_batch(nets, images[part], seeds[part], labels[part])])
+        stream_features(
+            path, [feature_table(net_features(nets, images[part]), seeds[part], labels[part])]
+        )
     found = read_features(paths, "b")
     assert found.seeds.tolist() == [0, 1, 2, 3, 4, 5]
     assert found.labels.tolist() == [3, 5, 4, 1, 2, 0]

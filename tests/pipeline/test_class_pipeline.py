@@ -48,14 +48,20 @@ def by_the_job(
 
     images: dict[int, Tensor] = {}
     found: list[int] = []
-    measure = job.feature_batch
+    batches: list[Tensor] = []
+    measure, write = job.net_features, job.feature_table
 
-    def spy(nets: Any, batch: Tensor, seeds: list[int], labels: Tensor) -> Any:
-        images.update(zip(seeds, batch, strict=True))
+    def measured(nets: Any, batch: Tensor) -> Any:
+        batches.append(batch)
+        return measure(nets, batch)
+
+    def written(features: Any, seeds: list[int], labels: Tensor) -> Any:
+        images.update(zip(seeds, batches.pop(0), strict=True))
         found.extend(labels.tolist())
-        return measure(nets, batch, seeds, labels)
+        return write(features, seeds, labels)
 
-    patch.setattr(job, "feature_batch", spy)
+    patch.setattr(job, "net_features", measured)
+    patch.setattr(job, "feature_table", written)
     nets = {"cnn": trained.net / "net.safetensors"}
     for shard in range(made.spec["shards"]):
         sample(

@@ -168,3 +168,11 @@ def test_a_family_of_ones_own_joins_the_dag(fresh: Checkout) -> None:
     planned = fresh.planned("all")
     assert planned["base_gaussian"] == planned["finetune_gaussian_mclr_seed0"] == 1
     assert planned["sample"] == 4 + 3
+
+
+def test_finished_jobs_do_not_wake_the_scheduler_for_ever(fresh: Checkout) -> None:
+    topics = [f"results/theory/{topic}.json" for topic in ("cca", "theorem1", "theorem2")]
+    output = fresh.snakemake("--verbose", "--cores", "1", *topics).stdout
+    jobs = output.count("Finished jobid")
+    # Snakemake's own rate limit would look again every second, and after each job more often.
+    assert jobs == 3 and output.count("Waiting for running jobs to complete.") <= jobs

@@ -326,3 +326,15 @@ def shown_table(path):
         category="Table 1",
         labels={"table": Path(path).stem},
     )
+
+
+def drop_default_rate_limit(workflow):
+    """Free the scheduler of Snakemake's own limit of 100 jobs a second; others are kept.
+
+    With a limit, every finished job adds a timer that wakes the scheduler once per timespan until
+    the end (Snakemake 9.27; see github.com/snakemake/snakemake/issues/3804): after 500 jobs of
+    seconds it took a core of its own.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None

@@ -27,6 +27,8 @@ from mclr.models.edm2.operations import (
     MPConv,
     MPFourier,
     Resample,
+    add_scaled,
+    add_scaled_,
     mp_cat,
     mp_silu,
     mp_sum,
@@ -87,10 +89,10 @@ class Block(nn.Module):
         y = self._residual(x, emb)
         if not self.encoder and self.conv_skip is not None:
             x = self.conv_skip(x)
-        x = y.add_(x, alpha=self.share_x)  # mp_sum
+        x = add_scaled_(y, x, self.share_x)  # mp_sum
         if self.attn_qkv is not None and self.attn_proj is not None:
             y = self.attn_proj(self._attend(self.attn_qkv(x)))
-            x = torch.add(y, x, alpha=self.share_attn_x)
+            x = add_scaled(y, x, self.share_attn_x)
         # hardtanh is a clamp whose gradient needs no pass over a mask
         return x if c.clip_act is None else F.hardtanh_(x, -c.clip_act, c.clip_act)
 
@@ -123,6 +125,8 @@ class UNet(nn.Module):
     With ``checkpointing`` a training pass keeps what enters each block and computes the rest again
     for the gradient, which is the same: less memory, about a third more time.
     """
+
+    compilable = True
 
     def __init__(self, config: Edm2Network) -> None:
         super().__init__()

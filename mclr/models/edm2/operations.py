@@ -71,7 +71,19 @@ def mp_silu(x: Tensor) -> Tensor:
 def mp_sum(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
     """Blend (1-t) a + t b of broadcastable unit-variance tensors, keeping unit variance."""
     share_a, share_b = sum_shares(t)
-    return torch.add(a * share_a, b, alpha=share_b)
+    return add_scaled(a * share_a, b, share_b)
+
+
+# torch.compile (2.14) may turn a sum with alpha into addmm and lose alpha without a word
+# (github.com/pytorch/pytorch/issues/167313), so compiled code multiplies first.
+def add_scaled(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """a + factor b, in one pass."""
+    return a + factor * b if torch.compiler.is_compiling() else torch.add(a, b, alpha=factor)
+
+
+def add_scaled_(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """a + factor b, in the place of a."""
+    return a + factor * b if torch.compiler.is_compiling() else a.add_(b, alpha=factor)
 
 
 def sum_shares(t: float) -> tuple[float, float]:

@@ -33,6 +33,7 @@ def _drop_path(branch: Tensor, rate: float, generator: Generator | None) -> Tens
 class Block(nn.Module):
     """Attention and feed-forward, both modulated by the class: x + gamma * f((1 + s) LN(x) + b)."""
 
+    compilable = True
     ada_gss: nn.Parameter  # only with a shared modulation
     ada_lin: nn.Sequential  # only without
 
