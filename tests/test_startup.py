@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,9 +80,17 @@ def test_every_job_of_the_rules_is_listed() -> None:
     assert {str(job.name).replace("-", "_") for job in JOBS} == MAY_LOAD.keys()
 
 
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What each job's imports load, found out beside each other."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(loaded_by, map(imports_of, MAY_LOAD))
+        return dict(zip(MAY_LOAD, found, strict=True))
+
+
 @pytest.mark.parametrize("command", MAY_LOAD)
-def test_a_job_loads_only_what_it_uses(command: str) -> None:
-    assert loaded_by(imports_of(command)) <= MAY_LOAD[command]
+def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]) -> None:
+    assert loaded[command] <= MAY_LOAD[command]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Publish finished tiers: README's tables and pictures, dvc.lock, the embedded DVC remote.
+"""Publish finished tiers: tables and pictures of the documentation, dvc.lock, the embedded remote.
 
 Run by `make publish` after `snakemake all theory`; commit what it changes. A tier that has not run
 in this checkout stays as it was published.
@@ -15,7 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mclr.read_config import load_tier  # noqa: E402
 from mclr.records import pack  # noqa: E402
+from mclr.report.cost import costs, duration, total  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,41 @@ class Published:
 
 TIERS = (
     Published("digits", "dvc.yaml", ("edm2-fd-is.png",)),
-    Published("fashion", "workflow/fashion/dvc.yaml", ()),
+    Published("fashion", "workflow/fashion/dvc.yaml", ("edm2-pixel-fd-is.png", "var-fd-is.png")),
 )
 
 
-def with_table(readme: str, tier: str, table: str) -> str:
-    """The README with the table of a tier between its two markers."""
-    start, end = f"<!-- table1 {tier} -->\n", f"<!-- /table1 {tier} -->"
-    before, rest = readme.split(start)
-    return f"{before}{start}{table}{end}{rest.split(end)[1]}"
+def with_block(page: str, name: str, text: str) -> str:
+    """A page with ``text`` between the two markers of a name, wherever they stand."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, *rest = page.split(start)
+    return before + "".join(f"{start}{text}{end}{part.split(end, 1)[1]}" for part in rest)
+
+
+def cost_table(published: Published) -> str:
+    """What the tier's jobs took, in Markdown."""
+    tier = load_tier(ROOT / "config" / f"{published.tier}.yaml")
+    lines = costs(published.results / "benchmarks", tier)
+    rows = [
+        f"| {line.step} | {line.jobs:,} | {duration(line.wall)} | {duration(line.cores)} |\n"
+        for line in (*lines, total(lines))
+    ]
+    return "| | jobs | wall time, summed | time of a core |\n|:--|--:|--:|--:|\n" + "".join(rows)
 
 
 def show(published: Published) -> None:
-    """Put a tier's table into the README and its figures beside the documentation."""
-    readme = ROOT / "README.md"
-    table = (published.results / "table1.md").read_text()
-    readme.write_text(with_table(readme.read_text(), published.tier, table))
+    """Put a tier's tables and figures into the documentation."""
+    texts = {
+        f"{path.stem} {published.tier}": path.read_text()
+        for path in sorted(published.results.glob("table1*.md"))
+    }
+    texts[f"cost {published.tier}"] = cost_table(published)
+    for page in (ROOT / "README.md", ROOT / "docs" / f"{published.tier}.md"):
+        if page.is_file():
+            found = page.read_text()
+            for name, text in texts.items():
+                found = with_block(found, name, text)
+            page.write_text(found)
     for figure in published.figures:
         shutil.copyfile(published.results / "figures" / figure, published.picture(figure))
 

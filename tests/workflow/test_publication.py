@@ -20,9 +20,11 @@ from mclr.plan import Plan
 from mclr.read_config import load_tier
 
 sys.path.insert(0, str(ROOT / "workflow"))
-from publish import with_table
+from publish import TIERS, Published, with_block
 
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
+each_tier = pytest.mark.parametrize("published", TIERS, ids=[each.tier for each in TIERS])
 
 
 def clone(folder: Path) -> Checkout:
@@ -43,11 +45,12 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     shutil.rmtree(checkout.folder)
 
 
-def test_pull_brings_what_the_tier_publishes(pulled: Checkout) -> None:
-    results = pulled.folder / "results" / "digits"
-    for name in ("report.html", "table1.csv", "metrics.parquet", "figures/edm2-fd-is.pdf"):
-        assert (results / name).is_file(), name
-    plan = Plan(load_tier(pulled.folder / "config" / "digits.yaml"))
+@each_tier
+def test_pull_brings_what_the_tier_publishes(published: Published, pulled: Checkout) -> None:
+    results = pulled.folder / "results" / published.tier
+    for name in ("report.html", "table1.csv", "metrics.parquet", "figures", "benchmarks"):
+        assert (results / name).exists(), name
+    plan = Plan(load_tier(pulled.folder / "config" / f"{published.tier}.yaml"))
     for run in plan.runs.values():
         assert (results / "runs" / run.run_id / "events.jsonl").is_file(), run.run_id
         if run.is_base:
@@ -56,15 +59,23 @@ def test_pull_brings_what_the_tier_publishes(pulled: Checkout) -> None:
             assert (results / "best" / f"{run.experiment}.safetensors").is_file()
 
 
-def test_readme_shows_the_published_picture(pulled: Checkout) -> None:
-    picture = pulled.folder / "results" / "digits" / "figures" / "edm2-fd-is.png"
-    assert (pulled.folder / "docs" / "digits-edm2-fd-is.png").read_bytes() == picture.read_bytes()
+@each_tier
+def test_pages_show_the_published_pictures(published: Published, pulled: Checkout) -> None:
+    assert published.figures
+    for figure in published.figures:
+        shown = pulled.folder / "docs" / f"{published.tier}-{figure}"
+        made = pulled.folder / "results" / published.tier / "figures" / figure
+        assert shown.read_bytes() == made.read_bytes()
 
 
-def test_after_pull_nothing_is_to_do(pulled: Checkout) -> None:
-    assert "Nothing to be done" in pulled.run("snakemake", "--cores", "2", "all", "theory").stdout
+@each_tier
+def test_after_pull_nothing_is_to_do(published: Published, pulled: Checkout) -> None:
+    config = ("--configfile", f"config/{published.tier}.yaml", "--cores", "2")
+    output = pulled.run("snakemake", *config, "--", "all", "theory").stdout
+    assert "Nothing to be done" in output
     pulled.run("dvc", "status", "--quiet")
-    assert "Data and pipelines are up to date" in pulled.run("dvc", "repro").stdout
+    repro = pulled.run("dvc", "repro", published.stages).stdout
+    assert "Data and pipelines are up to date" in repro
     pulled.run("git", "diff", "--exit-code")
 
 
@@ -116,9 +127,14 @@ def test_every_run_is_published_by_a_stage() -> None:
         assert f"results/digits/runs/{run.run_id}" in outs
 
 
-def test_readme_shows_the_published_table() -> None:
-    table = (ROOT / "results" / "digits" / "table1.md").read_text()
-    assert with_table(README, "digits", table) == README
+@each_tier
+def test_pages_show_the_published_tables(published: Published) -> None:
+    for path in published.results.glob("table1*.md"):
+        name = f"{path.stem} {published.tier}"
+        pages = [page for page in PAGES if f"<!-- {name} -->" in page]
+        assert pages or path.stem != "table1"
+        for page in pages:
+            assert with_block(page, name, path.read_text()) == page
 
 
 def blocks() -> list[str]:
