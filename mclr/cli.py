@@ -16,6 +16,7 @@ import click
 from mclr.commands.analysis import claims, separation, similarity
 from mclr.commands.doctor import doctor
 from mclr.commands.models import draw, export_model
+from mclr.commands.new import new
 from mclr.commands.options import PATH, config_option, path_option, spec_option
 from mclr.commands.plan import plan
 from mclr.commands.released import fetch_released, import_base, import_tokenizer, published_net
@@ -498,6 +499,7 @@ cli.add_command(import_weights)
 cli.add_command(export_weights)
 cli.add_command(export_model)
 cli.add_command(draw)
+cli.add_command(new)
 cli.add_command(reconstruct_ema)
 cli.add_command(theory)
 cli.add_command(check_store)
