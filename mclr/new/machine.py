@@ -45,11 +45,15 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores given to Snakemake, and the GPU if there is one: its name, '' without; bytes."""
+    """Cores given to Snakemake, and the GPU if there is one: its name, '' without.
+
+    memory: bytes that networks compute in, of the GPU or of the machine. ram: of the machine.
+    """
 
     cores: int
     gpu: str
     memory: float
+    ram: float
 
     @property
     def device(self) -> torch.device:
@@ -79,12 +83,13 @@ def this_machine(cores: int | None = None, device: str = "auto") -> Machine:
         UserError: ``device`` is cuda, and there is none.
     """
     count = cores or len(os.sched_getaffinity(0))
+    ram = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if device != "cpu" and torch.cuda.is_available():
         found = torch.cuda.get_device_properties(0)
-        return Machine(count, found.name, float(found.total_memory))
+        return Machine(count, found.name, float(found.total_memory), ram)
     if device == "cuda":
         raise UserError("--device cuda: torch finds no CUDA GPU; use --device cpu (or auto)")
-    return Machine(count, "", float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    return Machine(count, "", ram, ram)
 
 
 def rate(model: Model, images: Images, machine: Machine) -> float:

@@ -20,7 +20,7 @@ from mclr.errors import UserError
 from mclr.new.base import GivenBase
 from mclr.new.machine import Machine, rate
 from mclr.new.sizes import MOST_PASSES, Size, grids_for, sizes_for
-from mclr.new.write import Case, Choice, n_reference_of, render
+from mclr.new.write import Case, Choice, images_fit, n_reference_of, render
 from mclr.plan import Plan
 from mclr.read_config import parse_tier
 
@@ -119,7 +119,8 @@ def reckon(case: Case, choice: Choice) -> float:
         alone = network.evaluation * BASE.evaluations * choice.images / speed
         if alone > case.hours * HOUR:
             return alone
-        if not _has_room(load, case.machine):
+        held = not choice.size.levels or images_fit(case, choice.size)  # by its autoencoder
+        if not held or not _has_room(load, case.machine):
             return math.inf
     return makespan(load, case.machine, speed)
 

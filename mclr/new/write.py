@@ -7,7 +7,6 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mclr.cost.table import number as times
@@ -15,12 +14,13 @@ from mclr.new.base import GivenBase
 from mclr.new.machine import Machine
 from mclr.new.sizes import MOST_PASSES, WIDE, Grid, Size, is_large
 from mclr.new.survey import Survey
-
-COLUMN = 31
-"""Where comments begin, as in the other configurations."""
+from mclr.new.yaml_text import aligned, flow, number, plain, scalar
 
 MOST_REFERENCE = 5_000
 GRID_CLASSES = 10
+HELD = 2
+"""Jobs that hold all training images in memory and may run at a time."""
+
 EFFICIENTNET_REFERENCE = 2_000
 """Reference images from which features of 1,280 numbers are worth comparing."""
 
@@ -66,7 +66,7 @@ def render(case: Case, choice: Choice, time: str = "?") -> str:
         **_run(choice),
         **_evaluation(case, choice),
     }
-    return _aligned(_template().render(values))
+    return aligned(_template().render(values))
 
 
 @cache
@@ -83,38 +83,16 @@ def _template() -> Any:
     return environment.get_template("tier.yaml.j2")
 
 
-def _aligned(text: str) -> str:
-    """Comments behind values begin in one column where there is room."""
-    lines = []
-    for line in text.splitlines():
-        code, mark, comment = line.rpartition("  # ")
-        lines.append(f"{code.ljust(COLUMN - 1)} # {comment}" if mark and code.strip() else line)
-    return "\n".join(lines) + "\n"
-
-
-def number(value: float) -> str:
-    """As YAML reads a number: never 3e-05, which it takes for a word."""
-    return f"{value:.10f}".rstrip("0").rstrip(".")
-
-
-def plain(values: Any) -> str:
-    """A list of numbers."""
-    return f"[{', '.join(number(value) for value in values)}]"
-
-
-def scalar(value: str) -> str:
-    """A word, in quotes if it needs them."""
-    return yaml.safe_dump([value], default_flow_style=True, width=10**6, allow_unicode=True)[1:-2]
-
-
-def flow(value: dict[str, Any]) -> str:
-    """A section on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).strip()
-
-
 def n_reference_of(found: Survey) -> int:
     """Images held out: a fifth, at most 5,000, at least two for each class."""
     return max(2 * len(found.classes), min(found.count // 5, MOST_REFERENCE))
+
+
+def images_fit(case: Case, size: Size | GivenBase) -> bool:
+    """Whether jobs can hold all training images in memory, as training a classifier does."""
+    channels = 1 if case.found.is_grey else 3
+    held = (case.found.count - n_reference_of(case.found)) * size.resolution**2 * channels
+    return HELD * held <= case.machine.ram
 
 
 def _header(case: Case, time: str) -> dict[str, Any]:
@@ -156,10 +134,13 @@ def _features(case: Case, choice: Choice) -> dict[str, Any]:
     dimensions = next(d for d in (64, 32, 16) if n_reference >= 10 * d or d == 16)
     is_small = choice.grid.samples <= 400
     has_second = n_reference >= EFFICIENTNET_REFERENCE and resolution >= 32 and not is_small
+    has_cnn = images_fit(case, choice.size)
     return {
+        "has_cnn": has_cnn,
+        "net": "cnn" if has_cnn else "efficientnet",
         "dimensions": dimensions,
         "cnn_steps": 400 if is_small else 2000 if resolution <= 32 else 1000,
-        "efficientnet": min(224, max(48, resolution)) if has_second else 0,
+        "efficientnet": min(224, max(48, resolution)) if has_second or not has_cnn else 0,
         "probe_images": min(10_000, case.found.count - n_reference),
     }
 
@@ -182,7 +163,7 @@ def _model(case: Case, choice: Choice) -> dict[str, Any]:
         "noise_reason": "as in its training"
         if base and base.noise
         else f"{preset} (train_edm2.py)",
-        "num_steps": size.num_steps if isinstance(size, Size) else 32,
+        "num_steps": size.num_steps if isinstance(size, Size) else 32 if is_large(size) else 16,
         "width_reason": "ours: 192–320 in the paper",
         "guidance_warning": _warning(base) if base else "",
         "order": _order(case.found),

@@ -38,7 +38,7 @@ def survey(classes: int = 10, side: int = 8, mode: str = "grey") -> Survey:
 
 def plan_of(base: GivenBase) -> Plan:
     """The tier that `mclr new` writes for digits."""
-    case = Case("mine", "config/mine.yaml", survey(), Machine(2, "", 16e9), 8)
+    case = Case("mine", "config/mine.yaml", survey(), Machine(2, "", 16e9, 16e9), 8)
     return Plan(parse_tier(yaml.safe_load(render(case, Choice(base, grids_for(base)[2]))), "mine"))
 
 

@@ -24,11 +24,12 @@ from mclr.new.machine import Machine, rate, this_machine
 from mclr.new.propose import makespan, propose, reckon
 from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for
 from mclr.new.survey import Survey
-from mclr.new.write import Case, Choice, number, render, scalar
+from mclr.new.write import Case, Choice, render
+from mclr.new.yaml_text import number, scalar
 from mclr.plan import Plan
 from mclr.read_config import load_tier, parse_tier
 
-CORES = Machine(2, "", 16e9)
+CORES = Machine(2, "", 16e9, 16e9)
 SPEED = 20e9
 EVERY_SIZE = [size for side in (*FAMILIES, 512) for size in sizes_for(side)]
 EDM2 = GivenBase("a/b.pkl", "edm2", {"model_channels": 192}, 64, 3, 3, noise=(-0.5, 1.1))
@@ -116,6 +117,15 @@ def test_odd_images_and_other_bases_are_said_in_the_file() -> None:
     assert "The base saw no dropped labels" in latent and "0 = c0, 1 = c1" in latent
 
 
+def test_more_images_than_memory_are_measured_by_a_net_that_is_there() -> None:
+    small = Machine(2, "", 16e9, 1e6)
+    text = render(case(images(64, 4000), machine=small), Choice(sizes_for(64)[-1], GRIDS[2], 9000))
+    tier = parse_tier(yaml.safe_load(text), "mine")
+    assert [*tier.features] == ["efficientnet"] == [tier.report.features]
+    both = render(case(images(64, 4000)), Choice(sizes_for(64)[0], GRIDS[0], 9000))
+    assert [*parse_tier(yaml.safe_load(both), "mine").features] == ["cnn", "efficientnet"]
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.00003, "0.00003"), (10.0, "10"), (-0.8, "-0.8")])
 def test_numbers_as_yaml_reads_them(value: float, text: str) -> None:
     assert number(value) == text and yaml.safe_load(text) == value
@@ -146,7 +156,7 @@ def test_too_little_time_and_too_small_images_are_told(steady: None) -> None:
     with pytest.raises(UserError, match="median short side is 7 pixels, expected at least 8"):
         propose(case(images(7)))
     with pytest.raises(UserError, match="--cores: no network fits into the memory"):
-        propose(case(images(), machine=Machine(2, "", 1e9)))
+        propose(case(images(), machine=Machine(2, "", 1e9, 1e9)))
 
 
 def test_jobs_share_cores_or_take_turns_on_a_gpu(steady: None) -> None:
@@ -154,12 +164,12 @@ def test_jobs_share_cores_or_take_turns_on_a_gpu(steady: None) -> None:
     found = case(images())
     tier = parse_tier(yaml.safe_load(render(found, choice)), "mine")
     load = Workload(Plan(tier), images_of(tier, 600))
-    one, two, many = (makespan(load, Machine(n, "", 1e10), SPEED) for n in (1, 2, 1000))
+    one, two, many = (makespan(load, Machine(n, "", 1e10, 1e10), SPEED) for n in (1, 2, 1000))
     assert many < two < one < 2 * two
     macs = sum(load.of(job).half + load.of(job).single for job in load.jobs)
     cpu = sum(load.of(job).cpu for job in load.jobs)
     assert one == pytest.approx(len(load.jobs) * START_SECONDS + macs / SPEED + 2 * cpu / 50e9)
-    assert many < makespan(load, Machine(8, "A GPU", 1e10), SPEED) < one
+    assert many < makespan(load, Machine(8, "A GPU", 1e10, 1e10), SPEED) < one
     assert reckon(found, choice) == two
 
 
