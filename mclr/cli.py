@@ -17,6 +17,7 @@ from mclr.commands import (
     doctor,
     evaluation,
     models,
+    new,
     plan,
     released,
     results,
@@ -30,7 +31,7 @@ from mclr.errors import UserError
 from mclr.events import LOG, set_up_logging
 
 FOR_PEOPLE = (
-    *(plan.plan, doctor.doctor, results.show, results.track),
+    *(new.new, plan.plan, doctor.doctor, results.show, results.track),
     *(models.draw, models.export_model),
     *(weights.import_weights, weights.export_weights, weights.reconstruct_ema),
     *(store.check_store, results.schema),
@@ -88,6 +89,7 @@ def cli(context: click.Context, debug: bool, threads: int, device: str, log: Pat
 
     \b
     Examples:
+      mclr new birds --images photos/birds     a configuration for one's own images
       mclr plan config/imagenet.yaml           what would the paper's experiments cost?
       mclr show --config config/digits.yaml    Table 1 of a tier that was run
       mclr draw --model my-model --out grid.png

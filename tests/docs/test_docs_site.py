@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 COMMANDS = (
-    *("quickstart.md", "howto-data.md", "howto-objective.md", "howto-model.md"),
+    *("quickstart.md", "tutorial.md", "howto-data.md", "howto-objective.md", "howto-model.md"),
     *("howto-memory.md", "mlflow.md", "remotes.md"),
 )
 
@@ -27,9 +27,13 @@ def commands(page: Path) -> list[str]:
 README = set(commands(ROOT / "README.md"))
 # Commands that are not in the README, and the test that runs them.
 RUN_BY = {
-    r"(git apply|mclr schema|python docs/examples/own_images|.*config/mine\.yaml|sed -i .*)": (
+    r"(git apply|mclr schema)": (
         "tests/workflow/test_howtos.py",
-        ("test_own_data", "test_own_objective_in_the_pipeline"),
+        ("test_own_objective_in_the_pipeline",),
+    ),
+    r".*(digit_images|tutorial|my-generator)": (
+        "tests/workflow/test_tutorial.py",
+        ("test_the_tutorial",),
     ),
     r"snakemake .*micro_batch=16 --dry-run all": (
         "tests/workflow/test_howtos.py",

@@ -78,6 +78,17 @@ def by_rule(planned: dict[str, int]) -> Counter[str]:
     return found
 
 
+def follow(checkout: Checkout, page: str, *, skip: str = "") -> dict[str, str]:
+    """Run the bash blocks of a page, in order, but for commands that equal ``skip``.
+
+    What each command printed, by command.
+    """
+    checkout.environment["PYTHONPATH"] = str(checkout.folder)
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    commands = [line for line in "".join(blocks).splitlines() if line != skip]
+    return {command: checkout.run("bash", "-c", command).stdout for command in commands}
+
+
 def copy_tree(target: Path, config: str = MICRO) -> Checkout:
     """Copy every file that git knows or would add."""
     listed = subprocess.run(

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import numpy as np
-from checkout import ROOT, Checkout
-from PIL import Image
-
-from mclr.data.load import load_manifest
+from checkout import ROOT, Checkout, follow
 
 OBJECTIVE = """
 import torch
@@ -30,33 +25,6 @@ data = Samples(torch.randn(20, 1, 8, 8), torch.arange(20) % 10, 10)
 (loss,) = finetune_trainee(family, base, tier.runs["ipo"], 0, data).losses(0)
 print(METHODS["ipo"].suffix, round(loss.value.item(), 3))
 """
-
-
-def follow(checkout: Checkout, page: str, *, skip: str = "") -> None:
-    """Run the bash blocks of a page, in order, but for commands that equal ``skip``."""
-    checkout.environment["PYTHONPATH"] = str(checkout.folder)
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    for command in "".join(blocks).splitlines():
-        if command != skip:
-            checkout.run("bash", "-c", command)
-
-
-def paint(folder: Path) -> None:
-    """Two classes of 230 pictures each, in other sizes and modes than the pipeline uses."""
-    generator = np.random.default_rng(0)
-    for name, mode in (("cats", "RGBA"), ("dogs", "L")):
-        (folder / name).mkdir(parents=True)
-        for i in range(230):
-            grey = generator.integers(0, 256, (9, 12), dtype=np.uint8)
-            Image.fromarray(grey).convert(mode).save(folder / name / f"{i}.png")
-
-
-def test_own_data(fresh: Checkout) -> None:
-    paint(fresh.folder / "pictures")
-    follow(fresh, "howto-data.md", skip="snakemake --configfile config/mine.yaml --cores 2 all")
-    manifest = load_manifest(fresh.folder / "data" / "prepared" / "mine" / "manifest.json")
-    assert manifest.shape == (3, 32, 32)
-    assert manifest.class_names == ("cats", "dogs")
 
 
 def test_own_objective_in_the_pipeline(fresh: Checkout) -> None:

@@ -148,6 +148,7 @@ RUN_BY = {
     "dvc pull": "fixture pulled",
     "dvc repro": "test_after_pull_nothing_is_to_do",
     "cp config/site.example.yaml config/site.yaml": "tests/cluster/test_site.py",
+    "mclr new flowers --images pictures": "tests/workflow/test_tutorial.py",
     "mclr doctor": "tests/cluster/test_doctor.py",
     "snakemake --profile slurm all": "tests/cluster, on virtual nodes",
 }

@@ -1,0 +1,71 @@
+"""The command that makes a configuration for one's own images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mclr.commands.options import PATH, json_option
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--images",
+    required=True,
+    help="Folder with a sub-folder per class, or a .tar or .zip of one; $VARIABLES stay variables.",
+)
+@click.option("--output", type=PATH, help="File to write; default: config/NAME.yaml.")
+@click.option(
+    "--base",
+    type=PATH,
+    help="Start from this base model: an EDM2 pickle, a VAR .pth, or a .safetensors of mclr.",
+)
+@click.option("--tokenizer", type=PATH, help="Of a VAR base, if it is not the released one.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    default=8.0,
+    show_default=True,
+    help="Time that all jobs together may take on this machine.",
+)
+@click.option(
+    "--cores", type=click.IntRange(min=1), help="Cores for Snakemake; default: all there are."
+)
+@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@json_option
+@click.pass_context
+def new(
+    context: click.Context,
+    name: str,
+    images: str,
+    output: Path | None,
+    base: Path | None,
+    tokenizer: Path | None,
+    hours: float,
+    cores: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Look at your images and write a configuration for them: the tier NAME.
+
+    Every image is read once (mclr --threads N new … takes N processes). What is odd is said;
+    unusable files are left out. Network, length of training and grid are the largest that this
+    machine, its GPU if it has one, finishes in --hours.
+
+    \b
+    Examples:
+      mclr new flowers --images pictures/flowers
+      mclr new flowers --images flowers.zip --hours 24 --cores 16
+      mclr new flowers --images '$PHOTOS/flowers' --base edm2-flowers.pkl
+    """
+    from mclr.new.make import Wanted, as_numbers, as_text, make
+
+    wanted = Wanted(name, images, output, base, tokenizer, hours, cores, force)
+    device = context.find_root().params["device"]
+    made = make(wanted, context.obj, device, (lambda _: None) if as_json else click.echo)
+    click.echo(
+        json.dumps(as_numbers(made), indent=2, ensure_ascii=False) if as_json else as_text(made)
+    )

@@ -1,0 +1,158 @@
+"""A base model that the user has: what a tier has to say of it, and whether it fits the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from mclr.errors import UserError
+from mclr.models.edm2.config import Edm2Architecture, Edm2Network
+from mclr.models.encoders import VAE_REDUCTION
+from mclr.models.var.config import (
+    PATCH_NUMS_256,
+    PATCH_NUMS_512,
+    VarArchitecture,
+    VarConfig,
+    VqvaeArchitecture,
+    VqvaeConfig,
+)
+from mclr.new.stored import SD_RELEASE, Stored, read_network, refuse
+from mclr.new.survey import Survey
+
+VAR_RELEASE = "var-vae"
+"""VAR's tokenizer in ``data/versions.csv``."""
+
+CODES = ("vocab_size", "z_channels", "patch_nums")
+"""What a VAR transformer and its tokenizer have in common."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A tokenizer: the released one's name, or a file; section ``network`` of it."""
+
+    released: str
+    network: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GivenBase:
+    """A base model in a file: section ``network``, and the images that it draws.
+
+    is_latent: of Stable Diffusion's latents. noise: P_mean and P_std of its training, if known.
+    null_label: whether its training dropped labels; None: not known.
+    """
+
+    file: str
+    family: Literal["edm2", "var"]
+    network: dict[str, Any]
+    resolution: int
+    channels: int
+    classes: int
+    is_latent: bool = False
+    noise: tuple[float, float] | None = None
+    null_label: bool | None = None
+    codes: Codes | None = None
+
+
+def recognise(file: Path, tokenizer: Path | None = None) -> GivenBase:
+    """The base model in an EDM2 pickle, a VAR .pth, or a safetensors file of this pipeline.
+
+    tokenizer: of a VAR transformer, if not the released one.
+
+    Raises:
+        UserError: no such file, a file that is refused, or a network that a tier cannot start from.
+    """
+    stored = read_network(file, "--base")
+    if isinstance(stored.config, VarConfig):
+        return _var(file, stored.config, tokenizer)
+    if tokenizer:
+        raise UserError(f"--tokenizer: {file} is no VAR transformer; leave it out")
+    if isinstance(stored.config, VqvaeConfig):
+        refuse(file, "it is a tokenizer, no base model")
+    return _edm2(file, stored, stored.config)
+
+
+def check_fit(base: GivenBase, found: Survey) -> None:
+    """UserError unless the base draws images such as these, of as many classes."""
+    if base.classes != len(found.classes):
+        what = f"draws {base.classes} classes" if base.classes else "sees no labels"
+        raise UserError(
+            f"--base: {base.file} {what}, the images have {len(found.classes)}; choose a base of "
+            "these classes, in the order of their names, or leave --base out to train one"
+        )
+    if base.channels == 1 and not found.is_grey:
+        raise UserError(
+            f"--base: {base.file} draws grey images, but not all of yours are grey; convert them, "
+            "or leave --base out to train a base model"
+        )
+    if base.resolution > found.sides[1]:
+        raise UserError(
+            f"--base: {base.file} draws {base.resolution}×{base.resolution} pixels, but half of "
+            f"the images have a short side of {found.sides[1]} or less; take larger images or "
+            "another base"
+        )
+
+
+def _edm2(file: Path, stored: Stored, config: Edm2Network) -> GivenBase:
+    encoder, levels = stored.encoder or {}, (stored.noise.get("P_mean"), stored.noise.get("P_std"))
+    is_latent = encoder.get("class") == "StabilityVAEEncoder"
+    if is_latent and SD_RELEASE not in str(encoder.get("vae_name")):
+        refuse(file, f"its latents are those of another autoencoder than {SD_RELEASE}")
+    if not is_latent and config.img_channels not in (1, 3):
+        refuse(file, f"it draws {config.img_channels} channels and names no autoencoder")
+    dropout = stored.label_dropout
+    return GivenBase(
+        str(file),
+        "edm2",
+        _changed(config, Edm2Architecture),
+        config.img_resolution * (VAE_REDUCTION if is_latent else 1),
+        3 if is_latent else config.img_channels,
+        config.label_dim,
+        is_latent,
+        None if levels[0] is None or levels[1] is None else (float(levels[0]), float(levels[1])),
+        None if dropout is None else dropout > 0,
+    )
+
+
+def _var(file: Path, config: VarConfig, tokenizer: Path | None) -> GivenBase:
+    if tokenizer:
+        codes = read_network(tokenizer, "--tokenizer", "vqvae", config.patch_nums).config
+    else:
+        codes = VqvaeConfig(patch_nums=config.patch_nums)
+        if config.patch_nums not in (PATCH_NUMS_256, PATCH_NUMS_512) or _misfit(config, codes):
+            raise UserError(
+                f"--base: {file} is a VAR transformer of another tokenizer than the released one; "
+                "give its file with --tokenizer"
+            )
+    if not isinstance(codes, VqvaeConfig):
+        raise UserError(f"--tokenizer: {tokenizer} is no tokenizer of a VAR model; check the path")
+    if key := _misfit(config, codes):
+        raise UserError(
+            f"--tokenizer: {tokenizer} has {key} {getattr(codes, key)}, but {file} "
+            f"{getattr(config, key)}; give the tokenizer that it was trained with"
+        )
+    return GivenBase(
+        str(file),
+        "var",
+        _changed(config, VarArchitecture),
+        codes.patch_nums[-1] * codes.downsampling,
+        codes.img_channels,
+        config.num_classes,
+        null_label=True,  # as in every VAR
+        codes=Codes(str(tokenizer or VAR_RELEASE), _changed(codes, VqvaeArchitecture)),
+    )
+
+
+def _misfit(config: VarConfig, codes: VqvaeConfig) -> str:
+    """The first key in which transformer and tokenizer differ; '' if there is none."""
+    return next((key for key in CODES if getattr(config, key) != getattr(codes, key)), "")
+
+
+def _changed(config: BaseModel, architecture: type[BaseModel]) -> dict[str, Any]:
+    """What a configuration has to say of a network: all values but the defaults."""
+    plain = config.model_dump(mode="json", include=set(architecture.model_fields))
+    fields = architecture.model_fields
+    return {n: v for n, v in plain.items() if getattr(config, n) != fields[n].default}

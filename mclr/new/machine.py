@@ -1,0 +1,179 @@
+"""The machine that a tier is to run on: cores or a GPU, memory, and how fast networks are there."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mclr.config.models import Edm2Model, Model, Precision, VarModel
+from mclr.cost.images import Images
+from mclr.cost.networks import Network
+from mclr.cost.passes import BASE
+from mclr.device import CPU
+from mclr.errors import UserError
+from mclr.likelihood import token_log_likelihood
+from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.precond import Precond, build
+from mclr.models.precision import DTYPES, autocast, cpu_has_bfloat16
+from mclr.models.var.config import VarConfig
+from mclr.models.var.transformer import Var
+
+ON_A_GPU = 4
+"""Jobs that share a GPU: their Python takes turns with its work."""
+
+NARROW = 24
+"""Channels below which 16-bit numbers gain nothing on a CPU (docs/speed.md)."""
+
+LARGE = 50e6
+"""Parameters above which a narrower network of the kind is timed, which takes a second."""
+
+PASS_MACS = {False: 5e9, True: 500e9}
+"""Multiply-adds of a timed step on a core, and on a GPU."""
+
+MOST_ROWS = 128
+"""As in a minibatch: on small networks what a step does besides counts."""
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores given to Snakemake, and the GPU if there is one: its name, '' without.
+
+    memory: bytes that networks compute in, of the GPU or of the machine. ram: of the machine.
+    """
+
+    cores: int
+    gpu: str
+    memory: float
+    ram: float
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda") if self.gpu else CPU
+
+    @property
+    def jobs(self) -> int:
+        """Jobs at a time: what to give Snakemake as --cores."""
+        return min(self.cores, ON_A_GPU) if self.gpu else self.cores
+
+    @property
+    def text(self) -> str:
+        """In words, for comments and summaries."""
+        return self.gpu or f"{self.cores} core{'s' if self.cores > 1 else ''}"
+
+    def precision(self, family: str, channels: int) -> Precision:
+        """The numbers that a network of this width is fastest in here."""
+        if self.gpu:
+            return "float16" if family == "edm2" else "bfloat16"
+        return "bfloat16" if channels >= NARROW and cpu_has_bfloat16() else "float32"
+
+
+def this_machine(cores: int | None = None, device: str = "auto") -> Machine:
+    """The machine this runs on; ``cores``: as many as Snakemake is to use, all if absent.
+
+    Raises:
+        UserError: ``device`` is cuda, and there is none.
+    """
+    count = cores or len(os.sched_getaffinity(0))
+    ram = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if device != "cpu" and torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(0)
+        return Machine(count, found.name, float(found.total_memory), ram)
+    if device == "cuda":
+        raise UserError("--device cuda: torch finds no CUDA GPU; use --device cpu (or auto)")
+    return Machine(count, "", ram, ram)
+
+
+def rate(model: Model, images: Images, machine: Machine) -> float:
+    """Multiply-adds a second of training steps of a model: on one core, or on the GPU."""
+    network = Network(model, images)
+    if network.parameters > LARGE:
+        network = Network(_narrower(model), images)
+    if network.config is None:
+        raise ValueError(f"{model.label}: no EDM2 or VAR network to time")
+    macs = BASE.evaluations * network.evaluation
+    rows = min(MOST_ROWS, max(1, int(PASS_MACS[bool(machine.gpu)] // macs)))
+    return macs * rows / _seconds(network.config, model.precision, rows, machine.device)
+
+
+def _narrower(model: Model) -> Model:
+    """The same kind of network, of fewer parameters."""
+    if isinstance(model, Edm2Model):
+        less: dict[str, Any] = {"model_channels": 64}
+    elif isinstance(model, VarModel):
+        size = model.network
+        less = {"depth": 1, "embed_dim": size.width, "num_heads": size.heads}
+    else:
+        return model
+    return model.model_copy(update={"network": model.network.model_copy(update=less)})
+
+
+@cache
+def _seconds(
+    config: Edm2Network | VarConfig, precision: Precision, rows: int, device: torch.device
+) -> float:
+    """The median of a few training steps after one that warms up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a job has
+    try:
+        net = _network(config).to(device).train().requires_grad_(True)
+        optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
+        found = []
+        for _ in range(1 + REPEATS):
+            start = _now(device)
+            _evaluate(net, config, precision, rows, device).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            if isinstance(net, Precond):
+                net.normalize_weights_()
+            found.append(_now(device) - start)
+        return median(found[1:])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _now(device: torch.device) -> float:
+    """Seconds; of a core its own, since other processes may be using the machine."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _network(config: Edm2Network | VarConfig) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(config, Edm2Network):
+        return build(config, generator)
+    return Var.build(config, generator)
+
+
+def _evaluate(
+    net: nn.Module,
+    config: Edm2Network | VarConfig,
+    precision: Precision,
+    rows: int,
+    device: torch.device,
+) -> Tensor:
+    """Some number that depends on all of a pass of ``rows`` images."""
+    if isinstance(config, Edm2Network):
+        side = config.img_resolution
+        x = torch.zeros(rows, config.img_channels, side, side, device=device)
+        labels = torch.zeros(rows, config.label_dim, device=device)
+        made = net(x, torch.ones(rows, device=device), labels, dtype=DTYPES[precision])
+    else:
+        tokens = torch.zeros(rows, config.length, dtype=torch.int64, device=device)
+        inputs = torch.zeros(
+            rows, config.length - config.first_length, config.z_channels, device=device
+        )
+        with autocast(precision, device):
+            made = token_log_likelihood(net(tokens[:, 0], inputs), tokens)
+    value: Tensor = made.float().square().mean()
+    return value

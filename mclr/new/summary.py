@@ -1,0 +1,62 @@
+"""A survey as a few lines for people, and as plain values for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from mclr.new.survey import Survey
+
+SHOWN = 10
+"""Unusable files and sets of copies that are named; of more, the number."""
+
+
+def as_text(found: Survey) -> str:
+    """What is there, then what is odd."""
+    return "\n".join([*_what(found), *_odd(found)])
+
+
+def as_json(found: Survey) -> dict[str, Any]:
+    """Everything that is known of the images."""
+    return asdict(found) | {"images": found.count}
+
+
+def _what(found: Survey) -> Iterator[str]:
+    classes, (least, median, most) = found.classes, found.sides
+    yield f"{found.path} ({found.kind}): {found.count:,} images of {len(classes):,} classes"
+    small = min(classes, key=lambda name: classes[name])
+    large = max(classes, key=lambda name: classes[name])
+    yield (
+        f"  images per class   {classes[small]:,} ({small}) to {classes[large]:,} ({large}), "
+        f"{found.count / len(classes):,.0f} on average"
+    )
+    drawn = "" if found.looked == found.count else f", of {found.looked:,} drawn at random"
+    yield (
+        f"  short side         {least:,} to {most:,} pixels, median {median:,}; "
+        f"longest side {found.longest:,}{drawn}"
+    )
+    yield f"  pixels             {', '.join(f'{n:,} {mode}' for mode, n in found.modes.items())}"
+
+
+def _odd(found: Survey) -> Iterator[str]:
+    counts = found.classes.values()
+    if min(counts) * 2 < max(counts):
+        yield "  out of balance     some classes have more than twice as many images as others"
+    if found.turned:
+        yield f"  turned by EXIF     {found.turned:,}; the configuration applies it"
+    if found.duplicates:
+        yield f"  there repeatedly   {len(found.duplicates):,} images, with the same bytes:"
+        yield from _some(["  =  ".join(same) for same in found.duplicates])
+    if found.ignored:
+        others = ", ".join(f"{n:,} × {ending or 'none'}" for ending, n in found.ignored.items())
+        yield f"  other files        by ending: {others}"
+    if found.bad:
+        yield f"  unusable           {len(found.bad):,} files, which are left out:"
+        yield from _some([f"{name}: {reason}" for name, reason in found.bad.items()])
+
+
+def _some(lines: list[str]) -> Iterator[str]:
+    yield from (f"    {line}" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        yield f"    and {len(lines) - SHOWN:,} more"

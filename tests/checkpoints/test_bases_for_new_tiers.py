@@ -1,0 +1,171 @@
+"""`mclr new --base`: networks are recognised, and the tier that is written takes the file over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from official_edm2 import Official
+from safetensors.torch import save_file
+from tiny import Trained
+
+from mclr.checkpoints.export import export_weights
+from mclr.checkpoints.importer import import_weights
+from mclr.data.load import load_manifest
+from mclr.errors import UserError
+from mclr.files import load_tensors, save_tensors
+from mclr.jobs.released import import_base, import_tokenizer
+from mclr.models.family import make_family
+from mclr.models.var.config import PATCH_NUMS_512, VAR_PRESETS
+from mclr.new.base import GivenBase, check_fit, recognise
+from mclr.new.machine import Machine
+from mclr.new.sizes import grids_for
+from mclr.new.survey import Survey
+from mclr.new.write import Case, Choice, render
+from mclr.plan import Plan
+from mclr.read_config import parse_tier
+
+
+def survey(classes: int = 10, side: int = 8, mode: str = "grey") -> Survey:
+    names = {f"c{i}": 20 for i in range(classes)}
+    modes = {mode: 20 * classes}
+    return Survey("photos", "folder", names, {}, [], {}, 0, (side, side, side), side, modes)
+
+
+def plan_of(base: GivenBase) -> Plan:
+    """The tier that `mclr new` writes for digits."""
+    case = Case("mine", "config/mine.yaml", survey(), Machine(2, "", 16e9, 16e9), 8)
+    return Plan(parse_tier(yaml.safe_load(render(case, Choice(base, grids_for(base)[2]))), "mine"))
+
+
+def taken_over(base: GivenBase, trained: Trained, out: Path) -> dict[str, torch.Tensor]:
+    """Weights that the jobs of that tier make of the file."""
+    plan, tokenizer = plan_of(base), None
+    if base.codes:
+        tokenizer = out / "tokenizer.safetensors"
+        source = Path(base.codes.released)
+        import_tokenizer(plan.encode_spec("var"), trained.manifest, source, tokenizer)
+    spec = plan.base_spec(base.family)
+    import_base(spec, trained.manifest, Path(base.file), tokenizer, out / "run")
+    return load_tensors(out / "run" / "checkpoints" / "step-000000.safetensors")[0]
+
+
+@pytest.fixture
+def pickle(official: Official, trained: Trained, tiny_plan: Plan, tmp_path: Path) -> Path:
+    """The trained tiny EDM2 as an official snapshot."""
+    family = make_family(tiny_plan.base_spec("edm2"), load_manifest(trained.manifest))
+    sizes = {"class_name": "Precond", **family.build(torch.Generator()).config.model_dump()}  # type: ignore[union-attr,operator]
+    tensors, _ = load_tensors(trained.edm2)
+    save_tensors(tmp_path / "tiny.safetensors", tensors, {"config": json.dumps(sizes)})
+    return official.write(tmp_path / "tiny.safetensors", tmp_path / "tiny.pkl", dtype="float32")
+
+
+def same(found: dict[str, torch.Tensor], weights: Path) -> bool:
+    wanted = load_tensors(weights)[0]
+    return found.keys() == wanted.keys() and all(torch.equal(found[n], wanted[n]) for n in wanted)
+
+
+def test_a_checkpoint_of_the_pipeline(trained: Trained, tmp_path: Path) -> None:
+    base = recognise(trained.edm2)
+    assert (base.family, base.resolution, base.channels, base.classes) == ("edm2", 8, 1, 10)
+    assert base.null_label and base.noise == (-0.8, 1.6) and not base.is_latent
+    check_fit(base, survey())
+    assert same(taken_over(base, trained, tmp_path), trained.edm2)
+
+
+def test_an_official_pickle_and_its_import(pickle: Path, trained: Trained, tmp_path: Path) -> None:
+    base = recognise(pickle)
+    assert (base.resolution, base.channels, base.classes) == (8, 1, 10)
+    assert base.network["model_channels"] == 4 and "num_heads" not in base.network
+    assert same(taken_over(base, trained, tmp_path), trained.edm2)
+    imported = tmp_path / "imported.safetensors"
+    import_weights(pickle, imported)
+    again = recognise(imported)
+    assert again.network == base.network and again.noise == base.noise
+    assert same(taken_over(again, trained, tmp_path / "again"), trained.edm2)
+
+
+def test_a_var_transformer_with_its_tokenizer(trained: Trained, tmp_path: Path) -> None:
+    base = recognise(trained.var, trained.tokenizer)
+    assert (base.family, base.resolution, base.channels, base.classes) == ("var", 8, 1, 10)
+    assert same(taken_over(base, trained, tmp_path), trained.var)
+    export_weights(trained.var, tmp_path / "var.pth")
+    again = recognise(tmp_path / "var.pth", trained.tokenizer)
+    assert again.network == base.network and again.codes == base.codes
+    with pytest.raises(UserError, match="another tokenizer than the released one; give its file"):
+        recognise(trained.var)
+    with pytest.raises(UserError, match=r"--tokenizer: .* is no VAR transformer; leave it out"):
+        recognise(trained.edm2, trained.tokenizer)
+    with pytest.raises(UserError, match="is no tokenizer of a VAR model"):
+        recognise(trained.var, trained.var)
+    with pytest.raises(UserError, match="it is a tokenizer, no base model"):
+        recognise(trained.tokenizer)
+
+
+@pytest.mark.parametrize(("name", "side"), [("var-d16", 256), ("var-d36", 512)])
+def test_released_transformers_have_the_released_tokenizer(
+    name: str, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mclr.new import base as module
+    from mclr.new.stored import Stored
+
+    monkeypatch.setattr(module, "read_network", lambda *_: Stored(VAR_PRESETS[name]))
+    base = recognise(tmp_path / "var.pth")
+    assert base.resolution == side and base.codes and base.codes.released == "var-vae"
+    wanted = {} if side == 256 else {"patch_nums": list(PATCH_NUMS_512)}
+    assert base.codes.network == wanted and base.network["depth"] == VAR_PRESETS[name].depth
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "text"),
+    [
+        ({}, survey(classes=9), "draws 10 classes, the images have 9"),
+        ({"classes": 0}, survey(), "sees no labels, the images have 10"),
+        ({}, survey(mode="RGB"), "draws grey images, but not all of yours are grey"),
+        ({"resolution": 16}, survey(), "draws 16×16 pixels, but half of the images have a short"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    changes: dict[str, Any], found: Survey, text: str, trained: Trained
+) -> None:
+    base = GivenBase(**(vars(recognise(trained.edm2)) | changes))
+    with pytest.raises(UserError, match=text):
+        check_fit(base, found)
+
+
+def checkpoint(path: Path, spec: Any, **more: str) -> Path:
+    metadata = {"spec": json.dumps(spec)} if spec is not None else {}
+    save_file({"x": torch.zeros(1)}, path, metadata | more)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (None, "it does not say what it holds"),
+        ({"network": {"family": "own"}}, "a model of family 'own'"),
+        ({"network": {"family": "edm2", "unconditional": True}}, "its network sees no labels"),
+        ({"network": {"family": "edm2", "autoencoder": {}}}, "latents of an autoencoder that was"),
+        ({"network": {"family": "edm2"}}, "its description is damaged"),
+    ],
+)
+def test_checkpoints_that_no_tier_can_start_from(spec: Any, text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=text):
+        recognise(checkpoint(tmp_path / "x.safetensors", spec))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "x.safetensors"
+    broken.write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
+    for file, text in (
+        (tmp_path, "is a folder; give the file in it"),
+        (tmp_path / "absent.pkl", "there is no such file"),
+        (broken, "not a safetensors file"),
+        (checkpoint(tmp_path / "y.safetensors", None, header="{}"), "its description is damaged"),
+    ):
+        with pytest.raises(UserError, match=text):
+            recognise(file)

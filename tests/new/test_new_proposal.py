@@ -1,0 +1,247 @@
+"""`mclr new` chooses a network, a grid and a length, and writes them as a tier that loads."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from mclr import cli
+from mclr.config.models import Edm2Model
+from mclr.cost.hardware import START_SECONDS
+from mclr.cost.images import images_of
+from mclr.cost.work import Workload
+from mclr.errors import UserError
+from mclr.new.base import Codes, GivenBase
+from mclr.new.machine import Machine, rate, this_machine
+from mclr.new.propose import makespan, propose, reckon
+from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for
+from mclr.new.survey import Survey
+from mclr.new.write import Case, Choice, render
+from mclr.new.yaml_text import number, scalar
+from mclr.plan import Plan
+from mclr.read_config import load_tier, parse_tier
+
+CORES = Machine(2, "", 16e9, 16e9)
+SPEED = 20e9
+EVERY_SIZE = [size for side in (*FAMILIES, 512) for size in sizes_for(side)]
+EDM2 = GivenBase("a/b.pkl", "edm2", {"model_channels": 192}, 64, 3, 3, noise=(-0.5, 1.1))
+LATENT = GivenBase("b.pkl", "edm2", {"dropout": 0.1}, 512, 3, 3, is_latent=True, null_label=False)
+VAR = GivenBase(
+    "v.pth", "var", {"depth": 16, "embed_dim": 1024}, 256, 3, 3, null_label=True,
+    codes=Codes("var-vae", {}),
+)  # fmt: skip
+SMALL_VAR = GivenBase(
+    "v.safetensors", "var", {"depth": 3, "embed_dim": 48, "num_heads": 3}, 8, 1, 3, null_label=True,
+    codes=Codes("t.safetensors", {"ch": 16, "ch_mult": [1, 1], "patch_nums": [1, 2, 4]}),
+)  # fmt: skip
+
+
+def images(side: int = 8, each: int = 200, classes: int = 3, **odd: Any) -> Survey:
+    about: dict[str, Any] = {"bad": {}, "turned": 0, "modes": {"grey": each * classes}} | odd
+    return Survey(
+        "photos", "folder", {f"c{i}": each for i in range(classes)}, about["bad"], [], {},
+        about["turned"], (side, side, side), side, about["modes"],
+    )  # fmt: skip
+
+
+def case(found: Survey, hours: float = 8.0, machine: Machine = CORES) -> Case:
+    return Case("mine", "config/mine.yaml", found, machine, hours)
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of known speed."""
+    monkeypatch.setattr("mclr.new.propose.rate", lambda *_: SPEED)
+
+
+def test_networks_for_images_of_every_size() -> None:
+    assert (
+        {size.resolution for size in sizes_for(8)} == {8} == {s.resolution for s in sizes_for(15)}
+    )
+    assert {size.resolution for size in sizes_for(40)} == {16, 32}
+    assert sizes_for(7) == []
+    found = sizes_for(300)
+    assert found[0].resolution == 256 and found[-1] == sizes_for(16)[-1]
+    resolutions = [size.resolution for size in found]
+    assert resolutions == sorted(resolutions, reverse=True)
+
+
+@pytest.mark.parametrize("size", [*dict.fromkeys(EVERY_SIZE), EDM2, LATENT, VAR, SMALL_VAR])
+def test_whatever_is_chosen_is_a_tier(size: Size | GivenBase) -> None:
+    """It loads, its runs can be planned, and its classes, images and samples fit together."""
+    odd = {"bad": {"a": "empty file"}, "turned": 3, "modes": {"RGB": 600}}
+    for found, grid in itertools.product(
+        (images(512, 10, **odd), images(512, 4000, 13)), grids_for(size)
+    ):
+        text = render(case(found), Choice(size, grid, getattr(size, "least_images", 0)))
+        tier = parse_tier(yaml.safe_load(text), "mine")
+        plan = Plan(tier)
+        assert set(plan.experiments) == {f"{size_family(size)}-{x}" for x in ("base", "mclr")}
+        n = tier.evaluation.n_samples
+        assert tier.data.n_reference and n % len(found.classes) == 0
+        assert n <= max(tier.data.n_reference, len(found.classes))
+        (model,) = tier.models.values()
+        if isinstance(model, Edm2Model) and isinstance(size, Size):
+            assert model.network.model_channels % model.network.channels_per_head == 0
+
+
+def size_family(size: Size | GivenBase) -> str:
+    return size.family if isinstance(size, GivenBase) else "edm2"
+
+
+def test_every_value_says_where_it_comes_from() -> None:
+    text = render(case(images()), Choice(sizes_for(8)[0], GRIDS[0], 25_600))
+    section = text[text.index("\nmodels:") :]
+    lines = [line for line in section.splitlines() if re.search(r": [\[{]?-?\d", line)]
+    assert len(lines) > 25 and all("  # " in line or " # " in line for line in lines)
+
+
+def test_odd_images_and_other_bases_are_said_in_the_file() -> None:
+    found = images(bad={"a": "empty file"}, turned=2)
+    text = render(case(found), Choice(sizes_for(8)[0], GRIDS[0], 25_600))
+    data = yaml.safe_load(text)["data"]
+    assert (data["on_bad_image"], data["exif"], data["channels"]) == ("skip", "apply", 1)
+    assert data["n_reference"] == 120 and data["classes"] == 3
+    latent = render(case(images(512)), Choice(LATENT, GRIDS[2]))
+    model = yaml.safe_load(latent)["models"]["edm2"]
+    assert model["autoencoder"] == {"released": "sd-vae-ft-mse"}
+    assert model["base"] == {"released": "b.pkl"} and model["noise"]["P_mean"] == -0.4
+    assert "The base saw no dropped labels" in latent and "0 = c0, 1 = c1" in latent
+
+
+def test_more_images_than_memory_are_measured_by_a_net_that_is_there() -> None:
+    small = Machine(2, "", 16e9, 1e6)
+    text = render(case(images(64, 4000), machine=small), Choice(sizes_for(64)[-1], GRIDS[2], 9000))
+    tier = parse_tier(yaml.safe_load(text), "mine")
+    assert [*tier.features] == ["efficientnet"] == [tier.report.features]
+    both = render(case(images(64, 4000)), Choice(sizes_for(64)[0], GRIDS[0], 9000))
+    assert [*parse_tier(yaml.safe_load(both), "mine").features] == ["cnn", "efficientnet"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.00003, "0.00003"), (10.0, "10"), (-0.8, "-0.8")])
+def test_numbers_as_yaml_reads_them(value: float, text: str) -> None:
+    assert number(value) == text and yaml.safe_load(text) == value
+
+
+@pytest.mark.parametrize("value", ["a b", "no", "$PHOTOS/x", "3", "x: y", "ö#1", "a  # b"])
+def test_words_as_yaml_reads_them(value: str) -> None:
+    assert yaml.safe_load(f"path: {scalar(value)}") == {"path": value}
+
+
+def test_more_time_gives_more(steady: None) -> None:
+    found = images(each=600)
+    least = propose(case(found, 0.05))
+    more = propose(case(found, 0.12))
+    most = propose(case(found, 2.0))
+    assert least.choice.grid == GRIDS[2] and most.choice.grid == GRIDS[0]
+    assert more.choice.images > least.choice.images or more.choice.grid != least.choice.grid
+    assert isinstance(most.choice.size, Size) and most.choice.size.channels == 32
+    for proposal, hours in ((least, 0.05), (more, 0.12), (most, 2.0)):
+        assert proposal.seconds <= 3600 * hours
+        assert proposal.tier.models["edm2"].base.steps == proposal.choice.steps  # type: ignore[union-attr]
+    assert most.choice.images == 1000 * (1800 - 360), "no more passes than that"
+
+
+def test_too_little_time_and_too_small_images_are_told(steady: None) -> None:
+    with pytest.raises(UserError, match=r"--hours 0.01: .* takes about .* give --hours 0\.\d+"):
+        propose(case(images(), 0.01))
+    with pytest.raises(UserError, match="median short side is 7 pixels, expected at least 8"):
+        propose(case(images(7)))
+    with pytest.raises(UserError, match="--cores: no network fits into the memory"):
+        propose(case(images(), machine=Machine(2, "", 1e9, 1e9)))
+
+
+def test_jobs_share_cores_or_take_turns_on_a_gpu(steady: None) -> None:
+    choice = Choice(sizes_for(8)[-1], GRIDS[2], 25_600)
+    found = case(images())
+    tier = parse_tier(yaml.safe_load(render(found, choice)), "mine")
+    load = Workload(Plan(tier), images_of(tier, 600))
+    one, two, many = (makespan(load, Machine(n, "", 1e10, 1e10), SPEED) for n in (1, 2, 1000))
+    assert many < two < one < 2 * two
+    macs = sum(load.of(job).half + load.of(job).single for job in load.jobs)
+    cpu = sum(load.of(job).cpu for job in load.jobs)
+    assert one == pytest.approx(len(load.jobs) * START_SECONDS + macs / SPEED + 2 * cpu / 50e9)
+    assert many < makespan(load, Machine(8, "A GPU", 1e10, 1e10), SPEED) < one
+    assert reckon(found, choice) == two
+
+
+def test_a_network_is_timed_here(steady: None) -> None:
+    choice = Choice(sizes_for(8)[-1], GRIDS[2], 25_600)
+    tier = parse_tier(yaml.safe_load(render(case(images()), choice)), "mine")
+    machine = this_machine(1, "cpu")
+    assert machine.text == "1 core" and machine.memory > 1e8
+    speed = rate(tier.models["edm2"], images_of(tier, 600), machine)
+    assert 1e8 < speed < 1e13
+
+
+@pytest.fixture
+def mclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steady: None) -> Any:
+    """Runs ``mclr new …`` in this process: exit status, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mclr", "--device", "cpu", "new", *arguments])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        else:
+            status = 0
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return run
+
+
+def test_the_command(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(24):
+        path = tmp_path / "my photos" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 50 + i).save(path)
+    wanted = ("mine", "--images", str(tmp_path / "my photos"), "--hours", "0.1", "--cores", "2")
+    status, out, err = mclr(*wanted)
+    assert status == 0, err
+    assert "24 images of 2 classes" in out and "config/mine.yaml: about" in out
+    assert out.rstrip().endswith("snakemake --configfile config/mine.yaml --cores 2 -- all")
+    assert "mclr plan config/mine.yaml --images 24" in out
+    tier = load_tier(Path("config/mine.yaml"))
+    assert tier.data.path == "my photos", "relative to the checkout"  # type: ignore[union-attr]
+    status, out, err = mclr(*wanted)
+    assert (status, out) == (2, "") and "there is such a file already" in err
+    status, out, _ = mclr(*wanted, "--force", "--json")
+    told = json.loads(out)
+    assert status == 0 and told["images"]["classes"] == {"a": 12, "b": 12}
+    assert told["tier"] == tier.model_dump(mode="json", by_alias=True)
+    assert told["seconds"] <= 360 and told["config"] == "config/mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("My-Data", "--images", "x"), "NAME: 'My-Data' is no name for a tier"),
+        (("theory", "--images", "x"), "results/theory/ has another use"),
+        (("mine", "--images", "x"), "x: no such folder or file"),
+        (("mine", "--images", "$NOWHERE_AT_ALL/x"), "variable NOWHERE_AT_ALL is not set"),
+        (("mine", "--images", "x", "--base", "y.pkl"), "--base: y.pkl: there is no such file"),
+        (("mine", "--images", "x", "--tokenizer", "y"), "--tokenizer: is that of a base model"),
+    ],
+)
+def test_mistakes_are_one_line(
+    mclr: Any,
+    arguments: tuple[str, ...],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = mclr(*arguments)
+    assert (status, out) == (2, "") and text in err and err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.yaml"))
