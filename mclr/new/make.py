@@ -136,7 +136,7 @@ def as_numbers(made: Made) -> dict[str, Any]:
     case, proposal = made.case, made.proposal
     return {
         "config": case.output,
-        "images": summary.as_numbers(case.found),
+        "images": summary.as_json(case.found),
         "machine": {"name": case.machine.text, "jobs": case.machine.jobs},
         "tier": proposal.tier.model_dump(mode="json", by_alias=True),
         "seconds": round(proposal.seconds),
