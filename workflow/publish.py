@@ -39,7 +39,11 @@ class Published:
 
 TIERS = (
     Published("digits", "dvc.yaml", ("edm2-fd-is.png",)),
-    Published("fashion", "workflow/fashion/dvc.yaml", ("edm2-pixel-fd-is.png", "var-fd-is.png")),
+    Published(
+        "fashion",
+        "workflow/fashion/dvc.yaml",
+        ("edm2-latent-fd-is.png", "edm2-latent-progressive.png"),
+    ),
 )
 
 

@@ -11,6 +11,9 @@ import yaml
 from checkout import MICRO, Checkout
 from safetensors import safe_open
 
+from mclr.plan import Plan
+from mclr.read_config import load_tier
+
 METRIC_COLUMNS = {
     *("tier", "model", "method", "hyperparameters", "seed", "step", "guidance", "nfe"),
     *("stage", "dial"),
@@ -40,6 +43,15 @@ def test_every_contract_file_is_made(finished: Checkout) -> None:
         for checkpoint in (folder / "checkpoints").iterdir():
             with safe_open(checkpoint, framework="pt") as stored:
                 assert len(list(stored.keys())) > 10
+
+
+def test_the_written_configuration_plans_the_same_runs(finished: Checkout) -> None:
+    given, written = finished.folder / MICRO, finished.results / "config.yaml"
+    for section in ("models", "runs"):
+        order = [list(yaml.safe_load(path.read_text())[section]) for path in (given, written)]
+        assert order[0] == order[1]
+    assert order[0] != sorted(order[0])
+    assert list(Plan(load_tier(written)).runs) == list(Plan(load_tier(given)).runs)
 
 
 def test_metrics_have_a_row_per_point(finished: Checkout) -> None:

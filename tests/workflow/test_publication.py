@@ -147,6 +147,7 @@ RUN_BY = {
     "make test": ".ci/run itself",
     "dvc pull": "fixture pulled",
     "dvc repro": "test_after_pull_nothing_is_to_do",
+    "dvc repro workflow/fashion/dvc.yaml": "test_after_pull_nothing_is_to_do",
     "cp config/site.example.yaml config/site.yaml": "tests/cluster/test_site.py",
     "mclr new flowers --images pictures": "tests/workflow/test_tutorial.py",
     "mclr doctor": "tests/cluster/test_doctor.py",

@@ -1,5 +1,6 @@
 # Configuration, names and helpers shared by all rules.
 
+import json
 import sys
 from pathlib import Path
 

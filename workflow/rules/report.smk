@@ -22,7 +22,8 @@ rule effective_config:
     conda:
         "../../environment.yml"
     params:
-        spec=canonical(TIER),
+        # In the file's own order: it is that of the table, and of the numbers in a run's name.
+        spec=json.dumps(TIER.model_dump(mode="json", by_alias=True)),
         code=code_digest("mclr.config.tier"),
     shell:
         "python -m mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
