@@ -50,7 +50,7 @@ def plan(
 
     \b
     Example:
-      mclr plan config/imagenet.yaml --gpus 16 --target edm2_s-mclr
+      mclr plan config/imagenet.yaml --gpus 16 --target edm2-s-mclr
     """
     from mclr.cost.estimate import Machines, estimate, numbers
     from mclr.cost.table import as_text
