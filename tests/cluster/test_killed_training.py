@@ -49,10 +49,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{name}.{key}": t for name, part in tensors.items() for key, t in part.items()}
 
 
+def seconds_of_steps(folder: Path) -> float:
+    """How long a whole run was about its steps."""
+    times = [event["time"] for event in read_events(folder / "run" / "events.jsonl")]
+    return max(times) - min(times)
+
+
 def kill_at_random(
-    folder: Path, arguments: tuple[object, ...], kills: int, rng: random.Random
+    folder: Path, arguments: tuple[object, ...], kills: int, longest: float, rng: random.Random
 ) -> tuple[int, int]:
-    """Kill the job ``kills`` times, and let it finish; how many hit a write, and resumed steps."""
+    """Kill the job ``kills`` times, each ``longest`` seconds into its steps or earlier; finish it.
+
+    Returns how many kills hit a write, and how many a resumed job.
+    """
     writes = resumed = 0
     for _ in range(kills):
         process = job(folder, *arguments)
@@ -60,8 +69,8 @@ def kill_at_random(
         events = folder / "run" / "events.jsonl"
         while process.is_alive() and not (events.exists() and events.stat().st_mtime > begun):
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.5))
-        assert process.is_alive(), "more steps are needed for so many kills"
+        time.sleep(rng.uniform(0, longest))
+        assert process.is_alive(), "the job ended before it could be killed"
         process.kill()
         process.join()
         writes += any((folder / "state").glob(".*.tmp"))
@@ -83,8 +92,9 @@ def test_weights_are_those_of_an_undisturbed_run(
     undisturbed.join()
     assert undisturbed.exitcode == 0
     seed = int(os.environ.get("MCLR_DRILLS", "1"))
+    longest = seconds_of_steps(whole) / (3 * kills)  # so that it cannot finish before the last
     writes, resumed = kill_at_random(
-        killed, (trained, tiny_plan, steps), kills, random.Random(seed)
+        killed, (trained, tiny_plan, steps), kills, longest, random.Random(seed)
     )
     print(f"\n{kills} kills: {writes} in the middle of a write, {resumed} of a resumed job")
     ours, theirs = weights(killed), weights(whole)
