@@ -19,8 +19,9 @@ demo: env
 	snakemake --cores $(CORES) all
 	@mclr show
 
+# Whole files go to each process: many share what they set up, and all of tests/cluster one Slurm.
 test: env
-	pytest
+	pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder
 
 check: env
 	ruff check .

@@ -43,7 +43,7 @@ rule all:
         rules.claims.output,
         rules.report.output,
         rules.track.output,
-        expand(rules.best.output, experiment=FINE_TUNED),
+        expand(rules.best.output, experiment=TABULATED),
 
 
 onstart:

@@ -21,9 +21,17 @@ def seconds(command: str, folder: Path) -> float:
     tools = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     start = time.monotonic()
-    result = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True)
+    result = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if result.returncode:
-        sys.exit(f"{command} failed:\n{result.stdout.decode()[-3000:]}{result.stderr.decode()}")
+        sys.exit(f"{command} failed:\n{result.stdout[-3000:]}")
     return round(time.monotonic() - start, 1)
 
 

@@ -40,6 +40,12 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left of ``atomic`` files; only for who alone writes here."""
+    for unfinished in folder.glob(".*.tmp"):
+        unfinished.unlink()
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as content:

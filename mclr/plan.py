@@ -147,13 +147,15 @@ class Plan:
         """What trains the VQ-VAE, or the autoencoder, of a model that has one."""
         settings = self.tier.models[model]
         if isinstance(settings, VarModel):
-            return {"tokenizer": _dump(settings.tokenizer)}
+            return {"tokenizer": _dump(settings.tokenizer)} | _transform(settings)
         if not isinstance(settings, Edm2Model):
             raise UserError(f"models.{model}: a family of one's own has no tokenizer to train")
-        return {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
+        autoencoder = {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
+        return autoencoder | _transform(settings)
 
     def encode_spec(self, model: str) -> dict[str, Any]:
-        return _network(self.tier.models[model])
+        settings = self.tier.models[model]
+        return _network(settings) | _transform(settings)
 
     def base_spec(self, model: str) -> dict[str, Any]:
         settings = self.tier.models[model]
@@ -331,6 +333,13 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
     except ValidationError as error:
         item = error.errors()[0]
         raise UserError(f"runs.{name}.sweep: {swept}: {item['msg']}") from None
+
+
+def _transform(model: Model) -> dict[str, Any]:
+    """How the model's own photographs become squares, where not as the tier's."""
+    if isinstance(model, OwnModel) or model.transform is None:
+        return {}
+    return {"transform": model.transform}
 
 
 def _network(model: Model) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and the folder holds the records of all tiers: so each tier packs its own.
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import sys
 import tarfile
 from base64 import urlsafe_b64decode
@@ -21,7 +21,7 @@ METADATA = Path(".snakemake", "metadata")
 
 def packed(tier: str) -> Path:
     """Where the records of a tier, or of the theory, travel."""
-    return Path("results", tier, "records.tar.gz")
+    return Path("results", tier, "records.tar.xz")
 
 
 def pack(tier: str) -> None:
@@ -32,9 +32,7 @@ def pack(tier: str) -> None:
     target = packed(tier)
     with (
         atomic(target) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream,
-        tarfile.open(fileobj=stream, mode="w") as archive,
+        tarfile.open(temporary, "w:xz") as archive,
     ):
         for path in records:
             member = tarfile.TarInfo(path.relative_to(METADATA).as_posix())
@@ -60,9 +58,9 @@ def restore(tier: str) -> None:
         return
     METADATA.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(source) as archive:
+        with tarfile.open(source, "r:xz") as archive:
             archive.extractall(METADATA, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, OSError, EOFError) as error:
         raise UserError(
             f"{source}: cannot be unpacked ({error}); delete it and run `dvc pull`"
         ) from error

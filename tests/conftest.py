@@ -23,6 +23,27 @@ from mclr.read_config import parse_tier
 PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 
 
+LONGEST_FIRST = ("cluster", "workflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test` gives to one of its processes together, and in which order."""
+    items.sort(key=lambda item: _place(item.path.parent.name))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_together(item)))
+
+
+def _place(folder: str) -> int:
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+def _together(item: pytest.Item) -> str:
+    """A file; but all that needs Slurm, and all that needs the finished micro tier."""
+    if item.path.parent.name == "cluster":
+        return "cluster"
+    return "finished" if "finished" in getattr(item, "fixturenames", ()) else item.path.stem
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Same bits here as in the jobs, which run on one thread."""

@@ -130,6 +130,17 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         put("data", {**OWN, "transform": "middle"}),
         ["data.transform: ", "'center-crop-dhariwal', 'center-crop', 'scale' or 'var'"],
     ),
+    "transform of images that are squares": (
+        put("models.var.transform", "var"),
+        ["models.var.transform: images of digits are square; remove it"],
+    ),
+    "transform of one model of pixels": (
+        lambda c: (
+            put("data", {**OWN, "reference": "train"})(c),
+            put("models.edm2.transform", "var")(c),
+        ),
+        ["models.edm2.transform: models of pixels share their images; use data.transform"],
+    ),
     "key of another source": (
         put("data", {"source": "digits", "n_reference": 797, "path": "photos"}),
         ["data.path: unknown key; valid keys: n_reference, source, split_seed"],

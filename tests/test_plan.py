@@ -236,6 +236,18 @@ def test_network_evaluations_are_counted_as_in_table_1(tiny_tier: Tier) -> None:
     assert [evaluations(var, gamma) for gamma in (0.0, 2.0)] == [scales, 2 * scales]
 
 
+def test_a_models_transform_decides_what_is_encoded_alone(tiny: dict[str, Any]) -> None:
+    tiny["data"] = {"source": "images", "path": "p", "resolution": 8, "reference": "train"}
+    plan = Plan(parse_tier(tiny, "tiny"))
+    tiny["models"]["var"]["transform"] = "var"
+    other = Plan(parse_tier(tiny, "tiny"))
+    for name in ("encode_spec", "tokenizer_spec"):
+        without, with_it = getattr(plan, name)("var"), getattr(other, name)("var")
+        assert with_it == without | {"transform": "var"} and "transform" not in without
+    assert other.base_spec("var") == plan.base_spec("var")
+    assert other.encode_spec("edm2") == plan.encode_spec("edm2")
+
+
 def test_rounds_start_from_the_best_of_the_one_before(tiny: dict[str, Any]) -> None:
     tiny["runs"]["edm2-ddo-2"] = tiny["runs"]["edm2-ddo"] | {"from": "edm2-ddo"}
     tiny["runs"]["edm2-ddo-2"]["objective"] = tiny["runs"]["edm2-ddo"]["objective"] | {

@@ -65,5 +65,5 @@ def test_damaged_records_are_named() -> None:
     record("results/mine/table1.csv", "x" * 5000)
     pack("mine")
     packed("mine").write_bytes(packed("mine").read_bytes()[:60])
-    with pytest.raises(UserError, match=r"records.tar.gz: cannot be unpacked .* `dvc pull`"):
+    with pytest.raises(UserError, match=r"records.tar.xz: cannot be unpacked .* `dvc pull`"):
         restore("mine")

@@ -83,4 +83,4 @@ def encode(
     from mclr.jobs.encoding import encode as run
     from mclr.jobs.inputs import Data
 
-    run(spec, Data(data), tokenizer, output, state, set_up_device(threads))
+    run(spec, Data(data, spec.get("transform")), tokenizer, output, state, set_up_device(threads))

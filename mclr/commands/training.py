@@ -45,7 +45,7 @@ def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, stat
     from mclr.jobs.inputs import Data
     from mclr.jobs.tokenizer import train_tokenizer
 
-    train_tokenizer(spec, Data(data), output, state, set_up_device(threads))
+    train_tokenizer(spec, Data(data, spec.get("transform")), output, state, set_up_device(threads))
 
 
 @click.command()

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from mclr.config.base import Count, Section
 
+Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
+"""How a photograph becomes a square (``mclr.data.transforms``)."""
+
 
 class Data(Section):
     """Which images, and which of them are held out as the reference of every metric.
@@ -39,9 +42,7 @@ class OwnImages(Section):
     """How many there must be; None = as many as are found."""
     channels: Literal[1, 3] = 3
     resolution: Count
-    transform: Literal["center-crop-dhariwal", "center-crop", "scale", "var"] = (
-        "center-crop-dhariwal"
-    )
+    transform: Transform = "center-crop-dhariwal"
     exif: Literal["ignore", "apply"] = "ignore"
     """Whether a camera's note of its orientation turns an image; EDM2's tools ignore it."""
     n_reference: Count | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from mclr.config.base import Count, NonNegative, Positive, Probability, Scales, Section, Seed
+from mclr.config.data import Transform
 from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released
 from mclr.models.edm2.config import Edm2Architecture
 from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
@@ -104,6 +105,8 @@ class Edm2Model(Section):
     label: str
     resolution: Count | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
+    transform: Transform | None = None
+    """Of the images that a model of latents learns from, if not ``data.transform``."""
     autoencoder: Annotated[Annotated[Autoencoder, Tag(TRAINED)] | FromOthers, ORIGIN] | None = None
     network: Edm2Architecture
     base: Edm2Weights
@@ -155,6 +158,8 @@ class VarModel(Section):
     family: Literal["var"]
     label: str
     resolution: Count | None = None
+    transform: Transform | None = None
+    """Of the images that the model learns from, if not ``data.transform``."""
     tokenizer: Tokenizer
     network: VarArchitecture
     base: Annotated[Annotated[VarBase, Tag(TRAINED)] | FromOthers, ORIGIN]

@@ -186,6 +186,20 @@ class Tier(Section):
                 raise ValueError(_unknown(where, net, self.features))
         return self
 
+    @model_validator(mode="after")
+    def _transforms(self) -> Tier:
+        for name, model in self.models.items():
+            if model.family == "own" or model.transform is None:
+                continue
+            where = f"models.{name}.transform"
+            if self.data.source != "images":
+                raise ValueError(f"{where}: images of {self.data.source} are square; remove it")
+            if model.family == "edm2" and model.autoencoder is None:
+                raise ValueError(
+                    f"{where}: models of pixels share their images; use data.transform"
+                )
+        return self
+
     def _check_start(self, name: str) -> None:
         """ValueError unless the rounds of an experiment lead back to the base of its model."""
         seen = [name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,20 @@ from mclr.training.trainee import Trainee
 
 @dataclass(frozen=True)
 class Data:
-    """The prepared data of a tier: manifest and splits, ``train`` and ``reference``."""
+    """The prepared data of a tier: manifest and splits, ``train`` and ``reference``.
+
+    transform: how one's own photographs become squares, if not as the manifest says.
+    """
 
     folder: Path
+    transform: str | None = None
 
     @property
     def manifest(self) -> Manifest:
-        return load_manifest(self.folder / "manifest.json")
+        found = load_manifest(self.folder / "manifest.json")
+        if self.transform is None or found.own is None:
+            return found
+        return replace(found, own=replace(found.own, transform=self.transform))
 
     def train(self) -> tuple[Tensor, Tensor]:
         """All training images, in memory, and their labels."""

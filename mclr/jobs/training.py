@@ -16,7 +16,14 @@ from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog
-from mclr.files import load_tensors, read_json, save_tensors, write_json, write_text
+from mclr.files import (
+    load_tensors,
+    read_json,
+    remove_unfinished,
+    save_tensors,
+    write_json,
+    write_text,
+)
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
@@ -144,6 +151,8 @@ def _publish(
     if not processes.is_first():
         processes.wait_for_all()
         return
+    for folder in (run, run / "checkpoints"):
+        remove_unfinished(folder)
     for step in checkpoints:
         tensors, metadata = load_tensors(private.checkpoint(step))
         target = run / "checkpoints" / (only or private.checkpoint(step).name)

@@ -6,8 +6,6 @@ so that any two of them can be compared image by image.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from PIL import Image
 from mclr.config.tier import Tier
 from mclr.plan import Plan
 from mclr.points import FINAL, GRID, STUDY, Point
+from mclr.report.embedded import image_uri
 from mclr.report.lines import point_key
 from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.summary import REAL, complete
@@ -112,10 +111,7 @@ def data_uri(images: Pixels) -> str:
             y, x = row * pitch, noise * pitch
             canvas[y : y + size, x : x + size, :3] = small[noise, row]
             canvas[y : y + size, x : x + size, 3] = 255
-    stream = io.BytesIO()
-    lossless = size <= LOSSLESS_SIDE
-    Image.fromarray(canvas).save(stream, "WEBP", lossless=lossless, quality=QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return image_uri(Image.fromarray(canvas), size <= LOSSLESS_SIDE, QUALITY)
 
 
 def _shrunk(images: Pixels, factor: int) -> Pixels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,13 @@ from plotly.offline import get_plotlyjs
 
 from mclr.claims.render import summary, topics
 from mclr.config.tier import Tier
-from mclr.errors import UserError
 from mclr.files import write_text
 from mclr.report import facts
 from mclr.report.analyses import separation_rows, similarity_rows
 from mclr.report.chart import Chart
 from mclr.report.cost import Cost, duration, evaluations_per_image, total
 from mclr.report.curves import charts
+from mclr.report.embedded import file_uri
 from mclr.report.gallery import gallery
 from mclr.report.interactive import DARK, fragment
 from mclr.report.lines import Measured
@@ -31,13 +30,14 @@ from mclr.report.sliders import sliders
 from mclr.report.table import tables
 
 CLASSES = {"supported": "holds", "not supported": "fails", "inconclusive": "unclear"}
+REMEDY = "run `snakemake figures` to make it"
 EXPLORED = ("fd-is", "precision-recall", "sampling", "dial")
 """Kinds of chart whose points are shown one by one beside the chart, with their images."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its PNG as a data URI and, for charts, the interactive ``<div>``.
+    """A figure on the page: its image as a data URI and, for charts, the interactive ``<div>``.
 
     A ``wide`` chart keeps its width on a small screen and scrolls sideways; beside an ``explored``
     one its points are shown one by one.
@@ -168,7 +168,7 @@ def _pictures(tier: Tier, drawn: Mapping[str, Chart], folder: Path) -> dict[str,
                 KINDS[kind].caption,
                 KINDS[kind].paper,
                 f"{title}, {model.label}. {KINDS[kind].caption}",
-                _data_uri(folder / f"{key}.png"),
+                file_uri(folder / f"{key}.png", REMEDY),
                 fragment(drawn[key]) if key in drawn else "",
                 key in drawn and drawn[key].columns > 1,
                 kind in EXPLORED,
@@ -180,12 +180,9 @@ def _pictures(tier: Tier, drawn: Mapping[str, Chart], folder: Path) -> dict[str,
 def _heat_maps(similarity: Mapping[str, Any], tier: Tier, folder: Path) -> list[tuple[str, str]]:
     """(label, data URI) of the heat map of each model that was compared."""
     return [
-        (tier.models[name].label, _data_uri(folder / f"{stem(name, 'similarity')}.png"))
+        (
+            tier.models[name].label,
+            file_uri(folder / f"{stem(name, 'similarity')}.png", REMEDY),
+        )
         for name in similarity.get("models", {})
     ]
-
-
-def _data_uri(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: figure is missing; run `snakemake figures` to make it")
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

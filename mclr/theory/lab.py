@@ -5,7 +5,6 @@ Light module: the workflow imports it while parsing, and topics are imported whe
 
 from __future__ import annotations
 
-import base64
 import importlib
 import importlib.metadata
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import Any
 from mclr.errors import UserError
 from mclr.files import read_json, write_json, write_text
 from mclr.provenance import code_digest
+from mclr.report.embedded import file_uri
 from mclr.theory.statement import Statement
 
 # Module of mclr.theory → what it is about, in the order of the page.
@@ -136,19 +136,13 @@ def _pictures(folder: Path, statements: list[dict[str, Any]]) -> list[dict[str, 
             shown.setdefault(statement["figures"][0], []).append(statement)
     return [
         {
-            "image": _data_uri(folder / path),
+            "image": file_uri(folder / path, "run its topic again with `mclr theory`"),
             "anchor": Path(path).stem,
             "shows": [s["id"] for s in group],
             "alt": "Figure. It shows: " + "; ".join(s["claim"].rstrip(".") for s in group) + ".",
         }
         for path, group in shown.items()
     ]
-
-
-def _data_uri(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: figure is missing; run its topic again with `mclr theory`")
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from typing import IO
 
 from mclr.errors import UserError
 from mclr.events import LOG
-from mclr.files import load_tensors, save_tensors
+from mclr.files import load_tensors, remove_unfinished, save_tensors
 from mclr.training import processes
 from mclr.training.trainee import Trainee
 
@@ -66,8 +66,7 @@ class StateFolder:
 
     def discard_others(self) -> None:
         """Remove what a run of another key, or a killed one in the middle of a write, left here."""
-        for unfinished in self.folder.glob(".*.tmp"):
-            unfinished.unlink()
+        remove_unfinished(self.folder)
         if self.state.exists() and load_tensors(self.state)[1].get("key") == self.key:
             return
         if self.state.exists():

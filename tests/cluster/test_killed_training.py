@@ -43,8 +43,7 @@ def job(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    # A kill in the middle of a file leaves its temporary, hidden one, which nobody reads.
-    paths = sorted((folder / "run" / "checkpoints").glob("step-*.safetensors"))
+    paths = sorted((folder / "run" / "checkpoints").iterdir())
     tensors = {path.name: load_tensors(path)[0] for path in paths}
     return {f"{name}.{key}": t for name, part in tensors.items() for key, t in part.items()}
 

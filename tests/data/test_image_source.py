@@ -35,6 +35,7 @@ from mclr.data.load import iter_images, load_images, load_labels, load_manifest
 from mclr.data.transforms import TRANSFORMS, transform_image
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
+from mclr.jobs.inputs import Data
 
 FILES = pictures()
 SPLITS = ("train", "reference")
@@ -108,6 +109,18 @@ def test_transforms_are_those_of_photographs(transform: str, tmp_path: Path) -> 
     folder = prepared(tmp_path, write_folder(tmp_path / "in", FILES), transform=transform)
     found = image_of(folder, "c1/2.png")
     assert torch.equal(found, expected_pixels(FILES["c1/2.png"], transform))
+
+
+def test_a_model_may_have_its_own_transform(tmp_path: Path) -> None:
+    """The index and its reference stay the tier's."""
+    folder = prepared(tmp_path, write_folder(tmp_path / "in", FILES))
+    names = [row["name"] for row in rows_of(folder, "train")]
+    for transform, expected in ((None, "center-crop-dhariwal"), ("var", "var")):
+        data = Data(folder, transform)
+        pixels = torch.stack([expected_pixels(FILES[name], expected) for name in names])
+        assert torch.equal(data.train()[0], pixels)
+        assert torch.equal(torch.cat([images for images, _ in data.batches("train", 5)]), pixels)
+    assert not torch.equal(Data(folder, "var").train()[0], Data(folder).train()[0])
 
 
 def test_batches_are_the_whole_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

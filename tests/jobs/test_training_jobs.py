@@ -124,6 +124,21 @@ def test_fine_tuning(
     assert not (tmp_path / "state").exists()
 
 
+def test_what_a_kill_during_publication_left_is_removed(
+    trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    run = tmp_path / "edm2-mclr-seed0"
+    for left in (
+        run / ".config.yaml.1.tmp",
+        run / "checkpoints" / ".step-000001.safetensors.1.tmp",
+    ):
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"half")
+    assert tune(tmp_path, trained, tiny_plan, run.name) == run
+    assert (run / "config.yaml").is_file()
+    assert not list(run.rglob(".*"))
+
+
 def test_seeds_differ(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
     runs = [tune(tmp_path, trained, tiny_plan, f"edm2-mclr-seed{seed}") for seed in (0, 1)]
     a, b = (load_tensors(run / "checkpoints" / "step-000004.safetensors")[0] for run in runs)

@@ -121,7 +121,7 @@ def loads(page: Page) -> list[str]:
 def test_page_is_well_formed_and_loads_nothing(report: str) -> None:
     page = Page(report)
     assert page.open == []
-    assert all(address.startswith("data:image/png;base64,") for address in loads(page))
+    assert all(address.startswith("data:image/webp;base64,") for address in loads(page))
     styles = "".join(re.findall(r"<style>(.*?)</style>", report, re.DOTALL))
     assert "url(" not in styles and "@import" not in styles
     assert "prefers-color-scheme: dark" in styles

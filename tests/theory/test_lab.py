@@ -136,7 +136,7 @@ def test_page_is_whole_and_self_contained(results: Path) -> None:
     images = page.all("img")
     assert len(images) == 2
     for image in images:
-        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert (image["src"] or "").startswith("data:image/webp;base64,")
         assert "1 < 2 & so on" in (image["alt"] or "")
     assert [a.get("class") for a in page.all("article")] == [None, "fails"] * 2
     anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from checkout import Checkout, by_rule, copy_tree, count_jobs
 from small_imagenet import small_imagenet
 
 from mclr.config.tier import Tier
 from mclr.cost.dag import jobs_of
+from mclr.files import load_tensors
+from mclr.jobs.inputs import Data
 from mclr.metrics.features import published_moments, read_features
 from mclr.metrics.reference import Reference
+from mclr.models.family import make_family
 from mclr.plan import Plan
 from mclr.read_config import load_tier
 
@@ -76,6 +80,25 @@ def test_fd_compares_with_the_published_statistics(reproduced: Checkout) -> None
         assert base["fd_dinov2"] != pytest.approx(
             Reference(real, 3).frechet_distance(generated), rel=1e-3
         )
+
+
+def test_var_learns_from_its_own_crop(reproduced: Checkout) -> None:
+    """From the same index of images, the first of which are cropped and encoded again here."""
+    tier = load_tier(reproduced.folder / "config" / "imagenet.yaml")
+    spec = Plan(tier).encode_spec("var-d24")
+    folder = reproduced.folder / "data" / "prepared" / "imagenet"
+    tokens, _ = load_tensors(reproduced.results / "encoded" / "var-d24.safetensors")
+    weights = reproduced.results / "tokenizers" / "var-d24.safetensors"
+    first = torch.arange(20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMAGENET", reproduced.environment["IMAGENET"])
+        same = {}
+        for transform in ("var", None):
+            data = Data(folder, transform)
+            images, _ = data.rows("train", first)
+            family = make_family(spec, data.manifest, weights)
+            same[transform] = torch.equal(family.encode(images).int(), tokens["x"][:20])
+    assert same == {"var": True, None: False}
 
 
 def test_every_network_names_its_file(reproduced: Checkout) -> None:

@@ -61,7 +61,8 @@ OWN_IMAGES = TIER.data.source == "images"
 POINTS = {p.path: p for points in PLAN.evaluations.values() for p in points}
 FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
 SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
-FINE_TUNED = [e for e in PLAN.experiments if not PLAN.of(e)[0].is_base]
+# Experiments with a row in Table 1: `all` keeps their best checkpoints. Of an ablation it is made on demand.
+TABULATED = [name for name, experiment in TIER.runs.items() if experiment.final]
 
 
 wildcard_constraints:

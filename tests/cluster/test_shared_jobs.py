@@ -1,0 +1,42 @@
+"""Several samples in one Slurm job, as docs/slurm.md tells to ask for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import yaml
+from checkout import ROOT
+from slurm_checkout import SITE, SMALL, SlurmCheckout
+
+from mclr.slurm import ask
+
+
+def documented() -> list[str]:
+    """The options of the page, with the memory of this cluster's samples."""
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    (options,) = re.findall(r"^snakemake --profile slurm (--groups .*) -- all$", page, re.MULTILINE)
+    return re.sub(r"mem_mb=\d+", f"mem_mb={SMALL['memory_mb']}", options).split()
+
+
+def test_samples_run_one_after_the_other_on_what_one_asks_for(
+    on_slurm: Callable[..., SlurmCheckout],
+) -> None:
+    checkout = on_slurm(4)
+    site = SITE | {"train": SMALL, "sample": SMALL | {"gpus": 1}, "evaluate": SMALL}
+    (checkout.folder / "config" / "site.yaml").write_text(yaml.safe_dump(site))
+    weights = "results/micro/runs/edm2-base/config.yaml"
+    net = "results/micro/feature-nets/cnn/net.safetensors"
+    checkout.snakemake(weights, net)
+    checkout.start("results/micro/evaluations/edm2-base.json", *documented())
+    said = checkout.finish()
+
+    (number,) = re.findall(r"SLURM jobid (\d+) \(log: \S*/group_samples", said)
+    asked = ask("sacct", "-XnP", "-j", number, "--format=NNodes,ReqTRES,TimelimitRaw")
+    nodes, resources, minutes = asked.strip().split("|")
+    wanted = dict(part.split("=") for part in resources.split(","))
+    assert nodes == wanted["cpu"] == wanted["gres/gpu"] == "1"
+    assert wanted["mem"] == f"{SMALL['memory_mb']}M"
+    assert int(minutes) == 2 * SMALL["minutes"]
+    features = checkout.results / "features" / "edm2-base"
+    assert len(list(features.rglob("shard-*.parquet"))) == 2
