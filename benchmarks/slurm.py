@@ -31,7 +31,7 @@ WAYS = {
     "local": "snakemake --cores 2 all",
     "slurm": "snakemake --profile slurm all",
     "grouped": "snakemake --profile slurm --groups sample=samples"
-    " --group-components samples=8 --resources mem_mb=7000 -- all",
+    " --group-components samples=8 -- all",
 }
 
 

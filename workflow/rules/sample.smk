@@ -23,6 +23,8 @@ rule sample:
         **SITE.resources("sample"),
         processes=SITE.sample.size,
         threads_each=threads_each,
+        # Of those that share a Slurm job one runs at a time (workflow/profiles/slurm).
+        turn=1,
     params:
         spec=lambda wildcards: canonical(PLAN.sample_spec(POINTS[wildcards.point])),
         tokenizer=tokenizer_flag,
