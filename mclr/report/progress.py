@@ -14,10 +14,10 @@ from mclr.report.summary import complete, table_rows
 def guided_and_tuned(
     metrics: pd.DataFrame, tier: Tier, model: str
 ) -> tuple[list[Point], list[Point]]:
-    """Points of the base model by γ, from γ = 0 on, and of the chosen MCLR run by step.
+    """Points of the base model by γ, from γ = 0 on, and of MCLR by step.
 
-    The run is that of Table 1 and, of its seeds on the grid, the lowest; the base model's points
-    are on the same block of image seeds.
+    MCLR with the hyperparameters of Table 1, in whichever experiments, and, of their seeds on the
+    grid, the lowest; the base model's points are on the same block of image seeds.
 
     Raises:
         UserError: MCLR was not run on this model, or in another tier.
@@ -32,9 +32,11 @@ def guided_and_tuned(
     rows = complete(metrics)
     rows = rows[(rows["model"] == model) & (rows["method"] == "mclr") & (rows["stage"] == GRID)]
     rows = rows[rows["hyperparameters"] == chosen["hyperparameters"].iloc[0]]
-    run = plan.runs.get(rows.sort_values(["seed", "run_id"], kind="stable")["run_id"].iloc[0])
-    if run is None:
+    seed = rows["seed"].min()
+    names = rows.loc[rows["seed"] == seed, "run_id"].drop_duplicates().sort_values()
+    runs = [plan.runs[name] for name in names if name in plan.runs]
+    if not runs:
         raise UserError(f"metrics: the runs of model {model!r} are not those of tier {tier.tier}")
-    base = [point for point in plan.points(f"{model}-base") if point.seed == run.seed]
-    tuned = [point for point in plan.points(run.experiment) if point.run == run]
-    return sorted(base, key=lambda point: point.guidance or 0.0), tuned
+    base = [point for point in plan.points(f"{model}-base") if point.seed == seed]
+    tuned = {p.step or 0: p for run in runs for p in plan.points(run.experiment) if p.run == run}
+    return sorted(base, key=lambda point: point.guidance or 0.0), [tuned[s] for s in sorted(tuned)]

@@ -225,6 +225,20 @@ def test_grid_columns_are_base_by_guidance_then_best_run_by_step(
     assert {point.run.run_id for _, point in bottom[1:]} == {"edm2-mclr-lr0.0001-seed0"}
 
 
+def test_a_run_that_goes_on_from_the_grid_adds_its_steps(metrics: pd.DataFrame, tier: Tier) -> None:
+    """The same hyperparameters in another experiment, whose name comes first."""
+    later = tier.runs["edm2-mclr"].model_copy(
+        update={"sweep": {}, "lr": 1e-4, "checkpoints": [400]}
+    )
+    longer = tier.model_copy(update={"runs": tier.runs | {"edm2-mclr-late": later}})
+    end = (metrics["run_id"] == "edm2-mclr-lr0.0001-seed0") & (metrics["step"] == 200)
+    more = metrics[end].assign(run_id="edm2-mclr-late-seed0", step=400)
+    _, bottom = progressive_columns(pd.concat([metrics, more]), longer, "edm2")
+    assert [text for text, _ in bottom] == ["0", "50", "100", "200", "400"]
+    runs = [point.run.run_id for _, point in bottom[1:]]
+    assert runs == [*["edm2-mclr-lr0.0001-seed0"] * 3, "edm2-mclr-late-seed0"]
+
+
 def test_mosaic_enlarges_without_smoothing_and_pads_with_white() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     canvas = mosaic([[image, image]], width=3)
