@@ -26,6 +26,7 @@ PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 LONGEST_FIRST = ("cluster", "workflow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What `make test` gives to one of its processes together, and in which order."""
     items.sort(key=lambda item: _place(item.path.parent.name))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -67,14 +69,20 @@ def model_config(source: Source) -> ModelConfig:
             "identity": spec["identity"],
             "noise": spec.get("noise"),
             "fine_tuning": spec.get("run"),
-            "base": model.base.model_dump(mode="json"),
+            "base": _without_place(model.base.model_dump(mode="json"), "released"),
             "data": {
-                "source": source.manifest["source"],
+                "source": _without_place(source.manifest["source"], "path"),
                 "sha256": source.manifest["splits"]["train"]["sha256"],
             },
             "weights_sha256": sha256(source.weights),
         },
     )
+
+
+def _without_place(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A section with the name alone of its file or folder: who gets the model needs no more."""
+    named = {key: Path(str(section[key])).name} if section.get(key) else {}
+    return {**section, **named}
 
 
 def _knows_the_null_label(model: Edm2Model | VarModel) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from PIL import Image
 from published import bring_experiments
 from torch import Tensor
 
+from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors
 from mclr.jobs.sampling import GRID_SEED
 from mclr.pipeline import ClassConditionalPipeline
-from mclr.pipeline.export import export_model
+from mclr.pipeline.export import export_model, model_config
+from mclr.pipeline.source import find_source
 from mclr.read_config import load_tier
 
 EXPERIMENTS = ("edm2-mclr", "var-cca")
@@ -127,6 +131,19 @@ def test_the_code_of_the_card_works(
     exec(code, {})
     with Image.open("first.png") as image:
         assert image.size == (8, 8)
+
+
+def test_no_folder_of_the_author_s_machine_is_told(here: Tier) -> None:
+    source = find_source(here, "edm2-mclr")
+    data = {"name": "images", "path": "/home/ann/photos", "transform": "center-crop"}
+    base = Released(released="/home/ann/weights/own.pkl")
+    model = source.model.model_copy(update={"base": base})
+    tier = here.model_copy(update={"models": here.models | {"edm2": model}})
+    told = replace(source, tier=tier, manifest=source.manifest | {"source": data})
+    training = model_config(told).training
+    assert training["data"]["source"] == data | {"path": "photos"}
+    assert training["base"]["released"] == "own.pkl"
+    assert "/home/ann" not in json.dumps(training)
 
 
 def test_a_base_model_can_be_exported(here: Tier, tmp_path: Path) -> None:
