@@ -21,7 +21,7 @@ demo: env
 
 # Whole files go to each process: many share what they set up, and all of tests/cluster one Slurm.
 test: env
-	pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder
+	pytest -n $(CORES) --dist loadscope --no-loadscope-reorder
 
 check: env
 	ruff check .

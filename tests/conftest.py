@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import TINY, Trained
+from xdist.scheduler import LoadScopeScheduling
 
 from mclr.config.data import Data as DataSection
 from mclr.config.tier import Tier
@@ -24,25 +25,32 @@ PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 
 
 LONGEST_FIRST = ("cluster", "workflow")
+SHARED = ("test_faults.py", "test_pipeline.py")
+"""Files that need the finished micro tier, which takes a minute or two to make."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What `make test` gives to one of its processes together, and in which order."""
+    """Long files first, so that processes end at about the same time."""
     items.sort(key=lambda item: _place(item.path.parent.name))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_together(item)))
 
 
 def _place(folder: str) -> int:
     return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
-def _together(item: pytest.Item) -> str:
-    """A file; but all that needs Slurm, and all that needs the finished micro tier."""
-    if item.path.parent.name == "cluster":
-        return "cluster"
-    return "finished" if "finished" in getattr(item, "fixturenames", ()) else item.path.stem
+class Together(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a process a file at a time; but all that needs one Slurm, or one finished tier."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::")[0])
+        if file.parent.name == "cluster":
+            return "cluster"
+        return "finished" if file.name in SHARED else str(file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
