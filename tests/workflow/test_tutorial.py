@@ -10,6 +10,7 @@ import pytest
 from checkout import Checkout, copy_tree, follow
 from PIL import Image
 
+from mclr.events import read_events
 from mclr.files import load_tensors
 
 
@@ -41,10 +42,11 @@ def test_a_base_that_one_has(followed: Checkout) -> None:
     followed.run("snakemake", "--configfile", "config/again.yaml", "--cores", "2", "--", "all")
 
     results = followed.folder / "results" / "again"
-    assert not (results / "runs" / "edm2-base" / "events.jsonl").exists()
-    source = json.loads((results / "runs" / "edm2-base" / "provenance.json").read_text())["source"]
-    assert source["source"]["file"] == "my-base.safetensors"
-    (taken,) = (results / "runs" / "edm2-base" / "checkpoints").iterdir()
+    base = results / "runs" / "edm2-base"
+    assert [event["event"] for event in read_events(base / "events.jsonl")] == ["end"]
+    source = json.loads((base / "provenance.json").read_text())["source"]
+    assert source["file"] == "my-base.safetensors"
+    (taken,) = (base / "checkpoints").iterdir()
     ours, theirs = (load_tensors(path)[0] for path in (taken, followed.folder / given[1]))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     with (results / "table1.csv").open() as table:
