@@ -1,4 +1,4 @@
-"""The digits tier on Slurm against the same tier without it: `python benchmarks/slurm.py`.
+"""The digits tier on Slurm against the same tier without it: `benchmarks/slurm.py [WAY ...]`.
 
 Needs root on Debian: it brings up the two virtual nodes of `workflow/cluster/start` on this machine
 and stops them if they were down. Runs `snakemake all`, from raw data to report, in clones
@@ -16,6 +16,7 @@ It takes half an hour on a quiet machine of 2 cores.
 import csv
 import json
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def main() -> None:
     subprocess.run((CLUSTER / "start",), check=True, capture_output=True)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            for way in WAYS:
+            for way in sys.argv[1:] or WAYS:
                 cost = measure(way, clone(Path(scratch, way)))
                 print(json.dumps({way: cost}), flush=True)
     finally:
