@@ -16,7 +16,7 @@ from mclr.files import read_json, write_text
 from mclr.pipeline.folder import CARD, SAMPLES, ModelConfig
 from mclr.pipeline.measured import HEADER, Measured, measure
 from mclr.pipeline.objectives import LIKELIHOODS, OBJECTIVES
-from mclr.pipeline.source import Source
+from mclr.pipeline.source import Source, without_places
 from mclr.points import evaluations
 from mclr.report.methods import METHODS
 from mclr.report.rows import COLUMNS
@@ -72,7 +72,11 @@ def _released(source: Source) -> dict[str, str] | None:
     if not isinstance(base, Released):
         return None
     row = released_row(base.released) or {}
-    return {"name": base.released, "url": row.get("url", ""), "licence": row.get("licence", "")}
+    return {
+        "name": Path(base.released).name,
+        "url": row.get("url", ""),
+        "licence": row.get("licence", ""),
+    }
 
 
 def _images_seen(source: Source) -> int:
@@ -92,7 +96,8 @@ def _settings(source: Source) -> dict[str, Any]:
     for key in ("noise", "network", "precision", "autoencoder", "tokenizer", "sampler"):
         if model.get(key) is not None:
             found[key] = model[key]
-    return found
+    settings: dict[str, Any] = without_places(found)
+    return settings
 
 
 def _yaml(content: Any) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -17,7 +15,7 @@ from mclr.files import atomic, sha256
 from mclr.pipeline.card import write_card
 from mclr.pipeline.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
 from mclr.pipeline.grid import labelled_grid
-from mclr.pipeline.source import Source, find_source
+from mclr.pipeline.source import Source, find_source, without_places
 
 SHOWN = 10
 """Classes in the picture of samples."""
@@ -69,20 +67,14 @@ def model_config(source: Source) -> ModelConfig:
             "identity": spec["identity"],
             "noise": spec.get("noise"),
             "fine_tuning": spec.get("run"),
-            "base": _without_place(model.base.model_dump(mode="json"), "released"),
+            "base": without_places(model.base.model_dump(mode="json")),
             "data": {
-                "source": _without_place(source.manifest["source"], "path"),
+                "source": without_places(source.manifest["source"]),
                 "sha256": source.manifest["splits"]["train"]["sha256"],
             },
             "weights_sha256": sha256(source.weights),
         },
     )
-
-
-def _without_place(section: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A section with the name alone of its file or folder: who gets the model needs no more."""
-    named = {key: Path(str(section[key])).name} if section.get(key) else {}
-    return {**section, **named}
 
 
 def _knows_the_null_label(model: Edm2Model | VarModel) -> bool:

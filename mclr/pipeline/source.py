@@ -96,3 +96,15 @@ def _run_of(plan: Plan, experiment: str, metadata: dict[str, str], weights: Path
         f"{weights}: was not made by this configuration of {experiment}; give the one it was made "
         f"with (results/{plan.tier.tier}/config.yaml), or run `snakemake` to make it again"
     )
+
+
+def without_places(content: Any) -> Any:
+    """Settings with the names alone of files and folders: who gets the model needs no more."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: Path(value).name
+        if key in ("path", "released") and isinstance(value, str)
+        else without_places(value)
+        for key, value in content.items()
+    }

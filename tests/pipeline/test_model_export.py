@@ -24,6 +24,7 @@ from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors
 from mclr.jobs.sampling import GRID_SEED
 from mclr.pipeline import ClassConditionalPipeline
+from mclr.pipeline.card import _released, _settings
 from mclr.pipeline.export import export_model, model_config
 from mclr.pipeline.source import find_source
 from mclr.read_config import load_tier
@@ -144,6 +145,9 @@ def test_no_folder_of_the_author_s_machine_is_told(here: Tier) -> None:
     assert training["data"]["source"] == data | {"path": "photos"}
     assert training["base"]["released"] == "own.pkl"
     assert "/home/ann" not in json.dumps(training)
+    released = _released(told)
+    assert released and released["name"] == "own.pkl"
+    assert _settings(told)["base"]["released"] == "own.pkl"
 
 
 def test_a_base_model_can_be_exported(here: Tier, tmp_path: Path) -> None:
