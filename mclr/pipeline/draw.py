@@ -72,5 +72,6 @@ def draw_grid(
         "classes": [{"label": label, "name": names[label]} for label in rows],
         "seeds": columns,
         "guidance": request.guidance,
-        "sampler": pipeline.config.sampler.model_dump() | request.sampler,
+        "sampler": (pipeline.config.sampler.model_dump() if pipeline.config.sampler else {})
+        | request.sampler,
     }

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mclr.config.base import Count, Section
 from mclr.config.models import Decoding, Edm2Sampler, Precision, VarSampler
@@ -28,6 +28,11 @@ SAMPLES = "samples.png"
 FILES = (WEIGHTS, TOKENIZER, CARD, SAMPLES, CONFIG)
 """All files of a folder; the configuration comes last, so that a folder with one is whole."""
 
+FAMILIES = ("edm2", "var")
+"""Families whose code comes with this package. A folder is somebody else's: of any other family it
+loads with a class that the caller gives, and never with code that the folder names."""
+
+OWN = "own"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -46,10 +51,14 @@ class ModelConfig(Section):
     mclr: str
     """Version of the package that wrote the folder."""
     network: dict[str, Any]
-    """Family and architecture, as ``mclr.models.family.make_family`` takes them."""
+    """Family and architecture, as ``mclr.models.family.make_family`` takes them.
+
+    Of a family of one's own ``{"family": "own", "options": {…}}``: what its class is given.
+    """
     precision: Precision
     decoding: Decoding | None = None
-    sampler: Edm2Sampler | VarSampler
+    sampler: Edm2Sampler | VarSampler | None = None
+    """Settings of the sampler; None of a family of one's own, whose class samples as it likes."""
     images: Images
     null_label: bool
     """Whether training dropped labels, so that the network can be guided by its null label."""
@@ -57,6 +66,27 @@ class ModelConfig(Section):
     """Images that the workflow draws at once: in the same batches images are equal to the bit."""
     training: dict[str, Any]
     """What it was trained with; nothing of it is needed to draw."""
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, network: dict[str, Any]) -> dict[str, Any]:
+        family = network.get("family")
+        if family == OWN and set(network) - {"family", "options"}:
+            raise ValueError("of somebody's own family it has `options` alone, and names no code")
+        if family not in (*FAMILIES, OWN):
+            raise ValueError(f"family {family!r} is unknown; choose from {', '.join(FAMILIES)}")
+        return network
+
+    @model_validator(mode="after")
+    def _sampled(self) -> ModelConfig:
+        if (self.sampler is None) != self.is_own:
+            raise ValueError("sampler: edm2 and var need its settings, and others have none")
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the family is one whose class the caller has to give."""
+        return bool(self.network["family"] == OWN)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -72,7 +102,7 @@ class ModelConfig(Section):
     @property
     def spec(self) -> dict[str, Any]:
         """What ``make_family`` reads."""
-        sampler = self.sampler.model_dump(mode="json")
+        sampler = self.sampler.model_dump(mode="json") if self.sampler else None
         decoding = {"decoding": self.decoding} if self.decoding else {}
         return {
             "network": self.network, "precision": self.precision, "sampler": sampler, **decoding
@@ -103,8 +133,9 @@ def read_config(folder: Path) -> ModelConfig:
         config = ModelConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}; export or download it again") from None
+        where = "".join(f"{part}: " for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {where}{said}; export or download it again") from None
     for name in (WEIGHTS, TOKENIZER) if config.has_tokenizer else (WEIGHTS,):
         _check_file(folder / name)
     return config

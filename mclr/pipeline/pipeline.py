@@ -17,6 +17,7 @@ from torch import Tensor
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.models.family import Family, load_network, make_family
+from mclr.models.own import OwnFamily
 from mclr.pipeline.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder, read_config
 from mclr.pipeline.folder import copy as copy_file
 from mclr.pipeline.inputs import image_seeds, label_numbers
@@ -46,14 +47,36 @@ class ClassConditionalPipeline:
     Args:
         folder: a model folder (``mclr.pipeline.folder``); its files must stay where they are.
         device: where the networks compute.
+        family: the class of a folder of one's own family, whose code is not in the folder.
 
     Raises:
-        UserError: a file is missing, damaged or of a newer format; no such device.
+        UserError: a file is missing, damaged or of a newer format; no such device; a folder of
+            one's own family without its class.
     """
 
-    def __init__(self, folder: Path, device: torch.device | str = CPU) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = CPU,
+        family: type[OwnFamily] | None = None,
+    ) -> None:
         self.folder, self.config = folder, read_config(folder)
+        self._own = self._checked_family(family)
         self._load(_checked(device))
+
+    def _checked_family(self, family: type[OwnFamily] | None) -> type[OwnFamily] | None:
+        if self.config.is_own and family is None:
+            raise UserError(
+                f"{self.folder / CONFIG}: a model of somebody's own family. Its code is not in the "
+                "folder, and none that a folder names is run: in Python give its class, "
+                "ClassConditionalPipeline.from_pretrained(folder, family=TheClass)"
+            )
+        if family is not None and not self.config.is_own:
+            raise UserError(
+                f"family {family.__name__}: {self.folder / CONFIG} is of the family "
+                f"{self.config.network['family']}, whose code is known; leave out family"
+            )
+        return family
 
     @classmethod
     def from_pretrained(
@@ -62,18 +85,19 @@ class ClassConditionalPipeline:
         *,
         revision: str | None = None,
         device: torch.device | str = CPU,
+        family: type[OwnFamily] | None = None,
     ) -> ClassConditionalPipeline:
         """The pipeline of a local folder, or of an id of the Hugging Face Hub.
 
         The latter needs the package huggingface_hub; ``revision`` is a branch, tag or commit
         there. Raises UserError as the class does, or if there is neither such a folder nor id.
         """
-        return cls(find_folder(name, revision), device)
+        return cls(find_folder(name, revision), device, family)
 
     def _load(self, device: torch.device) -> None:
         tokenizer = self.folder / TOKENIZER if self.config.has_tokenizer else None
         try:
-            family = make_family(self.config.spec, self.config.manifest, tokenizer, device)
+            family = self._make_family(tokenizer, device)
         except (ValidationError, KeyError) as error:
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise UserError(
@@ -81,6 +105,11 @@ class ClassConditionalPipeline:
             ) from None
         self.device, self._family = device, family
         self._net = family.frozen(load_network(family, self.folder / WEIGHTS))
+
+    def _make_family(self, tokenizer: Path | None, device: torch.device) -> Family:
+        if self._own:
+            return self._own(self.config.network.get("options", {}), self.config.manifest, device)
+        return make_family(self.config.spec, self.config.manifest, tokenizer, device)
 
     def to(self, device: torch.device | str) -> ClassConditionalPipeline:
         """This pipeline, from now on computing on ``device``."""
@@ -165,6 +194,10 @@ class ClassConditionalPipeline:
         if not changes:
             return self._family
         own = self.config.sampler
+        if own is None:
+            raise UserError(
+                f"sampler setting {next(iter(changes))!r} is unknown, this model's family has none"
+            )
         known = type(own).model_fields
         for name in changes:
             if name not in known:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ import torch
 from model_folders import KINDS, Made, make
 from PIL import Image
 from tiny import Trained
-from torch import Tensor
+from torch import Tensor, nn
 
 from mclr.errors import UserError
+from mclr.files import save_tensors
 from mclr.jobs.sampling import GRID_SEED, sample
+from mclr.likelihood import Draw
+from mclr.models.own import OwnFamily
 from mclr.pipeline import ClassConditionalPipeline
 from mclr.pipeline.folder import read_config, write_folder
 from mclr.plan import Plan
@@ -226,7 +231,9 @@ def test_guidance_needs_a_null_label(made: dict[str, Made], tmp_path: Path) -> N
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"batch": 0}, "batch: Input should be greater than or equal to 1"),
         ({"network": {"family": "edm2", "model_channels": 0}}, "network: Input should be greater"),
-        ({"network": {}}, "network: 'family'"),
+        ({"network": {}}, "network: family None is unknown; choose from edm2, var"),
+        ({"network": {"family": "evil"}}, "network: family 'evil' is unknown"),
+        ({"sampler": None}, "sampler: edm2 and var need its settings"),
     ],
 )
 def test_wrong_configurations(
@@ -235,6 +242,78 @@ def test_wrong_configurations(
     folder = changed(made["edm2"], tmp_path / "m", **keys)
     with pytest.raises(UserError, match=rf"config\.json: {text}"):
         ClassConditionalPipeline.from_pretrained(folder)
+
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("it-ran").touch()
+"""
+
+
+def test_a_folder_runs_no_code(made: dict[str, Made], tmp_path: Path) -> None:
+    """Code beside the weights, named by the configuration: nothing of it runs, whoever asks."""
+    named = {"family": "own", "implementation": "evil.py:X", "options": {}}
+    folder = changed(made["edm2"], tmp_path / "m", network=named, sampler=None)
+    (folder / "evil.py").write_text(EVIL)
+    with pytest.raises(UserError, match=r"config\.json: network: .* names no code"):
+        ClassConditionalPipeline.from_pretrained(folder)
+    with pytest.raises(UserError, match=r"config\.json: network: .* names no code"):
+        ClassConditionalPipeline.from_pretrained(folder, family=Flat)
+    draw = ("-m", "mclr", "draw", "--model", ".", "--out", "grid.png")
+    root = str(Path(__file__).parents[2])
+    result = subprocess.run(
+        (sys.executable, *draw), cwd=folder, env=os.environ | {"PYTHONPATH": root},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2 and "names no code" in result.stderr
+    assert not (folder / "it-ran").exists() and not (folder / "grid.png").exists()
+
+
+class Grey(nn.Module):
+    """One grey value for each class."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(classes))
+
+
+class Flat(OwnFamily):
+    """Flat pictures, ``step`` brighter with each seed."""
+
+    def build(self, generator: torch.Generator) -> nn.Module:
+        return Grey(self.manifest.num_classes)
+
+    def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
+        raise NotImplementedError
+
+    def generate(
+        self, net: nn.Module, seeds: Any, labels: Tensor, guidance: float, **how: Any
+    ) -> Tensor:
+        grey = net.value[labels] + self.options["step"] * torch.tensor(seeds)
+        return grey.view(-1, 1, 1, 1).expand(-1, *self.manifest.shape)
+
+
+@pytest.fixture
+def own(made: dict[str, Made], tmp_path: Path) -> Path:
+    """A folder of one's own family: weights and options, no code."""
+    network = {"family": "own", "options": {"step": 0.125}}
+    folder = changed(made["edm2"], tmp_path / "own", network=network, sampler=None)
+    save_tensors(folder / "model.safetensors", {"value": torch.linspace(-1, 0, 10)}, {})
+    return folder
+
+
+def test_a_folder_of_ones_own_family_loads_with_its_class(own: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.json: .*own family.* family=TheClass"):
+        ClassConditionalPipeline.from_pretrained(own)
+    pipeline = ClassConditionalPipeline.from_pretrained(own, family=Flat)
+    assert drawn(pipeline, [0, 9], [0, 2])[:, 0, 0, 0].tolist() == [0, 159]
+    with pytest.raises(UserError, match="'num_steps' is unknown, this model's family has none"):
+        pipeline(0, 0, num_steps=3)
+
+
+def test_a_class_is_for_folders_of_ones_own_family(made: dict[str, Made]) -> None:
+    with pytest.raises(UserError, match=r"family Flat: .* of the family edm2"):
+        ClassConditionalPipeline.from_pretrained(made["edm2"].folder, family=Flat)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.safetensors"])
