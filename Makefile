@@ -2,6 +2,8 @@
 # make test     the whole test suite
 # make check    formatting, lint and types
 # make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
+# make same     show that changed code gives the same results, byte by byte, and confirm them
+# make bump     KIND=sample.edm2: results of a kind change, and are to be made again
 # make docs     the documentation site, in site/
 # make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
 # Each makes the environment in .venv first, from requirements.lock, if it is missing.
@@ -12,7 +14,7 @@ BIN := $(CURDIR)/.venv/bin
 ENV := .venv/.installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check docs publish env lock
+.PHONY: demo test check same bump docs publish env lock
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -29,6 +31,13 @@ check: env
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
+	python -m mclr.versions check
+
+same: env
+	python workflow/same.py
+
+bump: env
+	@python -m mclr.versions bump $(or $(KIND),"")
 
 # Not --quiet, which would hide the warnings from --strict. The variable silences an advertisement.
 docs: env

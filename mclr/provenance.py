@@ -6,19 +6,22 @@ tags, never inside files that are compared by content.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torch-fidelity", "numpy", "pandas", "snakemake", "dvc", "mlflow")
+LOCK = "requirements.lock"
+PACKAGES = (
+    *("torch", "torchvision", "torch-fidelity", "diffusers", "numpy", "scipy", "scikit-learn"),
+    *("pillow", "pandas", "pyarrow", "snakemake", "dvc", "mlflow"),
+)
 
 
 def _git(*arguments: str) -> str:
@@ -54,6 +57,29 @@ def hardware() -> str:
     return words
 
 
+def packages() -> dict[str, str]:
+    """The installed version of each package that matters."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def other_packages(found: Mapping[str, str] | None = None) -> str:
+    """Packages that are not those of the lock file, in words; empty where all are.
+
+    Results may differ with them. found: versions by name, the installed ones if absent.
+    """
+    path = ROOT / LOCK
+    if not path.is_file():
+        return ""
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    locked = dict(pins)
+    versions = packages() if found is None else found
+    return ", ".join(
+        f"{name} {version} ({LOCK}: {locked[name]})"
+        for name, version in sorted(versions.items())
+        if name in locked and version.split("+")[0] != locked[name]
+    )
+
+
 def collect(**facts: Any) -> dict[str, Any]:
     """Provenance of one result; ``facts`` (data hash, config hash …) are added as they are."""
     return {
@@ -61,67 +87,6 @@ def collect(**facts: Any) -> dict[str, Any]:
         "git_dirty": git_dirty(),
         "hardware": hardware(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": packages(),
         **facts,
     }
-
-
-def code_digest(*modules: str) -> str:
-    """Digest of the given modules and of every ``mclr`` module they import, comments aside.
-
-    Two sources with the same syntax tree (docstrings removed) have the same digest, so that an
-    edit of words does not re-run a job, and an edit of code does.
-    """
-    pending, seen = list(modules), set[str]()
-    digest = hashlib.sha256()
-    while pending:
-        module = pending.pop()
-        if module not in seen:
-            seen.add(module)
-            pending += _imports(module)
-    for module in sorted(seen):
-        digest.update(module.encode() + b"\n" + _digest(_tree(module)))
-    return digest.hexdigest()[:16]
-
-
-# To write a tree out takes milliseconds, and the Snakefile of a sweep asks for hundreds of rules.
-@cache
-def _digest(tree: ast.Module) -> bytes:
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
-
-
-def _source(module: str) -> Path | None:
-    path = ROOT.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    source = _source(module)
-    if source is None:
-        raise ModuleNotFoundError(f"{module} is not a module of this project")
-    tree = ast.parse(source.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            body.pop(0)
-    return tree
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return constant and isinstance(node.value.value, str)  # type: ignore[attr-defined]
-
-
-@cache
-def _imports(module: str) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.startswith("mclr.") and _source(name)]

@@ -25,7 +25,7 @@ PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 
 
 LONGEST_FIRST = ("cluster", "workflow")
-SHARED = ("test_faults.py", "test_pipeline.py")
+SHARED = ("test_faults.py", "test_pipeline.py", "test_versions.py")
 """Files that need the finished micro tier, which takes a minute or two to make."""
 
 

@@ -1,106 +1,23 @@
-"""Code digests follow code, not words; provenance says where a result comes from."""
+"""Provenance says where a result comes from, and with which packages it was made."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mclr import provenance
-from mclr.provenance import code_digest, collect, git_commit, git_dirty, hardware
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A small package ``mclr`` of three modules: a imports b, b imports sub.c in a function."""
-    folder = tmp_path / "mclr"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "sub" / "__init__.py").write_text("")
-    (folder / "a.py").write_text('"""A."""\nimport json\nfrom mclr.b import f\nx = f(1)\n')
-    (folder / "b.py").write_text("def f(x):\n    from mclr.sub import c\n    return c.y + x\n")
-    (folder / "sub" / "c.py").write_text("y = 1\n")
-    (folder / "other.py").write_text("z = 1\n")
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    _forget()
-    yield folder
-    _forget()
-
-
-def _forget() -> None:
-    provenance._tree.cache_clear()
-    provenance._imports.cache_clear()
-
-
-def digest(*modules: str) -> str:
-    _forget()
-    return code_digest(*modules)
-
-
-def test_words_do_not_count(project: Path) -> None:
-    before = digest("mclr.a")
-    (project / "a.py").write_text(
-        '"""B,\n\nlonger."""\n\nimport json  # why\nfrom mclr.b import f\n\nx = f(1)\n'
-    )
-    (project / "b.py").write_text(
-        'def f(x):\n    """Sum."""\n    # Words.\n    from mclr.sub import c\n    return c.y + x\n'
-    )
-    assert digest("mclr.a") == before
-
-
-@pytest.mark.parametrize("module", ["a", "b", "sub/c"])
-def test_code_counts_through_imports(project: Path, module: str) -> None:
-    before, other = digest("mclr.a"), digest("mclr.other")
-    file = project / f"{module}.py"
-    file.write_text(file.read_text() + "w = 2\n")
-    assert digest("mclr.a") != before
-    assert digest("mclr.other") == other
-
-
-def test_other_modules_do_not_count(project: Path) -> None:
-    before = digest("mclr.a")
-    (project / "other.py").write_text("z = 2\n")
-    assert digest("mclr.a") == before
-    assert digest("mclr.a", "mclr.other") != before
-
-
-def test_strings_that_are_values_count(project: Path) -> None:
-    before = digest("mclr.sub.c")
-    (project / "sub" / "c.py").write_text("y = 1\nv = 'text'\n")
-    changed = digest("mclr.sub.c")
-    (project / "sub" / "c.py").write_text("y = 1\nv = 'other'\n")
-    assert len({before, changed, digest("mclr.sub.c")}) == 3
-
-
-def test_unknown_module(project: Path) -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"mclr\.absent is not a module"):
-        digest("mclr.absent")
-
-
-def test_digest_of_the_training_job_covers_networks_and_objectives() -> None:
-    """The modules a training job runs are found, lazy imports included."""
-    _forget()
-    code_digest("mclr.jobs.training")
-    seen, pending = set[str](), ["mclr.jobs.training"]
-    while pending:
-        module = pending.pop()
-        if module not in seen:
-            seen.add(module)
-            pending += provenance._imports(module)
-    assert {
-        "mclr.models.edm2.network",
-        "mclr.models.var.transformer",
-        "mclr.objectives.mclr",
-        "mclr.objectives.contrast",
-        "mclr.likelihood",
-        "mclr.training.schedules",
-        "mclr.data.load",
-    } <= seen
-    assert not any(module.startswith("mclr.report") for module in seen)
+from mclr.provenance import (
+    collect,
+    git_commit,
+    git_dirty,
+    hardware,
+    other_packages,
+    packages,
+)
 
 
 def test_collect() -> None:
@@ -143,3 +60,21 @@ def test_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     assert " cores" in hardware()
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert hardware().endswith(f"{os.cpu_count()} cores") or "cores, " in hardware()
+
+
+def test_packages_that_are_not_the_lock_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert other_packages({"torch": "1"}) == ""  # no lock file, nothing to compare with
+    lock = 'numpy==2.4.6\ntorch==2.14.1 ; sys_platform == "linux"\n'
+    (tmp_path / "requirements.lock").write_text(lock)
+    assert other_packages({"torch": "2.14.1+cpu", "numpy": "2.4.6", "other": "1"}) == ""
+    assert other_packages({"torch": "2.13.0", "numpy": "2.0.0"}) == (
+        "numpy 2.0.0 (requirements.lock: 2.4.6), torch 2.13.0 (requirements.lock: 2.14.1)"
+    )
+
+
+def test_every_recorded_package_is_in_the_lock_file() -> None:
+    lock = (provenance.ROOT / "requirements.lock").read_text().splitlines()
+    assert set(packages()) <= {line.split("==")[0] for line in lock}

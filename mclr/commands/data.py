@@ -14,6 +14,7 @@ from mclr.commands.options import (
     spec_option,
     state_option,
     tokenizer_option,
+    version_option,
 )
 
 
@@ -70,6 +71,7 @@ def prepare_images(
 @tokenizer_option
 @path_option("output", "File to write.")
 @state_option
+@version_option
 @click.pass_obj
 def encode(
     threads: int,
@@ -78,9 +80,11 @@ def encode(
     tokenizer: Path | None,
     output: Path,
     state: Path,
+    version: str,
 ) -> None:
     """Encode the training images once: tokens, means and deviations of latents, or pixels."""
     from mclr.jobs.encoding import encode as run
     from mclr.jobs.inputs import Data
 
-    run(spec, Data(data, spec.get("transform")), tokenizer, output, state, set_up_device(threads))
+    prepared = Data(data, spec.get("transform"))
+    run(spec, prepared, tokenizer, output, state, set_up_device(threads), version)

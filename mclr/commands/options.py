@@ -62,6 +62,12 @@ tokenizer_option = path_option(
 encoded_option = path_option(
     "encoded", "What `mclr encode` made of the training images.", required=False
 )
+version_option = click.option(
+    "--result-version",
+    "version",
+    default="",
+    help="What the results depend on in the place of the code, see workflow/versions.yaml.",
+)
 state_option = path_option("state", "Private folder for resumable state.")
 micro_batch_option = click.option(
     "--micro-batch",

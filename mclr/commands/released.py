@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mclr.commands.options import path_option, set_up_device, spec_option
+from mclr.commands.options import path_option, set_up_device, spec_option, version_option
 
 
 @click.command()
@@ -26,13 +26,19 @@ def fetch_released(file: str, output: Path) -> None:
 @path_option("source", "Released file (EDM2 .pkl, VAR .pth, .safetensors).")
 @path_option("tokenizer", "Weights of the tokenizer or autoencoder.", required=False)
 @path_option("run", "Folder of the run to write.")
+@version_option
 def import_base(
-    spec: dict[str, Any], manifest: Path, source: Path, tokenizer: Path | None, run: Path
+    spec: dict[str, Any],
+    manifest: Path,
+    source: Path,
+    tokenizer: Path | None,
+    run: Path,
+    version: str,
 ) -> None:
     """Take released weights over as a base model, or as the network that guides one."""
     from mclr.jobs.released import import_base as run_job
 
-    run_job(spec, manifest, source, tokenizer, run)
+    run_job(spec, manifest, source, tokenizer, run, version)
 
 
 @click.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mclr.commands.options import version_option
 from mclr.theory.lab import TOPICS
 
 PATH = click.Path(path_type=Path)
@@ -26,9 +27,10 @@ theory.help = f"{theory.help}\n\nTOPIC is one of {', '.join(TOPICS)}."
 
 @click.command()
 @click.option("--results", type=PATH, required=True, help="Folder of the topics' results.")
-def theory_page(results: Path) -> None:
+@version_option
+def theory_page(results: Path, version: str) -> None:
     """Gather all topics into theory.json and a page, theory.html."""
     from mclr.theory.lab import gather
 
-    summary = gather(results)
+    summary = gather(results, version)
     click.echo(f"{results / 'theory.html'}: {summary['holding']} of {summary['count']} hold")

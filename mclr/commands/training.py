@@ -16,6 +16,7 @@ from mclr.commands.options import (
     spec_option,
     state_option,
     tokenizer_option,
+    version_option,
 )
 
 
@@ -24,14 +25,17 @@ from mclr.commands.options import (
 @data_option
 @path_option("output", "Folder to write.")
 @state_option
+@version_option
 @click.pass_obj
-def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+def feature_net(
+    threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path, version: str
+) -> None:
     """Train a feature net on the training split."""
     from mclr.jobs.feature_net import train_feature_net
     from mclr.jobs.inputs import Data
 
     set_up_device(threads)
-    train_feature_net(spec, Data(data), output, state)
+    train_feature_net(spec, Data(data), output, state, version)
 
 
 @click.command()
@@ -39,13 +43,18 @@ def feature_net(threads: int, spec: dict[str, Any], data: Path, output: Path, st
 @data_option
 @path_option("output", "Weights to write.")
 @state_option
+@version_option
 @click.pass_obj
-def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path) -> None:
+def tokenizer(
+    threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path, version: str
+) -> None:
     """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.tokenizer import train_tokenizer
 
-    train_tokenizer(spec, Data(data, spec.get("transform")), output, state, set_up_device(threads))
+    train_tokenizer(
+        spec, Data(data, spec.get("transform")), output, state, set_up_device(threads), version
+    )
 
 
 @click.command()
@@ -56,9 +65,16 @@ def tokenizer(threads: int, spec: dict[str, Any], data: Path, output: Path, stat
 @path_option("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
+@version_option
 @click.pass_obj
 def base(
-    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
+    threads: int,
+    /,
+    spec: dict[str, Any],
+    data: Path,
+    micro_batch: int,
+    version: str,
+    **paths: Path | None,
 ) -> None:
     """Train a base model from scratch."""
     from mclr.jobs.inputs import Data
@@ -68,7 +84,9 @@ def base(
 
     device, site = set_up_device(threads), load_site().train
     with joined(micro_batch, device, site.checkpointing, site.compile) as share:
-        train_base(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
+        train_base(
+            spec, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
+        )  # fmt: skip
 
 
 @click.command()
@@ -107,9 +125,16 @@ def negatives(
 @path_option("run", "Folder of the run to write.")
 @state_option
 @micro_batch_option
+@version_option
 @click.pass_obj
 def finetune(
-    threads: int, /, spec: dict[str, Any], data: Path, micro_batch: int, **paths: Path | None
+    threads: int,
+    /,
+    spec: dict[str, Any],
+    data: Path,
+    micro_batch: int,
+    version: str,
+    **paths: Path | None,
 ) -> None:
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.inputs import Data
@@ -119,4 +144,6 @@ def finetune(
 
     device, site = set_up_device(threads), load_site().train
     with joined(micro_batch, device, site.checkpointing, site.compile) as share:
-        run_job(spec, Data(data), **paths, share=share, device=device)  # type: ignore[arg-type]
+        run_job(
+            spec, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
+        )  # fmt: skip

@@ -32,17 +32,19 @@ def encode(
     output: Path,
     state: Path,
     device: torch.device = CPU,
+    version: str = "",
 ) -> None:
     """Write x (N, …), what the family keeps of each training image, and labels (N,).
 
     Moments of latents are float16 (rounded by far less than their own deviation), tokens int32,
     pixels (``spec`` is ``PIXELS``) uint8. Images and x need not fit in memory. A job that was
-    killed goes on from a private file in ``state``, to the same bytes.
+    killed goes on from a private file in ``state``, to the same bytes. version: of the result, see
+    ``state_folder``.
     """
     stored = _stored(spec, data, tokenizer, device)
     labels = data.labels("train")
     private = state_folder(
-        state, __name__, spec, data.folder / "train.parquet", *([tokenizer] if tokenizer else [])
+        state, version, spec, data.folder / "train.parquet", *([tokenizer] if tokenizer else [])
     )
     with private.held():
         x = GrowingRows(private.folder, private.key, labels, {"spec": canonical(spec)})

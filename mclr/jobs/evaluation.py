@@ -10,8 +10,9 @@ import torch
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import read_json, write_json
-from mclr.metrics.features import Features, read_features
+from mclr.metrics.features import Features, packages_of, read_features
 from mclr.points import STUDY
+from mclr.provenance import other_packages
 
 
 def evaluate(
@@ -24,6 +25,8 @@ def evaluate(
     device: torch.device = CPU,
 ) -> None:
     """FD, IS, precision and recall of every point of an evaluation.
+
+    A point that was sampled or measured with other packages than the lock file's says so.
 
     Args:
         selection: the selected point of the experiment, for points whose step, hyperparameters
@@ -47,6 +50,8 @@ def evaluate(
             name: _complete(read_features(shards, name), n_samples, point) for name in feature_nets
         }
         row |= {"protocol": shared["id"]} | measure.columns(generated)
+        if packages := ({other_packages()} | packages_of(shards)) - {""}:
+            row["packages"] = "; ".join(sorted(packages))
         rows.append(row)
     write_json(output, {"protocol": shared, "rows": rows})
 

@@ -24,16 +24,18 @@ N_TRAIN = 5_000
 """Training images whose features are written, at most: what a metric says of real images."""
 
 
-def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Path) -> None:
+def train_feature_net(
+    spec: dict[str, Any], data: Data, folder: Path, state: Path, version: str = ""
+) -> None:
     """Train a feature net, or the probe of one that others trained; write what it sees.
 
     Writes ``net.safetensors``, its accuracies ``info.json``, the features of the reference images
     ``reference.parquet`` and those of random training images ``train.parquet``. The columns bear
-    the name of ``folder``, without its resolution.
+    the name of ``folder``, without its resolution. version: of the result, see ``state_folder``.
     """
     settings = SETTINGS.validate_python(spec)
     if isinstance(settings, ClassifierFeatures):
-        _train_classifier(settings, spec, data, folder, state)
+        _train_classifier(settings, spec, data, folder, state, version)
     elif isinstance(settings, EfficientNetFeatures):
         net, images, labels = _pretrained(settings, data)
         write_net(spec, net, data, folder, (images, labels))
@@ -42,11 +44,16 @@ def train_feature_net(spec: dict[str, Any], data: Data, folder: Path, state: Pat
 
 
 def _train_classifier(
-    settings: ClassifierFeatures, spec: dict[str, Any], data: Data, folder: Path, state: Path
+    settings: ClassifierFeatures,
+    spec: dict[str, Any],
+    data: Data,
+    folder: Path,
+    state: Path,
+    version: str,
 ) -> None:
     images, labels = data.train()
     net = build_classifier(settings, data.manifest, step_generator(settings.seed, 1))
-    private = state_folder(state, __name__, spec, data.folder / "train.parquet")
+    private = state_folder(state, version, spec, data.folder / "train.parquet")
 
     def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(images), settings.batch, step, settings.seed)

@@ -14,7 +14,6 @@ from mclr.config.base import canonical
 from mclr.data.load import Manifest, iter_images, load_images, load_labels, load_manifest
 from mclr.events import EventLog
 from mclr.files import sha256
-from mclr.provenance import code_digest
 from mclr.training.loop import train
 from mclr.training.state import StateFolder
 from mclr.training.trainee import Trainee
@@ -53,9 +52,12 @@ class Data:
         return iter_images(self.folder / f"{split}.parquet", self.manifest, batch, start)
 
 
-def state_folder(folder: Path, job: str, spec: dict[str, Any], *inputs: Path) -> StateFolder:
-    """The private folder of one run of the job module ``job``; keyed by all that decides it."""
-    parts = [canonical(spec), code_digest(job), *(sha256(path) for path in inputs)]
+def state_folder(folder: Path, version: str, spec: dict[str, Any], *inputs: Path) -> StateFolder:
+    """The private folder of one job; keyed by all that decides its result.
+
+    version: that of the job's kind, in the place of the code (``workflow/versions.yaml``).
+    """
+    parts = [canonical(spec), version, *(sha256(path) for path in inputs)]
     return StateFolder(folder, hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
 

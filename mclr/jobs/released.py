@@ -24,7 +24,7 @@ from mclr.models.family import make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
-from mclr.provenance import code_digest, collect
+from mclr.provenance import collect
 
 STEP = "step-000000.safetensors"
 FREE = ("dropout", "drop_path_rate")
@@ -32,11 +32,17 @@ FREE = ("dropout", "drop_path_rate")
 
 
 def import_base(
-    spec: dict[str, Any], manifest_file: Path, source: Path, tokenizer: Path | None, run: Path
+    spec: dict[str, Any],
+    manifest_file: Path,
+    source: Path,
+    tokenizer: Path | None,
+    run: Path,
+    version: str = "",
 ) -> None:
     """Write released weights as the base of a run: float32, of the network of ``spec``.
 
     source: an official EDM2 pickle or VAR .pth, or a safetensors file of this pipeline.
+    version: of the result (``workflow/versions.yaml``), for its provenance.
 
     Raises:
         UserError: the file is missing, refused, or of another network.
@@ -59,7 +65,7 @@ def import_base(
     facts = collect(
         data_sha256=manifest.hashes["train"],
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
-        code=code_digest(__name__),
+        code=version,
         seconds=round(time.time() - started, 1),
         source=header.model_dump(mode="json") if header else {"file": source.name},
         **spec["identity"],

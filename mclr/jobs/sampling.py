@@ -17,8 +17,15 @@ from mclr.errors import UserError
 from mclr.events import Progress
 from mclr.files import atomic, read_json, save_tensors
 from mclr.jobs.gather import join_rows, write_together
-from mclr.metrics.features import NetFeatures, feature_table, load_feature_net, net_features
+from mclr.metrics.features import (
+    NetFeatures,
+    feature_table,
+    load_feature_net,
+    net_features,
+    with_packages,
+)
 from mclr.models.family import load_network, make_family
+from mclr.provenance import other_packages
 from mclr.training import processes
 from mclr.training.share import WHOLE, Share
 
@@ -113,7 +120,7 @@ def sample(
         for last in waiting:
             yield feature_table(*last)
 
-    write_together(features, tables())
+    write_together(features, with_packages(tables(), other_packages()))
     if not processes.is_first():
         return
     rows, shown = spec["grid_rows"], shown_classes(spec, manifest)

@@ -13,6 +13,7 @@ from typing import Any
 from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
+from mclr.provenance import other_packages
 
 SELECTED = ("run_id", "method", "hyperparameters", "step", "guidance", "checkpoint")
 
@@ -58,7 +59,11 @@ def gather(evaluations: list[Path], runs: Path, metrics: Path, protocols: Path) 
         row["hyperparameters"] = canonical(row["hyperparameters"])
         # Real images come from no run.
         made_by = runs / row["run_id"] / "provenance.json"
-        row["git_commit"] = read_json(made_by)["git_commit"] if row["run_id"] else ""
+        made = read_json(made_by) if row["run_id"] else {}
+        row["git_commit"] = made.get("git_commit", "")
+        trained_with = other_packages(made.get("packages", {}))
+        if packages := {trained_with, row.get("packages", "")} - {""}:
+            row["packages"] = "; ".join(sorted(packages))
     import pandas as pd
 
     table = pd.DataFrame(rows).drop(columns="path")

@@ -38,9 +38,17 @@ STATISTICS_IMAGES = 10_000
 
 
 def train_tokenizer(
-    spec: dict[str, Any], data: Data, output: Path, state: Path, device: torch.device = CPU
+    spec: dict[str, Any],
+    data: Data,
+    output: Path,
+    state: Path,
+    device: torch.device = CPU,
+    version: str = "",
 ) -> None:
-    """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
+    """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents.
+
+    version: of the result, see ``state_folder``.
+    """
     images = data.train()[0]
     settings: TokenizerTraining | AutoencoderTraining
     if "autoencoder" in spec:
@@ -49,7 +57,7 @@ def train_tokenizer(
     else:
         settings = TokenizerTraining.model_validate(spec["tokenizer"]["training"])
         trainee = vqvae_trainee(spec, settings, images, data.manifest, device)
-    private = state_folder(state, __name__, spec, data.folder / "train.parquet")
+    private = state_folder(state, version, spec, data.folder / "train.parquet")
     with private.held():
         run_training(
             trainee,

@@ -27,7 +27,7 @@ from mclr.files import (
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
-from mclr.provenance import code_digest, collect
+from mclr.provenance import collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
@@ -44,10 +44,11 @@ def train_base(
     share: Share = WHOLE,
     device: torch.device = CPU,
     encoded: Path | None = None,
+    version: str = "",
 ) -> None:
     """Train a base model from scratch, on the data or on ``encoded``, what the family made of it.
 
-    The latter is a file of ``mclr.jobs.encoding``.
+    The latter is a file of ``mclr.jobs.encoding``. version: of the result, see ``state_folder``.
     """
     manifest = data.manifest
     family = make_family(spec, manifest, tokenizer, device)
@@ -55,13 +56,13 @@ def train_base(
     x, labels = _examples(family, spec, data, encoded)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
     inputs = [data.folder / "train.parquet", tokenizer, encoded]
-    private = state_folder(state, __name__, spec, *(path for path in inputs if path))
+    private = state_folder(state, version, spec, *(path for path in inputs if path))
     started = time.time()
     with private.held():
         run_training(
             trainee, run.name, (settings.steps,), settings.batch, settings.seed, private, run
         )
-        _publish(run, spec, (settings.steps,), private, manifest, started)
+        _publish(run, spec, (settings.steps,), private, manifest, started, version)
 
 
 def finetune(
@@ -76,6 +77,7 @@ def finetune(
     selection: Path | None = None,
     device: torch.device = CPU,
     encoded: Path | None = None,
+    version: str = "",
 ) -> None:
     """Fine-tune a base model with one objective, on the data or on ``encoded`` as above.
 
@@ -103,12 +105,12 @@ def finetune(
         share,
     )
     optional = [path for path in (tokenizer, negatives, encoded) if path]
-    private = state_folder(state, __name__, spec, data.folder / "train.parquet", base, *optional)
+    private = state_folder(state, version, spec, data.folder / "train.parquet", base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec["seed"], private, run)
         only = "final.safetensors" if selection else None
-        _publish(run, spec, checkpoints, private, manifest, started, only)
+        _publish(run, spec, checkpoints, private, manifest, started, version, only)
 
 
 def _examples(
@@ -141,6 +143,7 @@ def _publish(
     private: StateFolder,
     manifest: Manifest,
     started: float,
+    version: str,
     only: str | None = None,
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
@@ -161,7 +164,7 @@ def _publish(
     facts = collect(
         data_sha256=manifest.hashes["train"],
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
-        code=code_digest(__name__),
+        code=version,
         seconds=round(time.time() - started, 1),
         **spec["identity"],
     )

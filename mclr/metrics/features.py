@@ -36,6 +36,8 @@ Nets = Mapping[str, nn.Module]
 NetFeatures = dict[str, tuple[Tensor, Tensor]]
 """Features (N, d) and logits (N, classes or 0) of each net, by its name."""
 State = dict[str, Tensor]
+PACKAGES = b"packages"
+"""Key of a feature file's metadata: packages other than those of the lock file."""
 MOMENTS = ("reference.mu", "reference.sigma")
 """Tensors beside a published net's weights: what FD compares with in place of the features of the
 reference images."""
@@ -183,6 +185,18 @@ class Features:
     logits: Tensor
     labels: Tensor
     seeds: Tensor
+
+
+def with_packages(tables: Iterable[pa.Table], packages: str) -> Iterator[pa.Table]:
+    """Tables that say which packages made them, where these are not those of the lock file."""
+    about = {PACKAGES: packages} if packages else None
+    return (table.replace_schema_metadata(about) if about else table for table in tables)
+
+
+def packages_of(paths: Sequence[Path]) -> set[str]:
+    """What ``with_packages`` noted in feature shards."""
+    noted = (pq.read_schema(path).metadata or {} for path in paths)
+    return {about[PACKAGES].decode() for about in noted if PACKAGES in about}
 
 
 def read_features(paths: Sequence[Path], net: str) -> Features:

@@ -126,7 +126,7 @@ def _provenance(source: Source) -> list[tuple[str, str]]:
         facts += [
             (f"{run.run_id}: git commit", f"{made['git_commit']}{dirty}"),
             (f"{run.run_id}: sha256 of the configuration", made["config_sha256"]),
-            (f"{run.run_id}: digest of the code", made["code"]),
+            (f"{run.run_id}: code", made["code"]),
             (f"{run.run_id}: machine", f"{made['hardware']}; Python {made['python']}"),
         ]
     packages = made["packages"]

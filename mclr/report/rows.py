@@ -104,7 +104,8 @@ def make_table(
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
-    return Table(name, found, blocks, _caption(found, tier, net, stage))
+    caption = _caption(found, tier, net, stage) + _packages(metrics)
+    return Table(name, found, blocks, caption)
 
 
 def _of_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -178,6 +179,17 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
         f"{int(generated['n_samples'].iloc[0]):,} images per seed, {seeds} "
         f"seed{'s' if high > 1 else ''} per row{spread}. {_on(net)}; "
         f"protocol {', '.join(dict.fromkeys(named))}."
+    )
+
+
+def _packages(metrics: pd.DataFrame) -> str:
+    """With which packages rows were made, where these are not those of the lock file."""
+    if "packages" not in metrics:
+        return ""
+    noted = metrics["packages"].dropna()
+    return (
+        f" Made with other packages than the lock file's, so numbers may differ from its: "
+        f"{'; '.join(sorted(set(noted)))} ({len(noted):,} of {len(metrics):,} rows)."
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from mclr.errors import UserError
 from mclr.files import read_json, write_json, write_text
-from mclr.provenance import code_digest
 from mclr.report.embedded import file_uri
 from mclr.theory.statement import Statement
 
@@ -63,11 +62,12 @@ def _plain(statement: Statement) -> dict[str, Any]:
     return replace(statement, deviation=deviation, tolerance=tolerance).as_json()
 
 
-def gather(folder: Path, topics: Iterable[str] = TOPICS) -> dict[str, Any]:
+def gather(folder: Path, version: str = "", topics: Iterable[str] = TOPICS) -> dict[str, Any]:
     """Write ``theory.json`` and ``theory.html`` from the results of the topics in ``folder``.
 
     ``theory.json`` holds every statement with its topic and the files of its figure (relative to
-    ``folder``), how many there are, how many hold, and the code and packages that made them.
+    ``folder``), how many there are, how many hold, and what made them: packages, and ``version`` of
+    the result (``workflow/versions.yaml``).
 
     Raises:
         UserError: a topic has no result, a figure is missing, or two statements share an id.
@@ -82,7 +82,7 @@ def gather(folder: Path, topics: Iterable[str] = TOPICS) -> dict[str, Any]:
         "statements": statements,
         "count": len(statements),
         "holding": sum(statement["holds"] for statement in statements),
-        "code": code_digest("mclr.theory.lab", *(module_of(topic) for topic in sections)),
+        "code": version,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     write_json(folder / "theory.json", summary)

@@ -212,21 +212,18 @@ def test_tokenizer_learns(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> 
 # ------------------------------------------------------------------ keys and resuming
 
 
-def test_key_covers_specification_code_and_inputs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_covers_specification_version_and_inputs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("a")
 
-    def key(spec: dict[str, Any]) -> str:
-        return state_folder(tmp_path / "s", "mclr.jobs.training", spec, data).key
+    def key(spec: dict[str, Any], version: str = "base.edm2 1") -> str:
+        return state_folder(tmp_path / "s", version, spec, data).key
 
     first = key({"lr": 1})
     assert key({"lr": 1}) == first != key({"lr": 2})
     data.write_text("b")
     second = key({"lr": 1})
-    monkeypatch.setattr("mclr.jobs.inputs.code_digest", lambda name: "other")
-    assert len({first, second, key({"lr": 1})}) == 3
+    assert len({first, second, key({"lr": 1}, "base.edm2 2")}) == 3
 
 
 def test_interrupted_fine_tuning(

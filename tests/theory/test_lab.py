@@ -119,18 +119,18 @@ def test_figures_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_gather_counts_and_says_what_made_it(results: Path) -> None:
-    summary = lab.gather(results, TOPICS)
+    summary = lab.gather(results, "theory-page 7", TOPICS)
     assert summary == json.loads((results / "theory.json").read_text())
     assert (summary["count"], summary["holding"]) == (4, 2)
     assert {entry["topic"] for entry in summary["statements"]} == set(TOPICS)
     assert set(summary["packages"]) == {"numpy", "scipy", "torch"}
-    assert len(summary["code"]) == 16
+    assert summary["code"] == "theory-page 7"
     for entry in summary["statements"]:
         assert all((results / path).is_file() for path in entry["figures"])
 
 
 def test_page_is_whole_and_self_contained(results: Path) -> None:
-    lab.gather(results, TOPICS)
+    lab.gather(results, "theory-page 7", TOPICS)
     text = (results / "theory.html").read_text()
     page = Page(text)
     images = page.all("img")
@@ -153,16 +153,16 @@ def test_page_is_whole_and_self_contained(results: Path) -> None:
 def test_gather_names_what_is_missing(results: Path) -> None:
     (results / "cca" / "shown.png").unlink()
     with pytest.raises(UserError, match=r"cca/shown\.png: figure is missing"):
-        lab.gather(results, TOPICS)
+        lab.gather(results, "theory-page 7", TOPICS)
     (results / "cca.json").unlink()
     with pytest.raises(UserError, match=r"cca\.json: no result; run `mclr theory cca"):
-        lab.gather(results, TOPICS)
+        lab.gather(results, "theory-page 7", TOPICS)
 
 
 def test_ids_must_differ(results: Path) -> None:
     (results / "cca.json").write_text((results / "theorem1.json").read_text())
     with pytest.raises(UserError, match="statements with one id: theorem1-bad, theorem1-good"):
-        lab.gather(results, TOPICS)
+        lab.gather(results, "theory-page 7", TOPICS)
 
 
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,16 +158,6 @@ def test_memory_is_bounded_without_touching_the_experiment(
     assert "--micro-batch 0" in checkout.snakemake(*forced).stdout
 
 
-def test_a_comment_reruns_nothing_and_code_does(copy_of_finished: Callable[[], Checkout]) -> None:
-    checkout = copy_of_finished()
-    checkout.edit("mclr/objectives/cca.py", "# Eq. (159)", "# Equation (159)")
-    assert checkout.planned() == {}
-    checkout.edit("mclr/sampling/edm2.py", "num_steps: int = 32", "num_steps: int = 33")
-    planned = checkout.planned()
-    assert planned["sample"] == 2 * 9
-    assert planned["negatives"] == 2
-
-
 def test_digits_is_the_default_and_does_not_leak_into_other_tiers(fresh: Checkout) -> None:
     default = fresh.run("snakemake", "--cores", "1", "--dry-run", "--quiet", "rules").stdout
     assert "finetune_edm2_ccdpo_seed1" in default

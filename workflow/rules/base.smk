@@ -31,11 +31,12 @@ rule tokenizer:
         spec=lambda wildcards: canonical(PLAN.tokenizer_spec(wildcards.model)),
         data=subpath(input.manifest, parent=True),
         state=f"{RESULTS}/state/tokenizer-{{model}}",
-        code=code_digest("mclr.jobs.tokenizer"),
+        version=lambda wildcards: model_version("tokenizer", wildcards.model),
     shell:
         "python -m mclr --threads {threads} --log {log} tokenizer"
         " --spec {params.spec:q} --data {params.data}"
         " --output {output} --state {params.state}"
+        " --result-version {params.version:q}"
 
 
 # Once for all jobs that train on it.
@@ -59,11 +60,12 @@ rule encode:
         data=subpath(input.manifest, parent=True),
         tokenizer=tokenizer_flag,
         state=f"{RESULTS}/state/encode-{{model}}",
-        code=code_digest("mclr.jobs.encoding"),
+        version=lambda wildcards: model_version("encode", wildcards.model),
     shell:
         "python -m mclr --threads {threads} --log {log} encode"
         " --spec {params.spec:q} --data {params.data}"
         " {params.tokenizer} --output {output} --state {params.state}"
+        " --result-version {params.version:q}"
 
 
 rule import_tokenizer:
@@ -81,7 +83,7 @@ rule import_tokenizer:
     params:
         spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
         source=source_flag,
-        code=code_digest("mclr.jobs.released"),
+        version=lambda wildcards: model_version("import-tokenizer", wildcards.model),
     shell:
         "python -m mclr --log {log} import-tokenizer --spec {params.spec:q}"
         " --manifest {input.manifest} {params.source} --output {output}"
@@ -127,12 +129,13 @@ for role, model in NETWORKS:
             encoded=encoded_flag,
             run=subpath(output.config, parent=True),
             state=f"{RESULTS}/state/{model}-{role}",
-            code=code_digest("mclr.jobs.training"),
+            version=model_version("base", model),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} base"
             " --spec {params.spec:q} --data {params.data}"
             " {params.tokenizer} {params.encoded} --run {params.run} --state {params.state}"
             " --micro-batch {resources.micro_batch}"
+            " --result-version {params.version:q}"
 
 
 for role, model in NETWORKS:
@@ -163,8 +166,9 @@ for role, model in NETWORKS:
             source=source_flag,
             tokenizer=tokenizer_flag,
             run=subpath(output.config, parent=True),
-            code=code_digest("mclr.jobs.released"),
+            version=model_version("import-base", model),
         shell:
             "python -m mclr --log {log} import-base --spec {params.spec:q}"
             " --manifest {input.manifest} {params.source} {params.tokenizer}"
             " --run {params.run}"
+            " --result-version {params.version:q}"

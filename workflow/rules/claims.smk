@@ -27,7 +27,7 @@ rule floors:
     params:
         spec=lambda wildcards: canonical(PLAN.floors_spec(wildcards.model)),
         nets=lambda wildcards: net_flags(wildcards.model),
-        code=code_digest("mclr.jobs.floors"),
+        version=VERSIONS.of("floors"),
     shell:
         "python -m mclr --threads {threads} --log {log} floors"
         " --spec {params.spec:q} --manifest {input.manifest} {params.nets} --output {output}"
@@ -50,7 +50,7 @@ rule claims:
         "../../environment.yml"
     params:
         folder=subpath(input.metrics, parent=True),
-        code=code_digest("mclr.jobs.claims"),
+        version=VERSIONS.of("claims"),
     shell:
         "python -m mclr --log {log} claims --config {input.config} --metrics {input.metrics}"
         " --output {params.folder}"
@@ -76,7 +76,7 @@ rule similarity:
     params:
         features=lambda wildcards: f"{RESULTS}/features",
         figures=lambda wildcards: f"{RESULTS}/figures",
-        code=code_digest("mclr.jobs.similarity"),
+        version=VERSIONS.of("similarity"),
     shell:
         "python -m mclr --log {log} similarity --config {input.config} --metrics {input.metrics}"
         " --samples {params.features} --output {output.data} --figures {params.figures}"
@@ -105,7 +105,7 @@ rule separation:
         data=subpath(input.manifest, parent=True),
         tokenizer=tokenizer_flag,
         tuned=lambda wildcards, input: f"--tuned {input.tuned}" if input.tuned else "",
-        code=code_digest("mclr.jobs.separation"),
+        version=lambda wildcards: model_version("separation", wildcards.model),
     shell:
         "python -m mclr --threads {threads} --log {log} separation"
         " --spec {params.spec:q} --data {params.data} --metrics {input.metrics}"

@@ -14,7 +14,7 @@ from mclr.data.released import released_paths
 from mclr.errors import UserError
 from mclr.plan import Plan
 from mclr.points import PIXELS, best_path, checkpoint_path, net_folder
-from mclr.provenance import code_digest
+from mclr.provenance import other_packages
 from mclr.records import restore
 from mclr.report.names import (
     KINDS,
@@ -26,6 +26,9 @@ from mclr.report.names import (
 )
 from mclr.site import load_site
 from mclr.slurm import cancel_left_overs
+from mclr.versions import kinds
+from mclr.versions.check import moved_since, warning
+from mclr.versions.stored import load_versions
 from mclr.workflow import single_run, use_checkout
 
 use_checkout(workflow.basedir)
@@ -42,9 +45,16 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     SITE = load_site()
+    VERSIONS = load_versions(Path(workflow.basedir))
     if workflow.is_main_process:
         restore(TIER.tier)
         restore("theory")
+        if found := moved_since(
+            Path(workflow.basedir), VERSIONS, Path(".snakemake/mclr-versions.json")
+        ):
+            print(warning(found), file=sys.stderr)
+        if packages := other_packages():
+            print(f"mclr: results made now may differ: {packages}", file=sys.stderr)
     if workflow.is_main_process and not workflow.dryrun:
         LOCK = single_run(Path(".snakemake"))
         if workflow.non_local_exec or Path(".snakemake/slurm_logs").exists():
@@ -131,6 +141,26 @@ def net_flags(model):
     return " ".join(
         f"--features {name}={folder}" for name, folder in nets_of(model).items()
     )
+
+
+# The version of a job's results, which changes when they do (workflow/versions.yaml).
+
+
+def model_version(command, model):
+    return VERSIONS.of(kinds.of_model(command, TIER.models[model]))
+
+
+def net_version(command, net):
+    return VERSIONS.of(kinds.of_net(command, TIER.features[PLAN.nets[net][0]]))
+
+
+def run_version(run):
+    kind = kinds.of_finetuning(TIER.models[run.model], run.settings.objective)
+    return VERSIONS.of(kind)
+
+
+def negatives_version(start):
+    return VERSIONS.of(kinds.of_negatives(TIER.models[PLAN.model_of(start)]))
 
 
 def model_of(point):

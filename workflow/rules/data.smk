@@ -18,7 +18,7 @@ rule fetch:
         "../../environment.yml"
     params:
         source=TIER.data.source,
-        code=code_digest("mclr.data.sources"),
+        version=VERSIONS.of("fetch"),
     shell:
         "python -m mclr --log {log} fetch --source {params.source} --output {output}"
 
@@ -32,7 +32,7 @@ rule fetch_released:
     conda:
         "../../environment.yml"
     params:
-        code=code_digest("mclr.data.released"),
+        version=VERSIONS.of("fetch-released"),
     shell:
         "python -m mclr --log {log} fetch-released --file {wildcards.file} --output {output}"
 
@@ -55,7 +55,7 @@ rule prepare:
         spec=canonical(TIER.data),
         folder=subpath(output.manifest, parent=True),
         resolution="",
-        code=code_digest("mclr.data.prepare"),
+        version=VERSIONS.of("prepare"),
     shell:
         "python -m mclr --threads {threads} --log {log} prepare"
         " --spec {params.spec:q} --raw {input} --output {params.folder} {params.resolution}"
@@ -73,7 +73,7 @@ use rule prepare as prepare_smaller with:
         spec=canonical(TIER.data),
         folder=subpath(output.manifest, parent=True),
         resolution="--resolution {resolution}",
-        code=code_digest("mclr.data.prepare"),
+        version=VERSIONS.of("prepare"),
 
 
 rule feature_net:
@@ -100,11 +100,12 @@ rule feature_net:
         data=subpath(input.manifest, parent=True),
         folder=subpath(output.net, parent=True),
         state=f"{RESULTS}/state/feature-net-{{net}}",
-        code=code_digest("mclr.jobs.feature_net"),
+        version=lambda wildcards: net_version("feature-net", wildcards.net),
     shell:
         "python -m mclr --threads {threads} --log {log} feature-net"
         " --spec {params.spec:q} --data {params.data}"
         " --output {params.folder} --state {params.state}"
+        " --result-version {params.version:q}"
 
 
 # Inception and DINOv2: others' weights, and others' statistics of real images.
@@ -137,7 +138,7 @@ rule published_net:
             f"--statistics {input.statistics}" if input.statistics else ""
         ),
         most=TIER.evaluation.n_samples,
-        code=code_digest("mclr.jobs.published_net"),
+        version=lambda wildcards: net_version("published-net", wildcards.net),
     shell:
         "python -m mclr --threads {threads} --log {log} published-net"
         " --spec {params.spec:q} --data {params.data} --weights {input.weights}"

@@ -34,7 +34,7 @@ rule evaluate:
         nets=lambda wildcards: net_flags(evaluated_model(wildcards.evaluation)),
         selection=selection_flag,
         samples=f"{RESULTS}/features",
-        code=code_digest("mclr.jobs.evaluation", "mclr.metrics.scores"),
+        version=VERSIONS.of("evaluate"),
     shell:
         "python -m mclr --threads {threads} --log {log} evaluate"
         " --spec {params.spec:q} --manifest {input.manifest}"
@@ -52,7 +52,7 @@ rule select:
         "../../environment.yml"
     params:
         features=TIER.report.nets[0],
-        code=code_digest("mclr.jobs.selection"),
+        version=VERSIONS.of("select"),
     shell:
         "python -m mclr --log {log} select --evaluation {input} --by {params.features}"
         " --output {output}"
@@ -70,7 +70,7 @@ rule best:
         "../../environment.yml"
     params:
         features=TIER.report.nets[0],
-        code=code_digest("mclr.jobs.selection"),
+        version=VERSIONS.of("best"),
     shell:
         "python -m mclr --log {log} best --evaluation {input.evaluation} --by {params.features}"
         " --output {output}"
@@ -90,7 +90,7 @@ rule metrics:
         "../../environment.yml"
     params:
         runs=lambda wildcards: f"{RESULTS}/runs",
-        code=code_digest("mclr.jobs.selection"),
+        version=VERSIONS.of("metrics"),
     shell:
         "python -m mclr --log {log} metrics --runs {params.runs} --output {output.metrics}"
         " --protocols {output.protocols} {input.evaluations} {input.floors}"

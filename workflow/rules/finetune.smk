@@ -22,7 +22,7 @@ rule negatives:
     params:
         spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.start)),
         tokenizer=tokenizer_flag,
-        code=code_digest("mclr.jobs.sampling"),
+        version=lambda wildcards: negatives_version(wildcards.start),
     shell:
         "workflow/launch {resources.nodes} {resources.processes}"
         " --threads {resources.threads_each} --log {log} negatives"
@@ -68,12 +68,13 @@ for run in PLAN.runs.values():
             negatives=negatives_flag,
             run=subpath(output.config, parent=True),
             state=f"{RESULTS}/state/{run.run_id}",
-            code=code_digest("mclr.jobs.training"),
+            version=run_version(run),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
             " --spec {params.spec:q} --data {params.data}"
             " --base {input.base} {params.tokenizer} {params.encoded} {params.negatives}"
             " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
+            " --result-version {params.version:q}"
 
 
 # The selected point of an experiment again, with other seeds.
@@ -111,9 +112,10 @@ rule finetune_final:
         negatives=negatives_flag,
         run=subpath(output.config, parent=True),
         state=f"{RESULTS}/state/{{final}}",
-        code=code_digest("mclr.jobs.training"),
+        version=lambda wildcards: run_version(PLAN.runs[wildcards.final]),
     shell:
         "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
         " --spec {params.spec:q} --data {params.data} --selection {input.selection}"
         " --base {input.base} {params.tokenizer} {params.encoded} {params.negatives}"
         " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
+        " --result-version {params.version:q}"

@@ -34,7 +34,7 @@ rule prepare_images:
         spec=canonical(TIER.data),
         listing=LISTING,
         folder=subpath(output.manifest, parent=True),
-        code=code_digest("mclr.data.images.prepare"),
+        version=VERSIONS.of("prepare-images"),
     shell:
         "python -m mclr --threads {threads} --log {log} prepare-images"
         " --spec {params.spec:q} --output {params.folder}"
@@ -56,7 +56,7 @@ rule prepare_images_smaller:
         spec=canonical(TIER.data),
         prepared=subpath(input.manifest, parent=True),
         folder=subpath(output.manifest, parent=True),
-        code=code_digest("mclr.data.images.prepare"),
+        version=VERSIONS.of("prepare-images"),
     shell:
         "python -m mclr --log {log} prepare-images --spec {params.spec:q}"
         " --prepared {params.prepared} --resolution {wildcards.resolution}"
@@ -79,4 +79,4 @@ use rule encode as encode_pixels with:
         data=subpath(input.manifest, parent=True),
         tokenizer="",
         state=f"{RESULTS}/state/encode-pixels-{{resolution}}px",
-        code=code_digest("mclr.jobs.encoding"),
+        version=VERSIONS.of(f"encode.{kinds.PIXELS}"),

@@ -11,7 +11,6 @@ localrules:
 FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
 GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
 TABLE = [f"{RESULTS}/{name}" for name in table_files(TIER)]
-TEMPLATES = sorted(Path("mclr/report/templates").glob("*.j2"))
 
 
 rule effective_config:
@@ -24,7 +23,7 @@ rule effective_config:
     params:
         # In the file's own order: it is that of the table, and of the numbers in a run's name.
         spec=json.dumps(TIER.model_dump(mode="json", by_alias=True)),
-        code=code_digest("mclr.config.tier"),
+        version=VERSIONS.of("effective-config"),
     shell:
         "python -m mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
 
@@ -43,7 +42,7 @@ rule table1:
         "../../environment.yml"
     params:
         folder=subpath(input.metrics, parent=True),
-        code=code_digest("mclr.jobs.report"),
+        version=VERSIONS.of("table"),
     shell:
         "python -m mclr --log {log} table --config {input.config} --metrics {input.metrics}"
         " --output {params.folder}"
@@ -66,7 +65,7 @@ rule figures:
     params:
         grids=lambda wildcards: f"{RESULTS}/grids",
         folder=lambda wildcards: f"{RESULTS}/figures",
-        code=code_digest("mclr.jobs.report"),
+        version=VERSIONS.of("figures"),
     shell:
         "python -m mclr --log {log} figures --config {input.config} --metrics {input.metrics}"
         " --manifest {input.manifest} --grids {params.grids} --output {params.folder}"
@@ -83,7 +82,6 @@ rule report:
         separation=SEPARATION,
         manifest=data_at(None)["manifest"],
         grids=GRIDS,
-        templates=TEMPLATES,
         nets=expand(f"{RESULTS}/feature-nets/{{net}}/info.json", net=PLAN.nets),
         provenance=rules.metrics.input.provenance,
     output:
@@ -100,7 +98,7 @@ rule report:
         "../../environment.yml"
     params:
         results=subpath(input.metrics, parent=True),
-        code=code_digest("mclr.jobs.report"),
+        version=VERSIONS.of("report"),
     shell:
         "python -m mclr --log {log} report --config {input.config} --results {params.results}"
         " --manifest {input.manifest} --output {output}"

@@ -31,7 +31,7 @@ rule sample:
         guide=guide_flag,
         selection=selection_flag,
         nets=lambda wildcards: net_flags(model_of(wildcards.point)),
-        code=code_digest("mclr.jobs.sampling"),
+        version=lambda wildcards: model_version("sample", model_of(wildcards.point)),
     shell:
         "workflow/launch {resources.nodes} {resources.processes}"
         " --threads {resources.threads_each} --log {log} sample"

@@ -1,6 +1,6 @@
 # The paper's theory, checked by computation. It has no tier: nothing but code goes in.
 
-from mclr.theory.lab import TOPICS, module_of
+from mclr.theory.lab import TOPICS
 
 THEORY = "results/theory"
 THEORY_LOGS = "results/logs/theory"
@@ -26,9 +26,7 @@ rule theory_topic:
         **SITE.resources("evaluate"),
     params:
         folder=subpath(output.statements, parent=True),
-        code=lambda wildcards: code_digest(
-            "mclr.theory.lab", module_of(wildcards.topic)
-        ),
+        version=lambda wildcards: VERSIONS.of(f"theory.{wildcards.topic}"),
     shell:
         "python -m mclr --log {log} theory {wildcards.topic} --output {params.folder}"
 
@@ -36,9 +34,8 @@ rule theory_topic:
 rule theory:
     input:
         statements=expand(f"{THEORY}/{{topic}}.json", topic=TOPICS),
-        # Folders have no checksum, so their time would decide; `code` tells when figures change.
+        # Folders have no checksum, so their time would decide; `version` tells when figures change.
         figures=ancient(expand(f"{THEORY}/{{topic}}", topic=TOPICS)),
-        template="mclr/theory/page.html.j2",
     output:
         data=f"{THEORY}/theory.json",
         page=f"{THEORY}/theory.html",
@@ -48,6 +45,7 @@ rule theory:
         "../../environment.yml"
     params:
         folder=subpath(output.data, parent=True),
-        code=code_digest("mclr.theory.lab", *map(module_of, TOPICS)),
+        version=VERSIONS.of("theory-page"),
     shell:
         "python -m mclr --log {log} theory-page --results {params.folder}"
+        " --result-version {params.version:q}"

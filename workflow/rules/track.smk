@@ -21,7 +21,7 @@ rule track:
         "../../environment.yml"
     params:
         results=subpath(input.metrics, parent=True),
-        code=code_digest("mclr.tracking.publish"),
+        version=VERSIONS.of("track"),
     shell:
         "python -m mclr --log {log} track --config {input.config} --results {params.results}"
         " --record {output}"

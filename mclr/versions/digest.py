@@ -1,0 +1,351 @@
+"""Digests of the code that a kind of job runs: of what it says, not of its names and places.
+
+A job runs a command, and what that refers to: functions, classes and constants, found from name to
+name through the imports. A digest is taken over the syntax of these definitions alone, so that it
+stays when a module is renamed or moved, or a definition goes to another file. Left out is what
+cannot change a result: comments, docstrings, annotations of functions, messages (of errors, of the
+log, of the command line's help).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "mclr"
+SAID = {"LOG", "logging", "warnings"}
+"""What is called to tell people something."""
+HELP = {"help", "short_help", "epilog", "description"}
+"""Arguments that are words for people."""
+
+
+DEPTH = 6
+"""How far away a definition's references tell it apart from others of the same text."""
+
+
+class Symbol(NamedTuple):
+    """A definition of a module; ``name`` is empty for the module as a whole."""
+
+    module: str
+    name: str
+
+
+@dataclass
+class Module:
+    """What a module defines, and where its other names come from."""
+
+    name: str
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, Symbol] = field(default_factory=dict)
+    effects: list[ast.stmt] = field(default_factory=list)
+    """Statements that define nothing and run when the module is imported."""
+
+
+class Code:
+    """The package of one checkout, read as it is needed.
+
+    Args:
+        root: the top folder of the checkout.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._modules: dict[str, Module | None] = {}
+        self._said: dict[int, tuple[str, list[str]]] = {}
+        self._next: dict[Symbol, list[Symbol]] = {}
+        self._marks: dict[Symbol, str] = {}
+
+    @cached_property
+    def commands(self) -> dict[str, Symbol]:
+        """The function of each command of the command line, by the command's name."""
+        return {
+            _command_name(definition): Symbol(module, name)
+            for path in sorted((self.root / PACKAGE).rglob("*.py"))
+            for module in [self._name_of(path)]
+            for name, definitions in self._read(module).definitions.items()
+            for definition in definitions
+            if isinstance(definition, ast.FunctionDef) and _command_name(definition)
+        }
+
+    def named(self, name: str) -> list[Symbol]:
+        """The definitions with a name, in any module."""
+        places = sorted((self.root / PACKAGE).rglob("*.py"))
+        modules = [self._name_of(path) for path in places]
+        return [Symbol(m, name) for m in modules if name in self._read(m).definitions]
+
+    def reached(
+        self, roots: Iterable[Symbol], without: frozenset[str] = frozenset()
+    ) -> dict[Symbol, list[Symbol]]:
+        """All that the roots refer to, directly or not, and what each of it refers to.
+
+        Nothing that is named in ``without``, nor what only that refers to.
+        """
+        pending, found = list(roots), dict[Symbol, list[Symbol]]()
+        while pending:
+            symbol = pending.pop()
+            if symbol not in found:
+                found[symbol] = [s for s in self._following(symbol) if s.name not in without]
+                pending += found[symbol]
+        return found
+
+    def digest(
+        self, roots: Iterable[Symbol], without: frozenset[str] = frozenset(), *others: str
+    ) -> str:
+        """Digest of all that the roots reach, and of ``others``, texts that count too.
+
+        A definition is told apart by its text and by what its names stand for, as far as some
+        steps away: a call that goes to another function of the same name is another text.
+        """
+        reached = self.reached(roots, without)
+        marks = {symbol: self._mark_of(symbol) for symbol in reached}
+        for _ in range(DEPTH):
+            marks = {s: _mark(marks[s], *(marks[t] for t in to)) for s, to in reached.items()}
+        return _mark(*sorted(marks.values()), *sorted(map(_mark, others)))
+
+    def _following(self, symbol: Symbol) -> list[Symbol]:
+        """What a definition refers to, each once; nothing of one of another package."""
+        if symbol not in self._next:
+            found: list[Symbol] = []
+            if module := self._module(symbol.module):
+                found += self._imported_with(symbol) if symbol.name else []
+                for statement in self._statements(module, symbol):
+                    found += self._references(module, statement)
+            self._next[symbol] = list(dict.fromkeys(found)) if module else []
+        return self._next[symbol]
+
+    def _imported_with(self, symbol: Symbol) -> Iterator[Symbol]:
+        """What runs when a definition's module is imported, and the packages above it."""
+        parts = symbol.module.split(".")
+        for i in range(1, len(parts) + 1):
+            above = ".".join(parts[:i])
+            if self._read(above).effects:
+                yield Symbol(above, "")
+
+    def _mark_of(self, symbol: Symbol) -> str:
+        if symbol not in self._marks:
+            module = self._module(symbol.module)
+            said = f"{symbol.module}:{symbol.name}"  # of another package nothing else counts
+            if module:
+                said = "\n".join(self._said_by(s)[0] for s in self._statements(module, symbol))
+            self._marks[symbol] = _mark(said)
+        return self._marks[symbol]
+
+    def _statements(self, module: Module, symbol: Symbol) -> list[ast.stmt]:
+        return module.definitions.get(symbol.name, []) if symbol.name else module.effects
+
+    def _references(self, module: Module, statement: ast.stmt) -> Iterator[Symbol]:
+        imports = module.imports | _imports([statement], self._is_module)
+        for words in self._said_by(statement)[1]:
+            first, *rest = words.split(".")
+            if first in imports:
+                yield from self._of_import(imports[first], rest)
+            elif first in module.definitions:
+                yield Symbol(module.name, first)
+
+    def _of_import(self, target: Symbol, rest: list[str]) -> Iterator[Symbol]:
+        """What ``target.rest`` refers to: attributes of modules are looked up."""
+        module = self._module(target.module)
+        if module is None:
+            yield Symbol(target.module, ".".join([target.name, *rest]).strip("."))
+        elif target.name in module.definitions:
+            yield target
+        elif target.name in module.imports:
+            yield from self._of_import(module.imports[target.name], rest)
+        elif target.name:
+            raise ValueError(f"{target.module} has no {target.name}")
+        elif rest:
+            inside = f"{target.module}.{rest[0]}"
+            known = rest[0] in module.definitions or rest[0] in module.imports
+            following = Symbol(target.module, rest[0]) if known else Symbol(inside, "")
+            yield from self._of_import(following, rest[1:])
+        else:  # the module itself is handed on: all of it counts
+            yield from (Symbol(target.module, name) for name in module.definitions)
+
+    def _said_by(self, statement: ast.stmt) -> tuple[str, list[str]]:
+        if id(statement) not in self._said:
+            names: list[str] = []
+            self._said[id(statement)] = _text(statement, names), names
+        return self._said[id(statement)]
+
+    def _is_module(self, name: str) -> bool:
+        return self._path(name) is not None
+
+    def _path(self, name: str) -> Path | None:
+        if name.split(".")[0] != PACKAGE:
+            return None
+        place = self.root.joinpath(*name.split("."))
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+        return None
+
+    def _name_of(self, path: Path) -> str:
+        parts = path.relative_to(self.root).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def _module(self, name: str) -> Module | None:
+        """A module of the package, or None for one of another package."""
+        if name not in self._modules:
+            path = self._path(name)
+            self._modules[name] = _read(path, name, self._is_module) if path else None
+        return self._modules[name]
+
+    def _read(self, name: str) -> Module:
+        module = self._module(name)
+        if module is None:
+            raise ValueError(f"{name} is no module of {PACKAGE}")
+        return module
+
+
+def _mark(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _read(path: Path, name: str, is_module: Callable[[str], bool]) -> Module:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    module = Module(name)
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom) or _is_words(statement):
+            continue
+        if isinstance(statement, ast.If) and _is_of_no_run(statement.test):
+            continue
+        defined = list(_defined(statement))
+        for each in defined:
+            module.definitions.setdefault(each, []).append(statement)
+        if not defined:
+            module.effects.append(statement)
+    run = [s for s in body if not (isinstance(s, ast.If) and _is_of_no_run(s.test))]
+    top = [s for s in run if not isinstance(s, ast.FunctionDef | ast.ClassDef)]
+    module.imports = _imports(top, is_module)
+    return module
+
+
+def _is_of_no_run(test: ast.expr) -> bool:
+    """Whether a block is for type checkers, or for a module that is run as a program."""
+    words = ast.unparse(test)
+    return words == "TYPE_CHECKING" or "__name__" in words
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
+            yield statement.name
+        case ast.Assign():
+            names = [n for t in statement.targets for n in ast.walk(t)]
+            if not any(isinstance(n, ast.Attribute | ast.Subscript) for n in names):
+                yield from (n.id for n in names if isinstance(n, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+
+
+def _imports(statements: Iterable[ast.stmt], is_module: Callable[[str], bool]) -> dict[str, Symbol]:
+    """What each imported name stands for."""
+    found: dict[str, Symbol] = {}
+    for node in (n for s in statements for n in ast.walk(s)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.asname:
+                    found[alias.asname] = Symbol(alias.name, "")
+                else:
+                    first = alias.name.split(".")[0]
+                    found[first] = Symbol(first, "")
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                target = (
+                    Symbol(inside, "") if is_module(inside) else Symbol(node.module, alias.name)
+                )
+                found[alias.asname or alias.name] = target
+    return found
+
+
+def _command_name(definition: ast.stmt) -> str:
+    """The name of a command of the command line; empty for other functions."""
+    if isinstance(definition, ast.FunctionDef):
+        for decorator in definition.decorator_list:
+            if ast.unparse(decorator).startswith("click.command("):
+                return definition.name.replace("_", "-")
+    return ""
+
+
+# What counts of a piece of code, as text; and the names it refers to, with their attributes.
+
+
+def _text(node: ast.AST, names: list[str], local: frozenset[str] | None = None) -> str:
+    """local: names of the function that the node is in, which stand for nothing outside it."""
+    match node:
+        case ast.Raise():
+            kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            return f"raise {_text(kind, names, local) if kind else ''}"
+        case ast.Name() | ast.Attribute() if dotted := _dotted(node):
+            if dotted.split(".")[0] not in (local or ()):
+                names.append(dotted)
+            return dotted
+        case ast.Call(func=ast.Name(id=name)) if name.endswith("Error"):
+            return f"{name}()"
+        case ast.arg():
+            return f"arg {node.arg}"
+    inner = local
+    if isinstance(node, ast.FunctionDef | ast.Lambda | ast.AsyncFunctionDef):
+        inner = (local or frozenset()) | _local(node)
+    parts = []
+    for name, value in ast.iter_fields(node):
+        # Annotations do something in classes alone.
+        if name in ("returns", "type_comment", "ctx") or (
+            name == "annotation" and local is not None
+        ):
+            continue
+        if value == [] or (value is None and not isinstance(node, ast.Constant)):
+            continue  # which fields there are depends on the version of Python
+        around = local if name == "decorator_list" else inner
+        if isinstance(value, ast.AST):
+            parts.append(f"{name}={_text(value, names, around)}")
+        elif isinstance(value, list):
+            kept = [_text(v, names, around) if isinstance(v, ast.AST) else repr(v)
+                    for v in value if not _is_dropped(v)]  # fmt: skip
+            parts.append(f"{name}=[{','.join(kept)}]")
+        else:
+            parts.append(f"{name}={value!r}")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+def _local(function: ast.AST) -> frozenset[str]:
+    """Names that a function gives values to: its arguments and variables."""
+    found = {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)}
+    stored = (n for n in ast.walk(function) if isinstance(n, ast.Name))
+    return frozenset(found | {n.id for n in stored if isinstance(n.ctx, ast.Store)})
+
+
+def _dotted(node: ast.AST) -> str:
+    """``a.b.c`` of such an expression; empty for others."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _is_dropped(node: object) -> bool:
+    """What of a list cannot change a result: imports, words, messages."""
+    if isinstance(node, ast.keyword):
+        return node.arg in HELP
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+        return isinstance(target, ast.Attribute) and target.attr in HELP
+    return isinstance(node, ast.Import | ast.ImportFrom) or _is_words(node)
+
+
+def _is_words(node: object) -> bool:
+    """A docstring, or a call that tells people something."""
+    if not isinstance(node, ast.Expr):
+        return False
+    value = node.value
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, str)
+    called = _dotted(value.func) if isinstance(value, ast.Call) else ""
+    return called.split(".")[0] in SAID or called == "click.echo"
