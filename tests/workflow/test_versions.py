@@ -8,10 +8,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import yaml
 from checkout import ROOT, Checkout, by_rule
 
 from mclr.read_config import load_tier
@@ -79,8 +77,8 @@ def test_a_colour_makes_no_job_stale_and_is_a_matter_of_pictures(
     result = run(checkout, "check")
     assert result.returncode == 1
     named = result.stdout.split("results of ")[1].split(" were confirmed")[0].split(", ")
-    assert set(named) <= {"table", "figures", "report", "claims", "similarity", "track"}
-    assert "figures" in named
+    computing = ("base", "tokenizer", "encode", "finetune", "sample", "evaluate", "floors", "best")
+    assert "figures" in named and not [k for k in named if k.startswith(computing)]
     run(checkout, "bump", "figures")
     assert checkout.planned() == {"figures": 1, **VIEWS}
 
@@ -188,7 +186,7 @@ def repository(copy_of_finished: Callable[[], Checkout]) -> Checkout:
 
 
 def test_same_confirms_what_is_equal_and_nothing_else(repository: Checkout) -> None:
-    """A sampler computes other numbers; the evaluation is written otherwise and computes the same."""
+    """A sampler computes other numbers; the evaluation is written otherwise, and is the same."""
     edits = (
         ("mclr/sampling/edm2.py", "h * (0.5 * slope", "h * (0.501 * slope"),
         ("mclr/jobs/evaluation.py", "shared = measure.protocol(n_samples)",
