@@ -24,8 +24,10 @@ from mclr.metrics.features import (
     feature_table,
     load_feature_net,
     net_features,
+    packages_of,
     read_features,
     stream_features,
+    with_packages,
 )
 from mclr.metrics.measure import Measure
 from mclr.metrics.reference import Reference
@@ -295,6 +297,46 @@ def test_gather(scene: Scene, tmp_path: Path) -> None:
     stored = read_json(protocols)
     assert stored.keys() == set(table["protocol"])
     assert all(content["id"] == name for name, content in stored.items())
+
+
+def test_other_packages_are_told_with_the_row(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the sampling job, of this one and of training; nothing where all are the lock file's."""
+    assert all("packages" not in row for row in scene.run()["rows"])
+
+    path = scene.shard(scene.spec["points"][0], 1)
+    noted = "torch 2.13.0 (requirements.lock: 2.14.1)"
+    stream_features(path, with_packages([pq.read_table(path)], noted))
+    rows = scene.run()["rows"]
+    assert [row.get("packages") for row in rows] == [noted, None, None, None]
+
+    monkeypatch.setattr("mclr.jobs.evaluation.other_packages", lambda: "numpy 1")
+    evaluated = scene.run()["rows"]
+    assert [row["packages"] for row in evaluated] == [f"numpy 1; {noted}", *["numpy 1"] * 3]
+
+    trained = {"seed-0": {"torch": "0.1"}, "seed-1": {}}
+    for seed, packages in trained.items():
+        made = {"git_commit": "abc", "packages": packages}
+        write_json(
+            tmp_path / "runs" / f"edm2-mclr-{seed.replace('-', '')}" / "provenance.json", made
+        )
+    gather([tmp_path / "evaluation.json"], tmp_path / "runs", tmp_path / "m", tmp_path / "p")
+    lines = pd.read_parquet(tmp_path / "m")["packages"].tolist()
+    assert lines[0].startswith(f"numpy 1; {noted}; torch 0.1 (requirements.lock: ")
+    assert lines[2:] == ["numpy 1", "numpy 1"]
+
+
+def test_samples_note_other_packages(tmp_path: Path) -> None:
+    table = feature_table(
+        {"cnn": (torch.ones(2, 3), torch.ones(2, 0))}, [0, 1], torch.tensor([0, 1])
+    )
+    stream_features(tmp_path / "same.parquet", with_packages([table], ""))
+    stream_features(tmp_path / "plain.parquet", [table])
+    assert sha256(tmp_path / "same.parquet") == sha256(tmp_path / "plain.parquet")
+    stream_features(tmp_path / "other.parquet", with_packages([table], "torch 1"))
+    paths = [tmp_path / name for name in ("same.parquet", "other.parquet")]
+    assert packages_of(paths) == {"torch 1"}
 
 
 def test_gather_without_provenance(scene: Scene, tmp_path: Path) -> None:

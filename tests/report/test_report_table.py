@@ -284,3 +284,17 @@ def test_show_prints_the_table_for_people_and_for_programs(
     assert [row["fd"] for row in found["rows"]] == pytest.approx(list(rows["fd"]), nan_ok=True)
     assert found["report"] == f"results/{tier.tier}/report.html"
     assert (found["mlflow"], found["links"]) == (command, [])
+
+
+def test_rows_made_with_other_packages_are_told_below_the_table(
+    metrics: pd.DataFrame, tier: Tier
+) -> None:
+    assert "packages" not in make_table(metrics, tier).caption
+    metrics["packages"] = None
+    metrics.loc[metrics.index[:2], "packages"] = "torch 2.13.0 (requirements.lock: 2.14.1)"
+    told = (
+        "Made with other packages than the lock file's, so numbers may differ from its: torch "
+        f"2.13.0 (requirements.lock: 2.14.1) (2 of {len(metrics)} rows)."
+    )
+    assert make_table(metrics, tier).caption.endswith(told)
+    assert told in " ".join(terminal_table(metrics, tier).split())
