@@ -106,6 +106,48 @@ def test_one_hyperparameter_reruns_one_stage_and_the_report(tmp_path: Path) -> N
     assert "Nothing to be done" in checkout.run("snakemake", "--cores", "2", "all").stdout
 
 
+def bump(checkout: Checkout, kind: str) -> None:
+    checkout.environment["PYTHONPATH"] = str(checkout.folder)
+    checkout.run("python", "-m", "mclr.versions", "bump", kind)
+
+
+def test_a_bump_makes_the_stages_of_its_kind_stale(pulled: Checkout) -> None:
+    fashion = "workflow/fashion/dvc.yaml:fashion"
+    expected = {
+        "sample.var": {
+            "baseline@var",
+            "finetune@var-mclr",
+            "finetune@var-ccdpo",
+            "finetune@var-cca",
+        },
+        "finetune.edm2.ddo": {"finetune@edm2-ddo"},
+        "feature-net.classifier": {"features@cnn"},
+        "claims": {"report"},
+    }
+    place = pulled.folder / "workflow" / "versions.yaml"
+    before = place.read_bytes()
+    for kind, stages in expected.items():
+        bump(pulled, kind)
+        status = json.loads(pulled.run("dvc", "status", "--json").stdout)
+        place.write_bytes(before)
+        assert set(status) == {fashion, *stages}, kind
+    bump(pulled, "prepare-images")  # no published tier has such a job
+    assert json.loads(pulled.run("dvc", "status", "--json").stdout) == {}
+    place.write_bytes(before)
+
+
+def test_new_pictures_are_drawn_and_no_number_is_made_again(tmp_path: Path) -> None:
+    checkout = clone(tmp_path / "mclr")
+    checkout.run("dvc", "pull")
+    bump(checkout, "figures")
+    dry_run = ("snakemake", "--cores", "2", "--dry-run", "--quiet", "rules", "all")
+    assert count_jobs(checkout.run(*dry_run).stdout) == {"figures": 1, "report": 1, "track": 1}
+    output = checkout.run("dvc", "repro").stdout
+    assert re.findall(r"Running stage '(.*?)'", output) == ["report"]
+    checkout.run("git", "diff", "--exit-code", "--", "results")
+    assert "Nothing to be done" in checkout.run("snakemake", "--cores", "1", "all").stdout
+
+
 def test_results_without_records_are_refused_in_a_stage(pulled: Checkout) -> None:
     lost = [pulled.folder / ".snakemake", pulled.folder / "results" / "digits" / "records.tar.xz"]
     for path in lost:
