@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mclr.config.models import Edm2Model, VarModel
+from mclr.config.reading import load_tier
 from mclr.cost.coders import SD_VAE
 from mclr.cost.feature_nets import feature_macs
 from mclr.cost.hardware import GPUS, Gpu, Work
@@ -38,9 +39,8 @@ from mclr.metrics.vit import VIT_L_14, Vit
 from mclr.models.family import Family, make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
-from mclr.plan import Plan
-from mclr.points import evaluations
-from mclr.read_config import load_tier
+from mclr.planning.plan import Plan
+from mclr.planning.points import evaluations
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.share import Share
 

@@ -13,13 +13,13 @@ from tiny import TINY, Trained
 from xdist.scheduler import LoadScopeScheduling
 
 from mclr.config.data import Data as DataSection
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.data.load import Manifest, load_manifest
 from mclr.data.prepare import prepare
 from mclr.data.sources import fetch
 from mclr.events import LOG
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 

@@ -16,7 +16,7 @@ from tiny import Trained
 from mclr import cli
 from mclr.config.base import canonical
 from mclr.files import load_tensors, read_json, sha256
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 Outcome = tuple[int, str, str]
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from mclr.config.base import canonical
+from mclr.config.reading import json_schema, load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.read_config import json_schema, load_tier, parse_tier
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config" / "digits.yaml"

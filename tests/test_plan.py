@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mclr.config.base import canonical
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan
-from mclr.points import checkpoint_path, evaluations
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
+from mclr.planning.points import checkpoint_path, evaluations
 
 
 def plan_of(content: dict[str, Any]) -> Plan:

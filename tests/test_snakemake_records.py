@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mclr.errors import UserError
-from mclr.records import METADATA, pack, packed, restore
+from mclr.operations.records import METADATA, pack, packed, restore
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import torch
 from tiny import Trained
 
 from mclr.config.base import canonical
+from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors, write_json
 from mclr.jobs.evaluation import evaluate
@@ -18,9 +19,8 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample
 from mclr.jobs.selection import select
 from mclr.jobs.training import finetune
-from mclr.plan import Plan
-from mclr.points import evaluations
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
+from mclr.planning.points import evaluations
 from mclr.sampling.edm2 import guided_denoiser, heun_sample, time_steps, within_interval
 
 STUDY = {

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mclr.read_config import load_tier  # noqa: E402
+from mclr.config.reading import load_tier  # noqa: E402
 from mclr.versions.kinds import KINDS  # noqa: E402
 from mclr.versions.used import kinds_of, options_of  # noqa: E402
 

@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mclr.read_config import load_tier  # noqa: E402
-from mclr.records import pack  # noqa: E402
+from mclr.config.reading import load_tier  # noqa: E402
+from mclr.operations.records import pack  # noqa: E402
 from mclr.report.cost import costs, duration, total  # noqa: E402
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mclr.points import FINAL, GRID, STUDY
+from mclr.planning.points import FINAL, GRID, STUDY
 from mclr.report.summary import POINT, complete, of_one_checkpoint, table_rows
 
 Values = NDArray[np.float64]

@@ -16,8 +16,8 @@ from mclr.commands.options import config_option, path_option, spec_option
 @path_option("output", "Folder to write.")
 def claims(config: Path, metrics: Path, output: Path) -> None:
     """Judge every claim of the paper by the tier's metrics (claims.json, claims.md)."""
+    from mclr.config.reading import load_tier
     from mclr.jobs.claims import claims as run
-    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, output)
 
@@ -30,8 +30,8 @@ def claims(config: Path, metrics: Path, output: Path) -> None:
 @path_option("figures", "Folder for the heat map of each model.")
 def similarity(config: Path, metrics: Path, samples: Path, output: Path, figures: Path) -> None:
     """Compare what MCLR and CFG do to the same images, in feature space."""
+    from mclr.config.reading import load_tier
     from mclr.jobs.similarity import similarity as run
-    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, samples, output, figures)
 

@@ -22,7 +22,7 @@ def doctor(jobs: bool, wait: int, as_json: bool) -> None:
     Slurm, partitions, accounts and GPUs of config/site.yaml; a shared filesystem; the MLflow
     store; the DVC remote. Run it in the top folder of the checkout, on a login node.
     """
-    from mclr.doctor import examine
+    from mclr.operations.doctor import examine
 
     found = []
     for finding in examine(Path.cwd(), jobs=jobs, wait=wait):

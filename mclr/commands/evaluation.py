@@ -44,7 +44,7 @@ def sample(
 ) -> None:
     """Sample one shard of a checkpoint: features of all images and a small grid of images."""
     from mclr.jobs.sampling import sample as run
-    from mclr.site import load_site
+    from mclr.operations.site import load_site
     from mclr.training.processes import joined
 
     device = set_up_device(threads)

@@ -44,14 +44,14 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
     """Write an experiment's best checkpoint as a model folder, ready to use and to share.
 
     The folder has the weights, a configuration and a model card. `mclr draw` and
-    mclr.pipeline.ClassConditionalPipeline load it.
+    mclr.inference.ClassConditionalPipeline load it.
 
     \b
     Example:
       mclr export-model --experiment edm2-mclr --output my-model
     """
-    from mclr.pipeline.export import export_model as run
-    from mclr.read_config import load_tier
+    from mclr.config.reading import load_tier
+    from mclr.inference.export import export_model as run
 
     for path in run(load_tier(config), experiment, output):
         click.echo(path)
@@ -105,9 +105,9 @@ def draw(
     Example:
       mclr draw --model my-model --classes 0,3 --per-class 8 --out grid.png
     """
-    from mclr.pipeline.draw import Request, draw_grid
-    from mclr.pipeline.folder import find_folder
-    from mclr.pipeline.pipeline import ClassConditionalPipeline
+    from mclr.inference.draw import Request, draw_grid
+    from mclr.inference.folder import find_folder
+    from mclr.inference.pipeline import ClassConditionalPipeline
 
     device = set_up_device(threads)
     pipeline = ClassConditionalPipeline(find_folder(model, revision), device)

@@ -46,7 +46,10 @@ def path_option(name: str, help: str, required: bool = True) -> Callable[..., An
 
 
 spec_option = click.option(
-    "--spec", type=Spec(), required=True, help="Specification of the job (JSON, see mclr.plan)."
+    "--spec",
+    type=Spec(),
+    required=True,
+    help="Specification of the job (JSON, see mclr.planning.plan).",
 )
 config_option = click.option(
     "--config",

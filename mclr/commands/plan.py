@@ -52,9 +52,9 @@ def plan(
     Example:
       mclr plan config/imagenet.yaml --gpus 16 --target edm2-s-mclr
     """
+    from mclr.config.reading import load_tier
     from mclr.cost.estimate import Machines, estimate, numbers
     from mclr.cost.table import as_text
-    from mclr.read_config import load_tier
 
     tier = load_tier(config)
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)

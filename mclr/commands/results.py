@@ -30,8 +30,8 @@ def effective_config(spec: dict[str, Any], output: Path) -> None:
 @path_option("output", "Folder to write.")
 def table(config: Path, metrics: Path, output: Path) -> None:
     """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
+    from mclr.config.reading import load_tier
     from mclr.jobs.report import table as run
-    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, output)
 
@@ -44,8 +44,8 @@ def table(config: Path, metrics: Path, output: Path) -> None:
 @path_option("output", "Folder to write.")
 def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:
     """Draw every figure of a tier."""
+    from mclr.config.reading import load_tier
     from mclr.jobs.report import figures as run
-    from mclr.read_config import load_tier
 
     run(load_tier(config), metrics, manifest, grids, output)
 
@@ -57,8 +57,8 @@ def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Pa
 @path_option("output", "HTML file to write.")
 def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     """Write the self-contained report page."""
+    from mclr.config.reading import load_tier
     from mclr.jobs.report import report as run
-    from mclr.read_config import load_tier
 
     run(load_tier(config), results, manifest, output)
 
@@ -86,8 +86,8 @@ def track(
     Example, while the workflow runs in another terminal:
       mclr track --config config/fashion.yaml --watch
     """
+    from mclr.config.reading import load_tier
     from mclr.files import write_json
-    from mclr.read_config import load_tier
     from mclr.tracking import publish
     from mclr.tracking import watch as keep_publishing
 
@@ -106,7 +106,7 @@ def track(
 @click.command()
 def schema() -> None:
     """Print the JSON schema of a configuration file (`config/schema.json`)."""
-    from mclr.read_config import json_schema
+    from mclr.config.reading import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -124,7 +124,7 @@ def show(config: Path, as_json: bool) -> None:
     """
     import pandas as pd
 
-    from mclr.read_config import load_tier
+    from mclr.config.reading import load_tier
     from mclr.report.rows import make_table
     from mclr.report.table import terminal_table
     from mclr.tracking.views import how_to_look

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mclr.store_check import Fault
+    from mclr.operations.store_check import Fault
 
 
 @click.command()
@@ -24,7 +24,7 @@ def check_store(remote: str | None, heal: bool, jobs: int) -> None:
     those of the remote from the cache; and DVC forgets what a killed push or pull left undone, so
     that the next one is complete. Exit status 1: something is damaged and not healed.
     """
-    from mclr.store_check import Stores
+    from mclr.operations.store_check import Stores
 
     stores = Stores(Path.cwd())
     if remote:

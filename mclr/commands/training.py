@@ -79,7 +79,7 @@ def base(
     """Train a base model from scratch."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import train_base
-    from mclr.site import load_site
+    from mclr.operations.site import load_site
     from mclr.training.processes import joined
 
     device, site = set_up_device(threads), load_site().train
@@ -106,7 +106,7 @@ def negatives(
 ) -> None:
     """Sample the frozen base model, for DDO."""
     from mclr.jobs.sampling import sample_negatives
-    from mclr.site import load_site
+    from mclr.operations.site import load_site
     from mclr.training.processes import joined
 
     device = set_up_device(threads)
@@ -139,7 +139,7 @@ def finetune(
     """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import finetune as run_job
-    from mclr.site import load_site
+    from mclr.operations.site import load_site
     from mclr.training.processes import joined
 
     device, site = set_up_device(threads), load_site().train

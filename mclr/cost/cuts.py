@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mclr.config.objectives import FineTuning
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.read_config import parse_tier
 from mclr.report.methods import METHODS
 
 FEWER_SAMPLES = 5  # 10,000 for 50,000

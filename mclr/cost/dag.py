@@ -24,8 +24,8 @@ from mclr.cost.names import (
     weights_of,
 )
 from mclr.errors import UserError
-from mclr.plan import Plan
-from mclr.points import GRID, Point, Run
+from mclr.planning.plan import Plan
+from mclr.planning.points import GRID, Point, Run
 
 RESULTS = ("table1", "figures", "claims", "report", "track")
 

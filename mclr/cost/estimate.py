@@ -19,7 +19,7 @@ from mclr.cost.memory import SIZES, Memory, memory_of
 from mclr.cost.schedule import Schedule, Task, schedule
 from mclr.cost.work import Workload
 from mclr.errors import UserError
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 HOUR = 3600.0
 

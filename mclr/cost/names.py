@@ -5,8 +5,8 @@ from __future__ import annotations
 from mclr.config.features import PublishedFeatures
 from mclr.config.models import released_files
 from mclr.data.released import FOLDER, released_paths
-from mclr.plan import Plan
-from mclr.points import Point, Run, net_folder
+from mclr.planning.plan import Plan
+from mclr.planning.points import Point, Run, net_folder
 
 
 def is_own(plan: Plan) -> bool:

@@ -20,8 +20,8 @@ from mclr.cost.images import Images
 from mclr.cost.names import trained_by
 from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
-from mclr.plan import Plan
-from mclr.points import Point, Run, evaluations
+from mclr.planning.plan import Plan
+from mclr.planning.points import Point, Run, evaluations
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
 STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of latents

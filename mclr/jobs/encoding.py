@@ -19,7 +19,7 @@ from mclr.jobs.growing import GrowingRows
 from mclr.jobs.inputs import Data, state_folder
 from mclr.models.encoders import RgbEncoder
 from mclr.models.family import make_family
-from mclr.points import PIXELS
+from mclr.planning.points import PIXELS
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""

@@ -11,7 +11,7 @@ from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import read_json, write_json
 from mclr.metrics.features import Features, packages_of, read_features
-from mclr.points import STUDY
+from mclr.planning.points import STUDY
 from mclr.provenance import other_packages
 
 

@@ -16,7 +16,7 @@ from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.metrics.features import Features, read_features
-from mclr.points import GRID
+from mclr.planning.points import GRID
 
 STREAM = 3  # of draws among the training images
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mclr.config.tier import Tier
 from mclr.data.load import load_manifest
 from mclr.files import read_json, write_json, write_text
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.report.summary import METRICS, summarise, table_rows
 
 FIRST_SHARD = "shard-000.png"

@@ -17,7 +17,7 @@ from mclr.files import write_json
 from mclr.jobs.sampling import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
 from mclr.models.family import Family, load_network, make_family
-from mclr.points import GRID
+from mclr.planning.points import GRID
 from mclr.report.summary import table_rows
 
 # Images of this job: no other purpose takes seeds from here on.

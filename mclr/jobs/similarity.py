@@ -12,7 +12,7 @@ from mclr.config.tier import Tier
 from mclr.files import write_json
 from mclr.metrics.features import read_features
 from mclr.metrics.similarity import similarity as compare
-from mclr.points import Point
+from mclr.planning.points import Point
 from mclr.report.heatmap import write_heat_map
 from mclr.report.names import GRID_FORMATS, stem
 from mclr.report.progress import guided_and_tuned

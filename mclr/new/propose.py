@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.hardware import CPU_RATE, START_SECONDS
 from mclr.cost.images import images_of
@@ -21,8 +22,7 @@ from mclr.new.base import GivenBase
 from mclr.new.machine import Machine, rate
 from mclr.new.sizes import MOST_PASSES, Size, grids_for, sizes_for
 from mclr.new.write import Case, Choice, images_fit, n_reference_of, render
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 HOUR = 3600.0
 LONGER = (64, 32, 16, 8, 4, 2)

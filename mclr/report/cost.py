@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mclr.config.tier import Tier
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 STEPS = {
     "feature-net": "train feature nets",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mclr.config.tier import Tier
-from mclr.plan import Plan
-from mclr.points import FINAL, GRID, STUDY, Point
+from mclr.planning.plan import Plan
+from mclr.planning.points import FINAL, GRID, STUDY, Point
 from mclr.report.embedded import image_uri
 from mclr.report.lines import point_key
 from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images

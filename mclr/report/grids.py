@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mclr.config.tier import Tier
-from mclr.points import Point
+from mclr.planning.points import Point
 from mclr.report.names import GRID_FORMATS, KINDS, kinds_of, stem
 from mclr.report.progress import guided_and_tuned
 from mclr.report.static import STYLE, save

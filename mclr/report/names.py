@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from mclr.config.models import Edm2Model
 from mclr.config.tier import Tier
-from mclr.plan import Plan
-from mclr.points import Run
+from mclr.planning.plan import Plan
+from mclr.planning.points import Run
 
 CURVE_FORMATS = ("pdf", "png", "html")
 GRID_FORMATS = ("pdf", "png")

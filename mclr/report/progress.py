@@ -6,8 +6,8 @@ import pandas as pd
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan
-from mclr.points import GRID, Point
+from mclr.planning.plan import Plan
+from mclr.planning.points import GRID, Point
 from mclr.report.summary import complete, table_rows
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mclr.config.tier import Tier, fd_and_rest
-from mclr.points import FINAL, GRID
+from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import METHODS, describe
 from mclr.report.summary import REAL, check_metrics, table_rows
 

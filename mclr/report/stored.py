@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mclr.errors import UserError
-from mclr.points import Point
+from mclr.planning.points import Point
 
 Pixels = NDArray[np.uint8]
 

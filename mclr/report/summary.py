@@ -8,7 +8,7 @@ import pandas as pd
 
 from mclr.config.tier import Tier, fd_and_rest
 from mclr.errors import UserError
-from mclr.points import FINAL, GRID, STUDY
+from mclr.planning.points import FINAL, GRID, STUDY
 from mclr.report.methods import METHODS, method
 
 POINT = ["model", "method", "hyperparameters", "guidance", "step", "dial"]

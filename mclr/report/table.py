@@ -9,7 +9,7 @@ import pandas as pd
 
 from mclr.config.tier import Tier
 from mclr.files import write_text
-from mclr.points import GRID
+from mclr.planning.points import GRID
 from mclr.report.names import other_nets
 from mclr.report.rows import COLUMNS, HEADER, Table, make_table
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from mclr.config.tier import Tier
-from mclr.points import FINAL, GRID, STUDY
+from mclr.planning.points import FINAL, GRID, STUDY
 from mclr.report.methods import describe
 from mclr.report.names import swept_value
 from mclr.report.summary import REAL, of_one_checkpoint, summarise, table_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mclr.points import Run
+from mclr.planning.points import Run
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment (Markdown)."""

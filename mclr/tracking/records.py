@@ -20,8 +20,8 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.events import read_events
 from mclr.files import read_json, sha256
-from mclr.plan import Plan
-from mclr.points import Run
+from mclr.planning.plan import Plan
+from mclr.planning.points import Run
 from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.

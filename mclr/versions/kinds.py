@@ -16,7 +16,7 @@ from pathlib import Path
 from mclr.config.features import FeatureNet
 from mclr.config.models import Model
 from mclr.config.objectives import Objective
-from mclr.theory.lab import TOPICS, module_of
+from mclr.theory.lab.run import TOPICS, module_of
 from mclr.versions.digest import Code, Symbol
 
 # What leads to the code of one family, objective or net alone: a kind that has nothing to do with
@@ -102,7 +102,7 @@ def _finetuning() -> list[Kind]:
 
 def _theory() -> list[Kind]:
     topics = [Kind(f"theory.{topic}", also=(f"{module_of(topic)}:run",)) for topic in TOPICS]
-    return [*topics, Kind("theory-page", files=("mclr/theory/*.j2",))]
+    return [*topics, Kind("theory-page", files=("mclr/theory/lab/*.j2",))]
 
 
 KINDS = {

@@ -8,7 +8,7 @@ from typing import Any
 from mclr.config.features import PublishedFeatures
 from mclr.config.models import Model, released_files
 from mclr.config.tier import Tier
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.versions import kinds
 
 ALWAYS = (

@@ -15,6 +15,7 @@ from tiny import Trained
 
 from mclr.checkpoints.export import export_weights
 from mclr.checkpoints.importer import import_weights
+from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
@@ -26,8 +27,7 @@ from mclr.new.machine import Machine
 from mclr.new.sizes import grids_for
 from mclr.new.survey import Survey
 from mclr.new.write import Case, Choice, render
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 
 def survey(classes: int = 10, side: int = 8, mode: str = "grey") -> Survey:

@@ -12,6 +12,7 @@ import torch
 from official_edm2 import Official
 from tiny import TINY, Trained
 
+from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors, sha256
@@ -20,8 +21,7 @@ from mclr.jobs.sampling import sample
 from mclr.metrics.features import read_features
 from mclr.models.encoders import StabilityVaeEncoder, pack_vae
 from mclr.models.family import make_family
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 GUIDE = {
     "network": {**TINY["models"]["edm2"]["network"], "model_channels": 2},

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from mclr.claims.catalogue import catalogue
 from mclr.claims.verdicts import Finding, as_json, counts, findings
 from mclr.cli import cli
+from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.jobs.claims import claims
-from mclr.read_config import load_tier
 
 
 @pytest.fixture(scope="module")

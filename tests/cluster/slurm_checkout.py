@@ -14,7 +14,7 @@ import yaml
 from checkout import MICRO, ROOT, Checkout, copy_tree
 
 from mclr.events import read_events
-from mclr.slurm import ask, jobs_of
+from mclr.operations.slurm import ask, jobs_of
 
 CLUSTER = ROOT / "workflow" / "cluster"
 # The pauses of the profile are those of jobs of hours; here jobs take seconds.

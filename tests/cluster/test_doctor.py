@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from mclr import doctor as checks
 from mclr.commands.doctor import doctor
-from mclr.doctor import examine, filesystem_of
-from mclr.doctor_slurm import SiteError, _gpus, _minutes, check_class
-from mclr.site import JobClass
+from mclr.operations.doctor import examine, filesystem_of
+from mclr.operations.doctor_slurm import SiteError, _gpus, _minutes, check_class
+from mclr.operations.site import JobClass
 
 GOOD = """
 account: ml

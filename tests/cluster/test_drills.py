@@ -13,7 +13,7 @@ import pytest
 import yaml
 from slurm_checkout import BASE, CLUSTER, SlurmCheckout, wait_for
 
-from mclr.slurm import ask
+from mclr.operations.slurm import ask
 
 pytestmark = pytest.mark.drill
 Make = Callable[..., SlurmCheckout]

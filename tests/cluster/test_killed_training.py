@@ -14,7 +14,7 @@ from tiny import Trained
 
 from mclr.events import read_events
 from mclr.files import load_tensors
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 RUN = "edm2-mclr-seed0"
 # Starts a job in milliseconds: its parent has imported everything.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mclr.errors import UserError
-from mclr.slurm import cancel_left_overs, jobs_of
-from mclr.workflow import single_run
+from mclr.operations.checkout import single_run
+from mclr.operations.slurm import cancel_left_overs, jobs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

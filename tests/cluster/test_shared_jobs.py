@@ -9,7 +9,7 @@ import yaml
 from checkout import ROOT
 from slurm_checkout import SITE, SMALL, SlurmCheckout
 
-from mclr.slurm import ask
+from mclr.operations.slurm import ask
 
 
 def documented() -> list[str]:

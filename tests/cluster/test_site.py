@@ -13,7 +13,7 @@ from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
 from mclr.errors import UserError
-from mclr.site import JobClass, Site, load_site
+from mclr.operations.site import JobClass, Site, load_site
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "config" / "site.example.yaml"
@@ -144,7 +144,7 @@ def test_memory_and_time_grow_with_the_attempt_up_to_a_limit() -> None:
 
 
 def test_profile_and_code_agree() -> None:
-    from mclr.slurm import PREFIX
+    from mclr.operations.slurm import PREFIX
 
     profile = yaml.safe_load((ROOT / "slurm" / "config.yaml").read_text())
     assert f"{profile['slurm-jobname-prefix']}_" == PREFIX

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from mclr.cli import cli
 from mclr.commands.plan import plan as command
+from mclr.config.reading import load_tier, parse_tier
 from mclr.cost.cuts import cuts_of
 from mclr.cost.table import duration, number, quantity, size_text
-from mclr.read_config import load_tier, parse_tier
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from mclr.commands.plan import plan as command
 from mclr.config.features import Dinov2Features, InceptionFeatures
+from mclr.config.reading import load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.dag import Job, jobs_of
 from mclr.cost.downloads import released_downloads
@@ -19,8 +20,7 @@ from mclr.cost.images import IMAGENET, images_of
 from mclr.cost.memory import memory_of
 from mclr.cost.work import Workload
 from mclr.errors import UserError
-from mclr.plan import Plan
-from mclr.read_config import load_tier, parse_tier
+from mclr.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}

@@ -17,8 +17,8 @@ from mclr.models.family import make_family
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
-from mclr.plan import Plan
-from mclr.points import evaluations
+from mclr.planning.plan import Plan
+from mclr.planning.points import evaluations
 from mclr.sampling.var import seeded_uniforms, var_sample
 from mclr.training.finetune import Samples, finetune_trainee
 

@@ -20,7 +20,7 @@ from mclr.cost.work import Workload, shard_images
 from mclr.data.load import load_images, load_manifest
 from mclr.errors import UserError
 from mclr.models.flops import evaluation_flops, generation_flops
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 TRAIN, REFERENCE = 1000, 797
 # Convolutions on 8 × 8 and, pooled, 4 × 4 pixels; two linear layers.
@@ -96,7 +96,7 @@ def test_work_of_sampling(load: Workload, jobs: dict[str, Job]) -> None:
 def test_decoding_counts_at_its_own_rate(
     tiny: dict[str, Any], load: Workload, decoding: str, kind: str
 ) -> None:
-    from mclr.read_config import parse_tier
+    from mclr.config.reading import parse_tier
 
     tiny["models"]["var"]["decoding"] = decoding
     plan = Plan(parse_tier(tiny, "tiny"))
@@ -118,7 +118,7 @@ def test_var_keeps_keys_and_values_while_sampling(load: Workload) -> None:
 
 
 def test_sixteen_bits_are_another_rate(load: Workload, tiny: dict[str, Any]) -> None:
-    from mclr.read_config import parse_tier
+    from mclr.config.reading import parse_tier
 
     tiny["models"]["edm2"]["precision"] = "auto"
     plan = Plan(parse_tier(tiny, "tiny"))

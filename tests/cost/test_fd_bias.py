@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mclr.cost.fd_error import bias_constant, bias_constants
 from mclr.metrics.features import write_features
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 
 def test_a_gaussian_of_one_dimension() -> None:

@@ -15,7 +15,7 @@ from mclr.events import read_events
 from mclr.models.family import load_network, make_family
 from mclr.objectives.base import Batch
 from mclr.objectives.contrast import draw_partners
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
 import own_objective

@@ -16,7 +16,7 @@ from tiny import Trained
 
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 RUN = "edm2-mclr-seed0"
 

@@ -16,7 +16,7 @@ from torch import multiprocessing
 
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 MODELS = ("edm2", "var")
 

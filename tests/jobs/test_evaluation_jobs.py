@@ -32,7 +32,7 @@ from mclr.metrics.features import (
 from mclr.metrics.measure import Measure
 from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, scores
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 
 class Scene:

@@ -14,6 +14,7 @@ from tiny import TINY, TRAINING
 from mclr.cli import cli
 from mclr.config.base import canonical
 from mclr.config.data import OwnImages
+from mclr.config.reading import parse_tier
 from mclr.data.images.prepare import prepare_images
 from mclr.errors import UserError
 from mclr.files import read_json
@@ -23,9 +24,8 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.training import finetune, train_base
 from mclr.metrics.features import load_feature_net, read_features
 from mclr.models.edm2.family import Edm2Family
-from mclr.plan import Plan
-from mclr.points import PIXELS
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
+from mclr.planning.points import PIXELS
 
 STEP = "checkpoints/step-000004.safetensors"
 

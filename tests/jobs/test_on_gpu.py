@@ -15,7 +15,7 @@ from mclr.files import load_tensors
 from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.jobs.training import finetune
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 MODELS = ("edm2", "var")

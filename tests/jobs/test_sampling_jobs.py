@@ -27,7 +27,7 @@ from mclr.jobs.sampling import (
 )
 from mclr.metrics.features import Features, read_features
 from mclr.models.family import load_network, make_family
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 MODELS = ("edm2", "var")
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from mclr.cli import cli
 from mclr.config.base import canonical
 from mclr.config.models import AutoencoderTraining
+from mclr.config.reading import parse_tier
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.errors import UserError
 from mclr.events import Progress
@@ -23,8 +24,7 @@ from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import autoencoder_trainee, train_tokenizer
 from mclr.jobs.training import finetune, train_base
 from mclr.models.family import make_family
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 from mclr.training import loop
 from mclr.training.gradient import accumulate
 

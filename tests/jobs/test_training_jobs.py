@@ -25,7 +25,7 @@ from mclr.jobs.inputs import Data, state_folder
 from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.training import loop
 from mclr.training.share import WHOLE, Share
 

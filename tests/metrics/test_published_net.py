@@ -13,14 +13,14 @@ import torch
 from pretrained_nets import TINY_VIT, random_vit
 from tiny import TINY, Trained
 
+from mclr.config.reading import parse_tier
 from mclr.data.load import load_images, load_manifest
 from mclr.errors import UserError
 from mclr.jobs.inputs import Data
 from mclr.jobs.published_net import take_over
 from mclr.metrics.features import load_feature_net, published_moments, read_features
 from mclr.metrics.measure import Measure
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 
 def vit_features() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import TINY, Trained
 
+from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors
@@ -18,9 +19,8 @@ from mclr.jobs.sampling import sample
 from mclr.jobs.training import finetune, train_base
 from mclr.metrics.features import read_features
 from mclr.models.family import load_network, make_family
-from mclr.plan import Plan
-from mclr.points import evaluations
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
+from mclr.planning.points import evaluations
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_family.py"
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mclr import cli
 from mclr.config.models import Edm2Model
+from mclr.config.reading import load_tier, parse_tier
 from mclr.cost.hardware import START_SECONDS
 from mclr.cost.images import images_of
 from mclr.cost.work import Workload
@@ -26,8 +27,7 @@ from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for
 from mclr.new.survey import Survey
 from mclr.new.write import Case, Choice, render
 from mclr.new.yaml_text import number, scalar
-from mclr.plan import Plan
-from mclr.read_config import load_tier, parse_tier
+from mclr.planning.plan import Plan
 
 CORES = Machine(2, "", 16e9, 16e9)
 SPEED = 20e9

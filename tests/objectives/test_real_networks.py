@@ -18,7 +18,7 @@ from mclr.objectives.base import Batch, LogLikelihood
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
 from mclr.objectives.mclr import mclr_loss
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 LABELS = torch.tensor([3, 1, 1, 0])
 EVERY = torch.arange(4)

@@ -12,9 +12,9 @@ import pytest
 from grid_levels import CLASSES, GRID_ROWS, SIDE, level
 from PIL import Image
 
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 SEEDS = [0, 1]
 

@@ -22,7 +22,7 @@ from mclr.metrics.separation import (
     pixel_statistics,
     summarise,
 )
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 
 
 class Gaussian:

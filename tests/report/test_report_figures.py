@@ -14,7 +14,7 @@ from PIL import Image
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.report.chart import Chart, Series, has_band
 from mclr.report.curves import charts, write_figures
 from mclr.report.grids import mosaic, progressive_columns, progressive_grid, write_grids

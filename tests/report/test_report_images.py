@@ -15,7 +15,7 @@ from PIL import Image
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.report.curves import charts
 from mclr.report.gallery import EMPTY, MAX_SIDE, data_uri, gallery, points_by_key
 from mclr.report.lines import Measured

@@ -16,7 +16,7 @@ from PIL import Image
 from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.report.cost import Cost
 from mclr.report.curves import charts
 from mclr.report.interactive import write_html, write_library

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from mclr.theory import cca
-from mclr.theory.tables_dpo import cca_best_distribution, cca_loss, cca_optimum, powered
-from mclr.theory.tabular import random_world, small_world
+from mclr.theory.lab.tables_dpo import cca_best_distribution, cca_loss, cca_optimum, powered
+from mclr.theory.lab.tabular import random_world, small_world
+from mclr.theory.topics import cca
 
 
 def test_loss_derivatives() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import corollary1
-from mclr.theory.tables_mclr import form_13
-from mclr.theory.tabular import World, divergence, holed_world, random_world, total_variation
+from mclr.theory.lab.tables_mclr import form_13
+from mclr.theory.lab.tabular import World, divergence, holed_world, random_world, total_variation
+from mclr.theory.topics import corollary1
 
 WORLDS = [random_world(1), random_world(4, zeros=True), holed_world()]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import corollary2
-from mclr.theory.tabular import random_world
+from mclr.theory.lab.tabular import random_world
+from mclr.theory.topics import corollary2
 
 
 @pytest.mark.parametrize("beta", [2.0, 1.0, 0.25])

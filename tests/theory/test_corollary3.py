@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from mclr.theory import corollary3, figure3
-from mclr.theory.mixtures import Level, line
-from mclr.theory.score_matching import grid_1d
+from mclr.theory.lab.mixtures import Level, line
+from mclr.theory.lab.score_matching import grid_1d
+from mclr.theory.topics import corollary3, figure3
 
 GRID = grid_1d(-3, 3.5, 15, step=0.04)
 CASES = corollary3.cases()

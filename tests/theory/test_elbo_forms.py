@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import elbo, elbo_jensen, elbo_likelihood
-from mclr.theory.elbo_likelihood import Guided
-from mclr.theory.mixtures import Level, line
-from mclr.theory.score_matching import grid_1d, relative_error
+from mclr.theory.lab.mixtures import Level, line
+from mclr.theory.lab.score_matching import grid_1d, relative_error
+from mclr.theory.topics import elbo, elbo_jensen, elbo_likelihood
+from mclr.theory.topics.elbo_likelihood import Guided
 
 GRID, OWN, OTHER = grid_1d(-3, 3.5, 15, step=0.04), line().classes[1], line().classes[0]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import figure1, figure3
-from mclr.theory.mixtures import Level, branches
+from mclr.theory.lab.mixtures import Level, branches
+from mclr.theory.topics import figure1, figure3
 
 WORLD = branches()
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import guidance
-from mclr.theory.mixtures import Mixture, line
+from mclr.theory.lab.mixtures import Mixture, line
+from mclr.theory.topics import guidance
 
 
 def gaussian(variance: float) -> Mixture:

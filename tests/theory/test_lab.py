@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from mclr.commands.theory import theory, theory_page
 from mclr.errors import UserError
-from mclr.theory import lab
-from mclr.theory.drawing import panels, save, style
-from mclr.theory.statement import Statement
+from mclr.theory.lab import run as lab
+from mclr.theory.lab.drawing import panels, save, style
+from mclr.theory.lab.statement import Statement
 
 TOPICS = ("theorem1", "cca")
 VOID = {"meta", "img"}
@@ -71,7 +71,7 @@ def draw(folder: Path) -> None:
 def two_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Topics that take no time, under the names of real ones."""
     for topic in TOPICS:
-        module = ModuleType(f"mclr.theory.{topic}")
+        module = ModuleType(f"mclr.theory.topics.{topic}")
 
         def run(figures: Path, topic: str = topic) -> list[Statement]:
             draw(figures)
@@ -90,7 +90,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_every_topic_has_a_module() -> None:
     for topic in lab.TOPICS:
-        source = Path(lab.__file__).with_name(f"{topic}.py")
+        source = Path(lab.__file__).parents[1] / "topics" / f"{topic}.py"
         assert "\ndef run(figures: Path) -> list[Statement]:" in source.read_text(), topic
 
 

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from mclr.theory import mixture_denoiser, mixture_denoiser_net
-from mclr.theory.mixture_denoiser_net import Denoiser, contrast, copy_of, draw_points, dsm, train
-from mclr.theory.mixtures import Level, branches
+from mclr.theory.lab.mixtures import Level, branches
+from mclr.theory.topics import mixture_denoiser, mixture_denoiser_net
+from mclr.theory.topics.mixture_denoiser_net import (
+    Denoiser,
+    contrast,
+    copy_of,
+    draw_points,
+    dsm,
+    train,
+)
 
 WORLD = branches()
 
@@ -142,7 +149,7 @@ def test_short_run_writes_figure_and_statements(
         "SEEDS": (1,),
     }.items():
         monkeypatch.setattr(mixture_denoiser, name, value)
-    monkeypatch.setattr("mclr.theory.mixture_denoiser_figure.POINTS", 50)
+    monkeypatch.setattr("mclr.theory.topics.mixture_denoiser_figure.POINTS", 50)
     statements = {s.id: s for s in mixture_denoiser.run(tmp_path)}
     assert set(statements) == {
         "denoiser-weighted",

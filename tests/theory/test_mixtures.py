@@ -3,7 +3,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from mclr.theory.mixtures import (
+from mclr.theory.lab.mixtures import (
     Level,
     Mixture,
     World,

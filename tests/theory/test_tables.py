@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mclr.theory.optimise import maximise_on_simplex, minimise
-from mclr.theory.tables_mclr import coefficients, form_11, h, independent, other_classes
-from mclr.theory.tabular import (
+from mclr.theory.lab.optimise import maximise_on_simplex, minimise
+from mclr.theory.lab.tables_mclr import coefficients, form_11, h, independent, other_classes
+from mclr.theory.lab.tabular import (
     World,
     divergence,
     holed_world,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import theorem1
-from mclr.theory.tables_mclr import floored, form_10, form_11, form_12, h, optimum, truncated
-from mclr.theory.tabular import World, holed_world, random_world
+from mclr.theory.lab.tables_mclr import floored, form_10, form_11, form_12, h, optimum, truncated
+from mclr.theory.lab.tabular import World, holed_world, random_world
+from mclr.theory.topics import theorem1
 
 WORLDS = [random_world(1), random_world(4, zeros=True), holed_world()]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from mclr.theory import theorem2
-from mclr.theory.lone_point import excess_mclr, lone_world, share_ccdpo, share_mclr
-from mclr.theory.tables_dpo import pair_loss, powered
-from mclr.theory.tables_mclr import independent
-from mclr.theory.tabular import World, random_world
+from mclr.theory.lab.lone_point import excess_mclr, lone_world, share_ccdpo, share_mclr
+from mclr.theory.lab.tables_dpo import pair_loss, powered
+from mclr.theory.lab.tables_mclr import independent
+from mclr.theory.lab.tabular import World, random_world
+from mclr.theory.topics import theorem2
 
 FAILING = {"theorem2-words", "theorem2-fixed-prior"}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mclr.theory import theorem3
-from mclr.theory.mixtures import Level, line, plane
-from mclr.theory.score_matching import grid_1d, grid_2d, stationary
-from mclr.theory.theorem3_objectives import adaptive, none, schedules
+from mclr.theory.lab.mixtures import Level, line, plane
+from mclr.theory.lab.score_matching import grid_1d, grid_2d, stationary
+from mclr.theory.topics import theorem3
+from mclr.theory.topics.theorem3_objectives import adaptive, none, schedules
 
 LINE, GRID = line(), grid_1d(-3, 3.5, 15, step=0.04)
 

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.theory import weighted, weighted_estimate, weighted_losses
-from mclr.theory.mixtures import Level, line, ring
-from mclr.theory.score_matching import grid_1d
-from mclr.theory.tabular import positive_worlds
-from mclr.theory.weighted_losses import at_noise_level, distance, of_clean_sample
+from mclr.theory.lab.mixtures import Level, line, ring
+from mclr.theory.lab.score_matching import grid_1d
+from mclr.theory.lab.tabular import positive_worlds
+from mclr.theory.topics import weighted, weighted_estimate, weighted_losses
+from mclr.theory.topics.weighted_losses import at_noise_level, distance, of_clean_sample
 
 GRID, LINE = grid_1d(-3, 3.5, 15, step=0.04), line()
 

@@ -20,9 +20,9 @@ from tracking_files import (
     write_report,
 )
 
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.read_config import parse_tier
 from mclr.tracking import publish, watch
 from mclr.tracking.store import open_store, resolve_uri
 

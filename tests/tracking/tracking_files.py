@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.events import read_events
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

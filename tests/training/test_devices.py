@@ -33,7 +33,7 @@ from mclr.jobs.sampling import labels_of
 from mclr.metrics.features import load_feature_net
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.training import base as base_training
 from mclr.training import finetune as fine_tuning
 from mclr.training.finetune import Samples, finetune_trainee

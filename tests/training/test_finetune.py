@@ -16,7 +16,7 @@ from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.training.base import base_settings, base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.gradient import accumulate

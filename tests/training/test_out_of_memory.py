@@ -20,7 +20,7 @@ from mclr.events import EventLog
 from mclr.jobs.inputs import Data
 from mclr.models.family import load_network, make_family
 from mclr.objectives.base import Loss
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.loop import train

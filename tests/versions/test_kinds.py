@@ -20,7 +20,7 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
-from mclr.plan import Plan
+from mclr.planning.plan import Plan
 from mclr.versions.check import digests, moved
 from mclr.versions.digest import Code
 from mclr.versions.kinds import FAMILIES, KINDS, NETS, OBJECTIVES, calls, matching

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from checkout import MICRO, ROOT, STAGES, by_rule, copy_tree
 
+from mclr.config.reading import parse_tier
 from mclr.cost.dag import jobs_of
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
 
 
 def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:

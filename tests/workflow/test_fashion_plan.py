@@ -9,8 +9,8 @@ import pytest
 import yaml
 from checkout import ROOT, copy_tree
 
-from mclr.plan import Plan
-from mclr.read_config import load_tier
+from mclr.config.reading import load_tier
+from mclr.planning.plan import Plan
 
 FASHION = "config/fashion.yaml"
 COMPARED = ("mclr", "ccdpo", "cca", "ddo")

@@ -11,8 +11,8 @@ import torch
 from tiny import TINY
 from mclr.data.load import Manifest
 from mclr.models.family import make_family
-from mclr.plan import Plan
-from mclr.read_config import parse_tier
+from mclr.planning.plan import Plan
+from mclr.config.reading import parse_tier
 from mclr.report.methods import METHODS
 from mclr.training.finetune import Samples, finetune_trainee
 

@@ -11,8 +11,8 @@ import yaml
 from checkout import MICRO, Checkout
 from safetensors import safe_open
 
-from mclr.plan import Plan
-from mclr.read_config import load_tier
+from mclr.config.reading import load_tier
+from mclr.planning.plan import Plan
 
 METRIC_COLUMNS = {
     *("tier", "model", "method", "hyperparameters", "seed", "step", "guidance", "nfe"),

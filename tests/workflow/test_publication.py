@@ -16,8 +16,8 @@ import pytest
 import yaml
 from checkout import ROOT, Checkout, count_jobs
 
-from mclr.plan import Plan
-from mclr.read_config import load_tier
+from mclr.config.reading import load_tier
+from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(ROOT / "workflow"))
 from publish import TIERS, Published, with_block

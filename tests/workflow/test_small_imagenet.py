@@ -13,6 +13,7 @@ import yaml
 from checkout import Checkout, by_rule, copy_tree, count_jobs
 from small_imagenet import small_imagenet
 
+from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.cost.dag import jobs_of
 from mclr.files import load_tensors
@@ -20,8 +21,7 @@ from mclr.jobs.inputs import Data
 from mclr.metrics.features import published_moments, read_features
 from mclr.metrics.reference import Reference
 from mclr.models.family import make_family
-from mclr.plan import Plan
-from mclr.read_config import load_tier
+from mclr.planning.plan import Plan
 
 CONFIG = Path(__file__).parents[2] / "config" / "imagenet.yaml"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from checkout import ROOT, Checkout, by_rule
 
-from mclr.read_config import load_tier
+from mclr.config.reading import load_tier
 from mclr.versions.check import digests, moved
 from mclr.versions.kinds import KINDS, matching
 from mclr.versions.stored import PLACE, load_versions
@@ -49,7 +49,7 @@ def renamed(checkout: Checkout) -> None:
 
 
 def put_elsewhere(checkout: Checkout) -> None:
-    rename(checkout, "mclr.points", "mclr.planning.points")
+    rename(checkout, "mclr.planning.points", "mclr.planning.points")
 
 
 def told_otherwise(checkout: Checkout) -> None:

@@ -9,13 +9,13 @@ sys.path.insert(0, workflow.basedir)
 from mclr.config.base import canonical
 from mclr.config.features import PublishedFeatures
 from mclr.config.models import released_files
-from mclr.read_config import parse_tier
+from mclr.config.reading import parse_tier
 from mclr.data.released import released_paths
 from mclr.errors import UserError
-from mclr.plan import Plan
-from mclr.points import PIXELS, best_path, checkpoint_path, net_folder
+from mclr.planning.plan import Plan
+from mclr.planning.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import other_packages
-from mclr.records import restore
+from mclr.operations.records import restore
 from mclr.report.names import (
     KINDS,
     figure_files,
@@ -24,12 +24,12 @@ from mclr.report.names import (
     stem,
     table_files,
 )
-from mclr.site import load_site
-from mclr.slurm import cancel_left_overs
+from mclr.operations.site import load_site
+from mclr.operations.slurm import cancel_left_overs
 from mclr.versions import kinds
 from mclr.versions.check import moved_since, warning
 from mclr.versions.stored import load_versions
-from mclr.workflow import single_run, use_checkout
+from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)
 

@@ -1,6 +1,6 @@
 # The paper's theory, checked by computation. It has no tier: nothing but code goes in.
 
-from mclr.theory.lab import TOPICS
+from mclr.theory.lab.run import TOPICS
 
 THEORY = "results/theory"
 THEORY_LOGS = "results/logs/theory"

@@ -1,0 +1,133 @@
+"""The model card: what a model is, how it was made, how good it is, and how to use it."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from mclr.config.released import Released
+from mclr.data.released import released_row
+from mclr.files import read_json, write_text
+from mclr.inference.folder import CARD, SAMPLES, ModelConfig
+from mclr.inference.measured import HEADER, Measured, measure
+from mclr.inference.objectives import LIKELIHOODS, OBJECTIVES
+from mclr.inference.source import Source, without_places
+from mclr.planning.points import evaluations
+from mclr.report.methods import METHODS
+from mclr.report.rows import COLUMNS
+
+
+def write_card(source: Source, config: ModelConfig, output: Path) -> Path:
+    """Write ``README.md`` into the model folder.
+
+    Raises:
+        UserError: metrics, protocols or provenance of the run are missing.
+    """
+    template = files("mclr.inference").joinpath("card.md.j2").read_text(encoding="utf-8")
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string(template).render(_content(source, config))
+    write_text(output / CARD, text.rstrip() + "\n")
+    return output / CARD
+
+
+def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
+    run, names = source.run, config.images.class_names
+    found = measure(source)
+    family = str(config.network["family"])
+    return {
+        "title": METHODS[run.method].suffix,
+        "model": source.model,
+        "run": run,
+        "family": family,
+        "latents": config.network.get("autoencoder") is not None,
+        "source": source,
+        "config": config,
+        "names": names,
+        "examples": json.dumps(names[:2], ensure_ascii=False),
+        "numbers": ",".join(str(i) for i in range(min(2, len(names)))),
+        "objective": OBJECTIVES[run.method if not run.is_base else f"base-{family}"],
+        "likelihood": LIKELIHOODS[family],
+        "images_seen": _images_seen(source),
+        "settings": _yaml(_settings(source)),
+        "nfe": evaluations(source.model, guided=False),
+        "measured": found,
+        "header": HEADER,
+        "columns": COLUMNS,
+        "recall": _recall(found, run.is_base),
+        "protocol": _protocol(source, found[0].protocol),
+        "provenance": _provenance(source),
+        "released": _released(source),
+        "samples": SAMPLES if source.grid.is_file() else "",
+    }
+
+
+def _released(source: Source) -> dict[str, str] | None:
+    """Where a base model that others trained comes from, and its licence."""
+    base = source.model.base
+    if not isinstance(base, Released):
+        return None
+    row = released_row(base.released) or {}
+    return {
+        "name": Path(base.released).name,
+        "url": row.get("url", ""),
+        "licence": row.get("licence", ""),
+    }
+
+
+def _images_seen(source: Source) -> int:
+    trained = source.run.settings or source.model.base
+    return 0 if isinstance(trained, Released) else source.step * trained.batch
+
+
+def _settings(source: Source) -> dict[str, Any]:
+    """Hyperparameters of everything that was trained or is used to draw."""
+    model = source.model.model_dump(mode="json", by_alias=True)
+    found: dict[str, Any] = {}
+    if source.run.settings:
+        tuned = source.spec["run"]
+        kept = {key: tuned[key] for key in ("objective", "lr", "batch", "noise") if tuned[key]}
+        found["fine_tuning"] = kept | {"steps": source.step, "seed": source.run.seed}
+    found["base"] = model["base"]
+    for key in ("noise", "network", "precision", "autoencoder", "tokenizer", "sampler"):
+        if model.get(key) is not None:
+            found[key] = model[key]
+    settings: dict[str, Any] = without_places(found)
+    return settings
+
+
+def _yaml(content: Any) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100).rstrip()
+
+
+def _recall(found: list[Measured], is_base: bool) -> str:
+    """How coverage changed with fine-tuning, in words; nothing for a base model."""
+    first = found[0]
+    if is_base or not first.base_recall or not first.own_recall:
+        return ""
+    return f"recall is {first.own_recall}; that of the base model is {first.base_recall}"
+
+
+def _protocol(source: Source, protocol: str) -> str:
+    return _yaml(read_json(source.results / "protocols.json")[protocol])
+
+
+def _provenance(source: Source) -> list[tuple[str, str]]:
+    """(fact, value) of the runs that made the weights."""
+    facts: list[tuple[str, str]] = []
+    runs = [source.run] if source.run.is_base else [source.run, source.base_run]
+    for run in runs:
+        made = read_json(source.results / "runs" / run.run_id / "provenance.json")
+        dirty = " (with uncommitted changes)" if made["git_dirty"] else ""
+        facts += [
+            (f"{run.run_id}: git commit", f"{made['git_commit']}{dirty}"),
+            (f"{run.run_id}: sha256 of the configuration", made["config_sha256"]),
+            (f"{run.run_id}: code", made["code"]),
+            (f"{run.run_id}: machine", f"{made['hardware']}; Python {made['python']}"),
+        ]
+    packages = made["packages"]
+    return [*facts, ("packages", ", ".join(f"{n} {v}" for n, v in sorted(packages.items())))]

@@ -1,0 +1,77 @@
+"""What `mclr draw` does: some images of each of some classes, in one labelled picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from mclr.errors import UserError
+from mclr.files import atomic
+from mclr.inference.grid import labelled_grid
+from mclr.inference.inputs import image_seeds, label_numbers
+from mclr.inference.pipeline import ClassConditionalPipeline, to_pil
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which images: ``per_class`` of each of ``classes``, from ``seed`` on, and how."""
+
+    classes: list[str]
+    per_class: int
+    seed: int
+    guidance: float
+    sampler: dict[str, float]
+    batch: int | None
+
+
+def draw_grid(
+    pipeline: ClassConditionalPipeline,
+    request: Request,
+    out: Path,
+    npz: Path | None,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Write the picture, and the images as ``npz``; gives what was written, for a script.
+
+    A row per class and a column per seed; all images of a column start from the same noise.
+    ``npz`` has the layout of guided-diffusion's evaluator: ``arr_0`` images uint8 (N, H, W, C) and
+    ``arr_1`` labels (N,); and ``seeds`` (N,).
+    """
+    names = pipeline.class_names
+    rows = label_numbers(request.classes, names)
+    columns = image_seeds(request.seed, request.per_class)
+    drawn = pipeline(
+        [label for label in rows for _ in columns],
+        columns * len(rows),
+        request.guidance,
+        batch_size=request.batch,
+        output_type="tensor",
+        progress=progress,
+        **request.sampler,
+    )
+    images = cast(Tensor, drawn.images)
+    picture = labelled_grid(
+        to_pil(images), [names[i] for i in rows], [str(seed) for seed in columns], "seed"
+    )
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder, expected the name of the PNG to write")
+    with atomic(out) as temporary:
+        picture.save(temporary, "PNG")
+    if npz:
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        with atomic(npz) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, arr_0=pixels, arr_1=drawn.labels, seeds=drawn.seeds)
+    return {
+        "out": str(out),
+        "npz": str(npz) if npz else None,
+        "classes": [{"label": label, "name": names[label]} for label in rows],
+        "seeds": columns,
+        "guidance": request.guidance,
+        "sampler": (pipeline.config.sampler.model_dump() if pipeline.config.sampler else {})
+        | request.sampler,
+    }

@@ -1,0 +1,106 @@
+"""From the results of a tier to a model folder: an experiment's best checkpoint, with its card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from PIL import Image
+
+from mclr.config.models import Edm2Model, OwnModel, VarModel
+from mclr.config.released import Released
+from mclr.config.tier import Tier
+from mclr.errors import UserError
+from mclr.files import atomic, sha256
+from mclr.inference.card import write_card
+from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
+from mclr.inference.grid import labelled_grid
+from mclr.inference.source import Source, find_source, without_places
+
+SHOWN = 10
+"""Classes in the picture of samples."""
+
+
+def export_model(tier: Tier, experiment: str, output: Path) -> list[Path]:
+    """Write the best checkpoint of an experiment as a model folder; gives the files written.
+
+    Results are read from ``results/<tier>`` and ``data/prepared/<tier>`` below this directory.
+    An experiment is an entry of ``runs``, or ``<model>-base``.
+
+    Raises:
+        UserError: unknown experiment, results missing or of another configuration, or ``output``
+            has files already.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists and is not empty; choose another folder, or delete it")
+    source = find_source(tier, experiment)
+    config = model_config(source)
+    card = write_card(source, config, output)
+    samples = _samples(source, config, output)
+    return [*write_folder(output, config, source.weights, source.tokenizer), card, *samples]
+
+
+def model_config(source: Source) -> ModelConfig:
+    """``config.json`` of a checkpoint."""
+    model, spec = source.model, source.spec
+    if isinstance(model, OwnModel):
+        raise UserError(
+            f"experiment {source.run.experiment}: a family of your own is made by your class in "
+            f"{model.implementation}, which a model folder does not hold; use it from there"
+        )
+    channels, resolution, _ = source.manifest["shape"]
+    return ModelConfig(
+        format=FORMAT,
+        mclr=importlib.metadata.version("mclr"),
+        network=spec["network"],
+        precision=spec["precision"],
+        decoding=model.decoding,
+        sampler=model.sampler,
+        images=Images(
+            channels=channels, resolution=resolution, class_names=source.manifest["class_names"]
+        ),
+        null_label=_knows_the_null_label(model),
+        batch=source.tier.evaluation.batch,
+        training={
+            "tier": source.tier.tier,
+            "run_id": source.run.run_id,
+            "step": source.step,
+            "identity": spec["identity"],
+            "noise": spec.get("noise"),
+            "fine_tuning": spec.get("run"),
+            "base": without_places(model.base.model_dump(mode="json")),
+            "data": {
+                "source": without_places(source.manifest["source"]),
+                "sha256": source.manifest["splits"]["train"]["sha256"],
+            },
+            "weights_sha256": sha256(source.weights),
+        },
+    )
+
+
+def _knows_the_null_label(model: Edm2Model | VarModel) -> bool:
+    """Whether base training dropped labels: EDM2's released networks never saw a dropped one."""
+    if isinstance(model.base, Released):
+        return isinstance(model, VarModel)
+    return model.base.label_dropout > 0
+
+
+def _samples(source: Source, config: ModelConfig, output: Path) -> list[Path]:
+    """Some images of the workflow's grid of this checkpoint, labelled; nothing if it is gone."""
+    if not source.grid.is_file():
+        return []
+    columns_of = source.tier.evaluation.shown(len(config.images.class_names))[:SHOWN]
+    names = [config.images.class_names[label] for label in columns_of]
+    side = config.images.resolution
+    rows = source.tier.evaluation.grid_rows
+    with Image.open(source.grid) as stored:
+        cells = [
+            stored.crop((side * c, side * r, side * (c + 1), side * (r + 1)))
+            for c in range(len(names))
+            for r in range(rows)
+        ]
+    columns = [str(row + 1) for row in range(rows)]
+    picture = labelled_grid(cells, names, columns, "noise")
+    with atomic(output / SAMPLES) as temporary:
+        picture.save(temporary, "PNG")
+    return [output / SAMPLES]

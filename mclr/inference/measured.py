@@ -1,0 +1,143 @@
+"""The metrics of a checkpoint beside those of its base model, from the table of a tier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mclr.config.base import canonical
+from mclr.errors import UserError
+from mclr.inference.source import Source
+from mclr.planning.points import FINAL, GRID
+from mclr.report.methods import METHODS
+from mclr.report.rows import COLUMNS, Column
+from mclr.report.summary import REAL, complete, summarise
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics with one feature net: a line for real images, base model, CFG, and the recipe.
+
+    own: FD, precision, recall and IS of the very checkpoint. final: whether the recipe was
+    measured again with other seeds than those it was chosen on.
+    """
+
+    net: str
+    protocol: str
+    n_samples: int
+    lines: list[list[str]]
+    own: list[str]
+    final: bool
+    base_recall: str
+    own_recall: str
+
+
+HEADER = ["", "NFE", *(f"{c.title} {c.arrow}" for c in COLUMNS), "seeds"]
+
+
+def measure(source: Source) -> list[Measured]:
+    """With each feature net of the tier, that of its report first.
+
+    Raises:
+        UserError: no metrics, or none of this checkpoint.
+    """
+    path = source.results / "metrics.parquet"
+    if not path.is_file():
+        raise UserError(f"{path}: no results yet; run `snakemake` or `dvc pull`")
+    metrics = pd.read_parquet(path)
+    own = metrics[metrics["model"] == source.run.model]
+    first = source.tier.report.features
+    return [_with(source, own, net) for net in dict.fromkeys([first, *source.tier.features])]
+
+
+def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
+    run, summary = source.run, summarise(metrics, net)
+    mine = summary[
+        (summary["method"] == run.method)
+        & (summary["hyperparameters"] == canonical(run.hyperparameters))
+        & (summary["step"] == source.step)
+        & (summary["guidance"] == 0)
+        & (summary["dial"] == 1)
+    ]
+    if mine.empty:
+        raise UserError(
+            f"{source.results / 'metrics.parquet'}: no row of {run.run_id} at step {source.step}; "
+            "run `snakemake` to evaluate it"
+        )
+    base = _shown(summary[summary["method"] == "base"])
+    recipe = _shown(mine)
+    own_name = f"**{METHODS[run.method].suffix}, this model**"
+    base_name = f"**{source.model.label}, this model**" if run.is_base else "base model"
+    lines = [
+        _line("real images", _one(summary, REAL)),
+        _line(base_name, base),
+        _line("+CFG at its best scale", _one(summary, "cfg")),
+    ]
+    if not run.is_base:
+        lines.append(_line(own_name, recipe))
+    return Measured(
+        net,
+        str(recipe["protocol"]),
+        int(recipe["n_samples"]),
+        [line for line in lines if line],
+        _own(source, metrics, net),
+        recipe["stage"] == FINAL and not run.is_base,
+        f"{base['recall']:.3f}",
+        f"{recipe['recall']:.3f}",
+    )
+
+
+def _shown(rows: pd.DataFrame) -> Mapping[Hashable, Any]:
+    """Of the rows of one point, that of the final seeds if there are any."""
+    final = rows[rows["stage"] == FINAL]
+    row: Mapping[Hashable, Any] = (rows if final.empty else final).to_dict("records")[0]
+    return row
+
+
+def _one(summary: pd.DataFrame, method: str) -> Mapping[Hashable, Any] | None:
+    """The row of a method: of final seeds if there are any, else of the lowest FD."""
+    rows = summary[(summary["method"] == method) & summary["stage"].isin([GRID, FINAL])]
+    return _shown(rows.sort_values("fd", kind="stable")) if len(rows) else None
+
+
+def _own(source: Source, metrics: pd.DataFrame, net: str) -> list[str]:
+    """Metrics of the file itself, on the images it was chosen by; of a base model, none."""
+    if source.run.is_base:
+        return []
+    rows = complete(metrics)
+    rows = rows[
+        (rows["run_id"] == source.run.run_id)
+        & (rows["step"] == source.step)
+        & (rows["guidance"] == 0)
+        & (rows["stage"] == GRID)
+    ]
+    row = summarise(rows, net).to_dict("records")[0]
+    return [_number(row[c.metric], _digits(row[c.metric], c)) for c in COLUMNS]
+
+
+def _line(name: str, row: Mapping[Hashable, Any] | None) -> list[str]:
+    if row is None:
+        return []
+    nfe = "–" if row["method"] == REAL else str(int(row["nfe"]))
+    cells = []
+    for c in COLUMNS:
+        value, spread = row[c.metric], row[f"{c.metric}_std"]
+        digits = _digits(value, c)
+        text = _number(value, digits)
+        cells.append(text + (f" ± {spread:.{digits}f}" if math.isfinite(spread) else ""))
+    return [name, nfe, *cells, str(row["n_seeds"])]
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "n/a"
+
+
+def _digits(value: float, column: Column) -> int:
+    """Decimals as in the table; of a small FD as many as leave three significant digits."""
+    if column.metric != "fd" or not math.isfinite(value) or value <= 0:
+        return column.digits
+    return max(column.digits, 2 - math.floor(math.log10(value)))

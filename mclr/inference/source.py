@@ -1,0 +1,110 @@
+"""The best checkpoint of an experiment among a tier's results, and all that is known of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mclr.config.base import canonical
+from mclr.config.models import Model
+from mclr.config.tier import Tier
+from mclr.errors import UserError
+from mclr.files import load_tensors, read_json
+from mclr.planning.plan import Plan
+from mclr.planning.points import Point, Run, best_path
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint that is exported, and all that is known of it.
+
+    spec: what its training job was given. base_run: the run of the base model.
+    """
+
+    tier: Tier
+    run: Run
+    base_run: Run
+    step: int
+    spec: dict[str, Any]
+    weights: Path
+    tokenizer: Path | None
+    manifest: dict[str, Any]
+    parameters: int
+
+    @property
+    def model(self) -> Model:
+        return self.tier.models[self.run.model]
+
+    @property
+    def results(self) -> Path:
+        return Path("results", self.tier.tier)
+
+    @property
+    def grid(self) -> Path:
+        """The image grid of the checkpoint, without guidance."""
+        point = Point(self.run, self.step, 0.0, self.run.seed)
+        if self.run.is_base:
+            point = Point(self.run, self.step, 0.0, self.tier.seeds[0])
+        return self.results / "grids" / point.path / "shard-000.png"
+
+
+def find_source(tier: Tier, experiment: str) -> Source:
+    """The best checkpoint of an experiment, and the run of the tier that made it."""
+    plan = Plan(tier)
+    if experiment not in plan.experiments:
+        known = ", ".join(plan.experiments)
+        raise UserError(
+            f"experiment {experiment!r}: tier {tier.tier} has none; choose from {known}"
+        )
+    first = plan.of(experiment)[0]
+    base_run = plan.runs[f"{first.model}-base"]
+    place = best_path(tier.tier, experiment)
+    if first.is_base:
+        place = plan.weights(Point(first, first.checkpoints[-1], 0.0, first.seed))
+    weights = Path(place)
+    tensors, metadata = load_tensors(weights)
+    run = _run_of(plan, experiment, metadata, weights)
+    model = tier.models[run.model]
+    network = plan.encode_spec(run.model)["network"]
+    has_tokenizer = "tokenizer" in network or "autoencoder" in network
+    prepared = Path("data", "prepared", tier.tier)
+    folder = prepared / f"{model.resolution}px" if model.resolution else prepared
+    return Source(
+        tier=tier,
+        run=run,
+        base_run=base_run,
+        step=int(metadata["step"]),
+        spec=json.loads(metadata["spec"]),
+        weights=weights,
+        tokenizer=Path("results", tier.tier, "tokenizers", f"{run.model}.safetensors")
+        if has_tokenizer
+        else None,
+        manifest=read_json(folder / "manifest.json"),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+    )
+
+
+def _run_of(plan: Plan, experiment: str, metadata: dict[str, str], weights: Path) -> Run:
+    """The run whose job, as the tier plans it now, is the one that made the checkpoint."""
+    for run in plan.of(experiment):
+        spec = plan.base_spec(run.model) if run.is_base else plan.finetune_spec(run.run_id)
+        if canonical(spec) == metadata.get("spec") and "step" in metadata:
+            return run
+    raise UserError(
+        f"{weights}: was not made by this configuration of {experiment}; give the one it was made "
+        f"with (results/{plan.tier.tier}/config.yaml), or run `snakemake` to make it again"
+    )
+
+
+def without_places(content: Any) -> Any:
+    """Settings with the names alone of files and folders: who gets the model needs no more."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: Path(value).name
+        if key in ("path", "released") and isinstance(value, str)
+        else without_places(value)
+        for key, value in content.items()
+    }

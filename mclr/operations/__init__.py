@@ -1,0 +1,1 @@
+"""Running the workflow: sites, Slurm, checks of a machine, DVC stores, Snakemake's records."""

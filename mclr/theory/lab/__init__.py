@@ -1,0 +1,1 @@
+"""What the topics of the theory share: how they run, exact worlds, optimisers, drawing."""

@@ -1,0 +1,241 @@
+"""The published results as model folders: they draw what was published, and say what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from published import bring_experiments
+from torch import Tensor
+
+from mclr.config.reading import load_tier
+from mclr.config.released import Released
+from mclr.config.tier import Tier
+from mclr.errors import UserError
+from mclr.files import load_tensors, read_json, save_tensors
+from mclr.inference import ClassConditionalPipeline
+from mclr.inference.card import _released, _settings
+from mclr.inference.export import export_model, model_config
+from mclr.inference.source import find_source
+from mclr.jobs.sampling import GRID_SEED
+
+EXPERIMENTS = ("edm2-mclr", "var-cca")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    bring_experiments(folder, *EXPERIMENTS)
+    return folder
+
+
+@pytest.fixture
+def here(results: Path, monkeypatch: pytest.MonkeyPatch) -> Tier:
+    """In the folder of the published results; the tier."""
+    monkeypatch.chdir(results)
+    return load_tier(Path("config/digits.yaml"))
+
+
+def card_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """Front matter and text of a model card."""
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_exported_model_draws_the_published_grid(
+    experiment: str, here: Tier, tmp_path: Path
+) -> None:
+    """Equal to the bit on the machine that made it; elsewhere rounding may change single pixels."""
+    written = export_model(here, experiment, tmp_path / "model")
+    names = {"model.safetensors", "config.json", "README.md", "samples.png"}
+    assert {path.name for path in written} - {"tokenizer.safetensors"} == names
+    best = Path(f"results/digits/best/{experiment}.safetensors")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == best.read_bytes()
+    pipeline = ClassConditionalPipeline.from_pretrained(tmp_path / "model")
+    seeds = [GRID_SEED + row for row in range(4) for _ in range(10)]
+    images = pipeline([*range(10)] * 4, seeds, output_type="tensor").images
+    assert isinstance(images, Tensor)
+    training = pipeline.config.training
+    grid = f"{training['run_id']}/step-{training['step']:06d}/guidance-0/seed-"
+    grid += f"{training['identity']['seed']}/shard-000.png"
+    with Image.open(Path("results/digits/grids", experiment, grid)) as stored:
+        published = torch.from_numpy(np.array(stored)).view(4, 8, 10, 8).transpose(1, 2)
+    assert (images.view(4, 10, 8, 8) == published).float().mean() > 0.98
+
+
+def test_samples_bear_the_names_of_the_grid_s_classes(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid of some classes has a column for each of them, in their order."""
+    named: list[list[str]] = []
+
+    def spy(cells: Any, names: Any, *others: Any) -> Image.Image:
+        named.append(list(names))
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr("mclr.inference.export.labelled_grid", spy)
+    some = here.model_copy(
+        update={"evaluation": here.evaluation.model_copy(update={"grid_classes": [7, 2]})}
+    )
+    export_model(here, "edm2-mclr", tmp_path / "all")
+    export_model(some, "edm2-mclr", tmp_path / "some")
+    assert named == [[str(digit) for digit in range(10)], ["7", "2"]]
+
+
+def test_the_card_says_what_was_measured(here: Tier, tmp_path: Path) -> None:
+    export_model(here, "edm2-mclr", tmp_path / "model")
+    front, text = card_of(tmp_path / "model")
+    assert front["library_name"] == "mclr" and "mclr" in front["tags"]
+    content = read_json(tmp_path / "model" / "config.json")
+    provenance = read_json(
+        Path("results/digits/runs", content["training"]["run_id"], "provenance.json")
+    )
+    # The published table has the same numbers (results/digits/table1.md).
+    assert re.search(r"\| \*\*\+MCLR, this model\*\* \| 15 \| 3\.08 ± 0\.83 \| 0\.709 ± 0\.011 "
+                     r"\| 0\.918 ± 0\.009 \| 8\.43 ± 0\.02 \| 2 \|", text)  # fmt: skip
+    assert re.search(r"\| base model \| 15 \| 4\.76 ± 0\.72 \|", text)
+    assert re.search(r"\| real images \| – \| 0\.\d+", text)
+    for fact in (
+        "Eq. (22)/(150)",
+        "minimise  −E[ ℓ_θ(x, c) − ℓ_θ(x, c̃) ]",
+        "20e0457f0f11",
+        provenance["git_commit"],
+        provenance["config_sha256"],
+        "CC BY 4.0",
+        "recall is 0.918; that of the base model is 0.928",
+        "No dial.",
+    ):
+        assert fact in text, fact
+    settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    assert settings["fine_tuning"]["lr"] == 0.0002 and settings["fine_tuning"]["steps"] == 20
+    assert settings["base"]["steps"] == 500 and settings["sampler"]["num_steps"] == 8
+
+
+def test_the_code_of_the_card_works(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(here, "var-cca", tmp_path / "model")
+    _, text = card_of(tmp_path / "model")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path / "model")
+    exec(code, {})
+    with Image.open("first.png") as image:
+        assert image.size == (8, 8)
+
+
+def test_no_folder_of_the_author_s_machine_is_told(here: Tier) -> None:
+    source = find_source(here, "edm2-mclr")
+    data = {"name": "images", "path": "/home/ann/photos", "transform": "center-crop"}
+    base = Released(released="/home/ann/weights/own.pkl")
+    model = source.model.model_copy(update={"base": base})
+    tier = here.model_copy(update={"models": here.models | {"edm2": model}})
+    told = replace(source, tier=tier, manifest=source.manifest | {"source": data})
+    training = model_config(told).training
+    assert training["data"]["source"] == data | {"path": "photos"}
+    assert training["base"]["released"] == "own.pkl"
+    assert "/home/ann" not in json.dumps(training)
+    released = _released(told)
+    assert released and released["name"] == "own.pkl"
+    assert _settings(told)["base"]["released"] == "own.pkl"
+
+
+def test_a_base_model_can_be_exported(here: Tier, tmp_path: Path) -> None:
+    export_model(here, "edm2-base", tmp_path / "model")
+    _, text = card_of(tmp_path / "model")
+    assert "the base model of the" in text and "No dial" not in text
+    assert "| **EDM2 (8×8 pixels), this model** | 15 | 4.76 ± 0.72 |" in text
+    pipeline = ClassConditionalPipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.config.training["step"] == 500 and pipeline.config.null_label
+
+
+def test_recipes_measured_again_are_shown_with_their_final_seeds(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Final rows take the place of those that the choice was made on; a model at a resolution."""
+    shutil.copytree(Path.cwd(), tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    metrics = pd.read_parquet("results/digits/metrics.parquet")
+    chosen = (metrics["model"] == "edm2") & metrics["method"].isin(["base", "mclr"])
+    chosen &= metrics["step"].isin([500, 20])
+    final = metrics[chosen].assign(stage="final", fd_cnn=lambda rows: rows["fd_cnn"] + 10)
+    final["seed"] += 2
+    pd.concat([metrics, final]).to_parquet("results/digits/metrics.parquet")
+    prepared = Path("data/prepared/digits")
+    shutil.copytree(prepared, tmp_path / "8px")
+    shutil.rmtree(prepared)
+    shutil.move(tmp_path / "8px", prepared / "8px")
+    config = Path("config/digits.yaml").read_text()
+    config = config.replace("seeds: [0, 1]", "seeds: [0, 1]\nfinal: {seeds: [2, 3]}", 1)
+    config = config.replace("label: EDM2", "resolution: 8\n    label: EDM2", 1)
+    (tmp_path / "digits.yaml").write_text(config)
+    export_model(load_tier(tmp_path / "digits.yaml"), "edm2-mclr", tmp_path / "model")
+    _, text = card_of(tmp_path / "model")
+    assert "trained\nagain with other seeds and measured on other images" in text
+    assert "this model** | 15 | 13.08 ± 0.83 |" in text
+    assert "| base model | 15 | 14.76 ± 0.72 |" in text
+    assert "images they were chosen by: FD 2.49, " in text
+
+
+def test_unknown_experiment(here: Tier, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'edm2-dpo': tier digits has none; choose from edm2-base"):
+        export_model(here, "edm2-dpo", tmp_path / "model")
+
+
+def test_a_folder_with_files_is_left_alone(here: Tier, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        export_model(here, "edm2-mclr", tmp_path)
+    with pytest.raises(UserError, match="exists and is not empty"):
+        export_model(here, "edm2-mclr", tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("missing", "text"),
+    [
+        ("best/edm2-mclr.safetensors", "checkpoint is missing"),
+        ("metrics.parquet", "no results yet; run `snakemake` or `dvc pull`"),
+        ("protocols.json", "file is missing; run `snakemake`"),
+        ("runs/edm2-base/provenance.json", "file is missing; run `snakemake`"),
+    ],
+)
+def test_missing_results(
+    missing: str, text: str, here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path.cwd(), tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    Path("results/digits", missing).unlink()
+    with pytest.raises(UserError, match=rf"{missing}: {text}"):
+        export_model(here, "edm2-mclr", tmp_path / "model")
+    assert not (tmp_path / "model" / "config.json").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path("config/digits.yaml").read_text().replace("lr: 0.0002", "lr: 0.0004", 1)
+    (tmp_path / "digits.yaml").write_text(config)
+    with pytest.raises(UserError, match=r"was not made by this configuration of edm2-mclr; give"):
+        export_model(load_tier(tmp_path / "digits.yaml"), "edm2-mclr", tmp_path / "model")
+
+
+def test_a_checkpoint_that_was_never_measured_is_refused(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path.cwd(), tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    best = Path("results/digits/best/edm2-mclr.safetensors")
+    tensors, metadata = load_tensors(best)
+    save_tensors(best, tensors, metadata | {"step": "30"})
+    with pytest.raises(UserError, match=r"metrics\.parquet: no row of edm2-mclr-seed. at step 30"):
+        export_model(here, "edm2-mclr", tmp_path / "model")
