@@ -15,7 +15,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from mclr.device import CPU
 from mclr.errors import UserError
-from mclr.metrics.scores import distance_of_statistics, require_comparable
+from mclr.metrics.distance import distance_of_statistics, require_comparable
 from mclr.metrics.statistics import Gaussian
 
 DIRECT = 512

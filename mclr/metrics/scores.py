@@ -6,11 +6,11 @@ Features are passed in float64: in float32 torch-fidelity's means and distances 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_fid import fid_features_to_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
@@ -18,11 +18,10 @@ from torch_fidelity.version import __version__ as torch_fidelity_version
 
 from mclr.config.base import canonical
 from mclr.errors import UserError
+from mclr.metrics.distance import distance_of_statistics, require_comparable
 from mclr.metrics.features import Features
+from mclr.metrics.reference import Reference
 from mclr.metrics.statistics import Gaussian
-
-if TYPE_CHECKING:
-    from mclr.metrics.reference import Reference
 
 SEED = 2020
 """Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""
@@ -57,12 +56,6 @@ def frechet_distance_of_moments(generated: Gaussian, real: Gaussian) -> float:
     return distance_of_statistics(
         *({"mu": g.mu.numpy(), "sigma": g.sigma.numpy()} for g in (generated, real))
     )
-
-
-def distance_of_statistics(*statistics: dict[str, Any]) -> float:
-    """FD between two Gaussians, each ``mu`` and ``sigma`` as torch-fidelity has them."""
-    found = fid_statistics_to_metric(*statistics, verbose=False)
-    return float(found["frechet_inception_distance"])
 
 
 def kernel_inception_distance(
@@ -120,22 +113,6 @@ def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
         raise UserError(f"Inception Score: {len(logits)} images for {splits} splits; sample more")
     found = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SEED)
     return found["inception_score_mean"], found["inception_score_std"]
-
-
-def require_comparable(generated: Tensor, real: Tensor, least: int, metric: str) -> None:
-    """Raise UserError unless both are finite and of equal dimension, with ``least`` images each."""
-    if generated.shape[1] != real.shape[1]:
-        raise UserError(
-            f"{metric}: {generated.shape[1]} generated and {real.shape[1]} real feature "
-            "dimensions; take both from one feature net"
-        )
-    for name, features in (("generated", generated), ("real", real)):
-        if len(features) < least:
-            raise UserError(
-                f"{metric}: {len(features)} {name} images, expected at least {least}; sample more"
-            )
-        if not features.isfinite().all():
-            raise UserError(f"{metric}: features of {name} images are not finite; check the images")
 
 
 def scores(name: str, generated: Features, real: Reference, classes: int) -> dict[str, float]:

@@ -196,8 +196,7 @@ class Code:
         return self._modules[name]
 
     def _read(self, name: str) -> Module:
-        module = self._module(name)
-        if module is None:
+        if (module := self._module(name)) is None:
             raise ValueError(f"{name} is no module of {PACKAGE}")
         return module
 

@@ -1,0 +1,32 @@
+"""What every comparison of two sets of features begins and ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+from mclr.errors import UserError
+
+
+def distance_of_statistics(*statistics: dict[str, Any]) -> float:
+    """FD between two Gaussians, each ``mu`` and ``sigma`` as torch-fidelity has them."""
+    found = fid_statistics_to_metric(*statistics, verbose=False)
+    return float(found["frechet_inception_distance"])
+
+
+def require_comparable(generated: Tensor, real: Tensor, least: int, metric: str) -> None:
+    """Raise UserError unless both are finite and of equal dimension, with ``least`` images each."""
+    if generated.shape[1] != real.shape[1]:
+        raise UserError(
+            f"{metric}: {generated.shape[1]} generated and {real.shape[1]} real feature "
+            "dimensions; take both from one feature net"
+        )
+    for name, features in (("generated", generated), ("real", real)):
+        if len(features) < least:
+            raise UserError(
+                f"{metric}: {len(features)} {name} images, expected at least {least}; sample more"
+            )
+        if not features.isfinite().all():
+            raise UserError(f"{metric}: features of {name} images are not finite; check the images")
