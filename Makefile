@@ -34,7 +34,7 @@ check: env
 	python -m mclr.versions check
 
 same: env
-	python workflow/same.py
+	python workflow/same.py $(if $(KIND),--kind $(KIND))
 
 bump: env
 	@python -m mclr.versions bump $(or $(KIND),"")

@@ -1,6 +1,7 @@
 """Whether this tree gives the results that the code gave which they were confirmed with.
 
     make same                                   of every kind of job whose code has changed
+    make same KIND=sample.edm2                  of one of them
     python workflow/same.py --tier micro        on some of the tiers alone
 
 The micro tiers run at the commit of the recorded digests, in a folder that is kept for the next
@@ -33,7 +34,8 @@ from micro_tiers import TIERS, DoesNotRunError, Micro, run, uncovered  # noqa: E
 from mclr.errors import UserError  # noqa: E402
 from mclr.provenance import packages  # noqa: E402
 from mclr.versions.check import digests, moved  # noqa: E402
-from mclr.versions.kinds import KINDS  # noqa: E402
+from mclr.versions.digest import Code  # noqa: E402
+from mclr.versions.kinds import KINDS, matching  # noqa: E402
 from mclr.versions.stored import PLACE, Versions, load_versions  # noqa: E402
 
 PLACES = ROOT / ".snakemake" / "same"
@@ -124,6 +126,14 @@ def digests_at(commit: str) -> dict[str, str]:
     return json.loads(result.stdout) if result.returncode == 0 else {}
 
 
+def digest_of(kind: str) -> str:
+    """Digest of a kind's code in the base folder, as it is taken now; empty if it has none."""
+    try:
+        return KINDS[kind].digest(Code(BASE))
+    except (KeyError, ValueError):
+        return ""
+
+
 @dataclass(frozen=True)
 class Made:
     """A file or folder that a job of the base folder made."""
@@ -177,6 +187,7 @@ class Verdict:
     differing: list[str] = field(default_factory=list)
     tiers: list[str] = field(default_factory=list)
     failed: str = ""
+    is_same_code: bool = False
 
 
 def compare(tier: Micro, wanted: list[str], verdicts: dict[str, Verdict]) -> None:
@@ -235,6 +246,8 @@ def fresh_base() -> None:
 
 def tell(kind: str, verdict: Verdict) -> str:
     """A verdict in one line."""
+    if verdict.is_same_code:
+        return f"  {kind:28} same code: its digest is taken in another way now"
     if verdict.failed:
         return f"  {kind:28} fails: {verdict.failed}"
     if not verdict.files:
@@ -246,11 +259,12 @@ def tell(kind: str, verdict: Verdict) -> str:
     return f"  {kind:28} same: {verdict.files} files ({where})"
 
 
-def main(names: list[str]) -> int:
+def main(names: list[str], wanted: list[str]) -> int:
     """Compare, tell, confirm; the exit status is 0 if all changed kinds are the same."""
     tiers = tuple(tier for tier in TIERS if not names or tier.name in names)
     versions, now = load_versions(ROOT), digests(ROOT)
-    changed = [kind for kind in moved(versions, now) if kind in versions.entries]
+    asked = {kind for name in wanted for kind in matching(name)} or set(KINDS)
+    changed = [k for k in moved(versions, now) if k in versions.entries and k in asked]
     if not changed:
         print("The code of every kind is the code that its results were confirmed with.")
         return 0
@@ -258,8 +272,11 @@ def main(names: list[str]) -> int:
     fresh_base()
     verdicts = {kind: Verdict() for kind in changed}
     by_commit = commit_of(versions, changed)
-    for commit, kinds in by_commit.items():
+    same = []
+    for commit, moved_kinds in by_commit.items():
         checkout(commit)
+        kinds = [kind for kind in moved_kinds if digest_of(kind) != now[kind]]
+        same += [kind for kind in moved_kinds if kind not in kinds]
         for tier in tiers:
             wanted = [kind for kind in kinds if kind in tier.kinds]
             if wanted and (BASE / tier.config).is_file():
@@ -269,7 +286,9 @@ def main(names: list[str]) -> int:
                     f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True
                 )
     lost = set(changed).difference(*by_commit.values())
-    same = [k for k, v in verdicts.items() if v.files and not v.differing and not v.failed]
+    for kind in same:
+        verdicts[kind].is_same_code = True
+    same += [k for k, v in verdicts.items() if v.files and not v.differing and not v.failed]
     print(f"\n{len(changed)} kinds have other code, on {', '.join(t.name for t in tiers)} (CPU):")
     for kind, verdict in verdicts.items():
         if kind in lost:
@@ -292,7 +311,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compare results of two versions of the code.")
     known = [tier.name for tier in TIERS]
     parser.add_argument("--tier", action="append", choices=known, help="This tier alone.")
+    parser.add_argument("--kind", action="append", help="This kind alone, such as sample.edm2.")
+    asked = parser.parse_args()
     try:
-        sys.exit(main(parser.parse_args().tier or []))
+        sys.exit(main(asked.tier or [], asked.kind or []))
     except (UserError, DoesNotRunError) as error:
         sys.exit(f"same: {error}")

@@ -7,9 +7,14 @@ the job alone.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from mclr.config.models import Edm2Model, Guide, Model, OwnModel, VarModel
+from mclr.config.objectives import FineTuning
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -26,7 +31,6 @@ from mclr.planning.points import (
     final_path,
     net_folder,
 )
-from mclr.planning.runs import base_runs, final_runs, fine_tuning_runs
 
 
 class Plan:
@@ -34,16 +38,14 @@ class Plan:
 
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
-        self.runs = {run.run_id: run for run in base_runs(tier)}
+        self.runs = {run.run_id: run for run in _base_runs(tier)}
         for name, settings in tier.runs.items():
-            for run in fine_tuning_runs(name, settings, tier.seeds):
+            for run in _fine_tuning_runs(name, settings, tier.seeds):
                 if run.run_id in self.runs:
                     raise UserError(f"runs.{name}: two runs have the name {run.run_id}")
                 self.runs[run.run_id] = run
         self.experiments = list(dict.fromkeys(run.experiment for run in self.runs.values()))
-        seeds = tier.final.seeds if tier.final else []
-        experiments = [e for e in self.experiments if self._is_final(e)]
-        self.finals = {e: final_runs(self.of(e)[0], seeds) for e in experiments}
+        self.finals = {e: self._final_runs(e) for e in self.experiments if self._is_final(e)}
         for runs in self.finals.values():
             self.runs |= {run.run_id: run for run in runs if run.is_final}
         self.evaluations = {e: self.points(e) for e in self.experiments}
@@ -62,6 +64,18 @@ class Plan:
     def _is_final(self, experiment: str) -> bool:
         run = self.of(experiment)[0]
         return self.tier.final is not None and (run.settings is None or run.settings.final)
+
+    def _final_runs(self, experiment: str) -> list[Run]:
+        """A run for each final seed; a base model, which is not trained again, stays as it is."""
+        first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
+        if first.is_base:
+            return [first]
+        return [
+            replace(
+                first, run_id=f"{experiment}-final-seed{s}", seed=s, checkpoints=(), is_final=True
+            )
+            for s in seeds
+        ]
 
     def _final_points(self, experiment: str) -> list[Point]:
         """The selected point of each final run; of a base model, with and without guidance."""
@@ -277,6 +291,50 @@ class Plan:
         if point.step is None:
             return best_path(tier, run.experiment)
         return checkpoint_path(tier, run.run_id, point.step)
+
+
+def _base_runs(tier: Tier) -> list[Run]:
+    """The base of each model; weights that others trained count as step 0 of seed 0."""
+    runs = []
+    for name, model in tier.models.items():
+        trained = None if isinstance(model.base, Released) else model.base
+        seed, step = (trained.seed, trained.steps) if trained else (0, 0)
+        runs.append(Run(f"{name}-base", f"{name}-base", name, "base", seed, (step,), None))
+    return runs
+
+
+def _fine_tuning_runs(name: str, settings: FineTuning, seeds: list[int]) -> list[Run]:
+    runs = []
+    for values in itertools.product(*settings.sweep.values()):
+        swept = dict(zip(settings.sweep, values, strict=True))
+        variant = _override(name, settings, swept)
+        suffix = "".join(f"-{key.rsplit('.', 1)[-1]}{value:g}" for key, value in swept.items())
+        for seed in seeds:
+            run_id = f"{name}{suffix}-seed{seed}"
+            method, steps = variant.objective.method, tuple(variant.checkpoints)
+            runs.append(Run(run_id, name, variant.model, method, seed, steps, variant))
+    return runs
+
+
+def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTuning:
+    """The experiment with the swept keys (``lr``, ``objective.beta``) set."""
+    content = settings.model_dump(by_alias=True)
+    for key, value in swept.items():
+        *parents, last = key.split(".")
+        section: Any = content
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
+            raise UserError(
+                f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
+                f"objective.{'/'.join(k for k in content['objective'] if k != 'name')}"
+            )
+        section[last] = value
+    try:
+        return FineTuning.model_validate(content)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise UserError(f"runs.{name}.sweep: {swept}: {item['msg']}") from None
 
 
 def _transform(model: Model) -> dict[str, Any]:

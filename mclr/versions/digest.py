@@ -17,11 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from mclr.versions.syntax import is_words, text_of
+
 PACKAGE = "mclr"
-SAID = {"LOG", "logging", "warnings"}
-"""What is called to tell people something."""
-HELP = {"help", "short_help", "epilog", "description"}
-"""Arguments that are words for people."""
 
 
 DEPTH = 6
@@ -169,7 +167,7 @@ class Code:
     def _said_by(self, statement: ast.stmt) -> tuple[str, list[str]]:
         if id(statement) not in self._said:
             names: list[str] = []
-            self._said[id(statement)] = _text(statement, names), names
+            self._said[id(statement)] = text_of(statement, names), names
         return self._said[id(statement)]
 
     def _is_module(self, name: str) -> bool:
@@ -209,7 +207,7 @@ def _read(path: Path, name: str, is_module: Callable[[str], bool]) -> Module:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     module = Module(name)
     for statement in body:
-        if isinstance(statement, ast.Import | ast.ImportFrom) or _is_words(statement):
+        if isinstance(statement, ast.Import | ast.ImportFrom) or is_words(statement):
             continue
         if isinstance(statement, ast.If) and _is_of_no_run(statement.test):
             continue
@@ -270,81 +268,3 @@ def _command_name(definition: ast.stmt) -> str:
             if ast.unparse(decorator).startswith("click.command("):
                 return definition.name.replace("_", "-")
     return ""
-
-
-# What counts of a piece of code, as text; and the names it refers to, with their attributes.
-
-
-def _text(node: ast.AST, names: list[str], local: frozenset[str] | None = None) -> str:
-    """local: names of the function that the node is in, which stand for nothing outside it."""
-    match node:
-        case ast.Raise():
-            kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            return f"raise {_text(kind, names, local) if kind else ''}"
-        case ast.Name() | ast.Attribute() if dotted := _dotted(node):
-            if dotted.split(".")[0] not in (local or ()):
-                names.append(dotted)
-            return dotted
-        case ast.Call(func=ast.Name(id=name)) if name.endswith("Error"):
-            return f"{name}()"
-        case ast.arg():
-            return f"arg {node.arg}"
-    inner = local
-    if isinstance(node, ast.FunctionDef | ast.Lambda | ast.AsyncFunctionDef):
-        inner = (local or frozenset()) | _local(node)
-    parts = []
-    for name, value in ast.iter_fields(node):
-        # Annotations do something in classes alone.
-        if name in ("returns", "type_comment", "ctx") or (
-            name == "annotation" and local is not None
-        ):
-            continue
-        if value == [] or (value is None and not isinstance(node, ast.Constant)):
-            continue  # which fields there are depends on the version of Python
-        around = local if name == "decorator_list" else inner
-        if isinstance(value, ast.AST):
-            parts.append(f"{name}={_text(value, names, around)}")
-        elif isinstance(value, list):
-            kept = [_text(v, names, around) if isinstance(v, ast.AST) else repr(v)
-                    for v in value if not _is_dropped(v)]  # fmt: skip
-            parts.append(f"{name}=[{','.join(kept)}]")
-        else:
-            parts.append(f"{name}={value!r}")
-    return f"{type(node).__name__}({','.join(parts)})"
-
-
-def _local(function: ast.AST) -> frozenset[str]:
-    """Names that a function gives values to: its arguments and variables."""
-    found = {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)}
-    stored = (n for n in ast.walk(function) if isinstance(n, ast.Name))
-    return frozenset(found | {n.id for n in stored if isinstance(n.ctx, ast.Store)})
-
-
-def _dotted(node: ast.AST) -> str:
-    """``a.b.c`` of such an expression; empty for others."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
-
-
-def _is_dropped(node: object) -> bool:
-    """What of a list cannot change a result: imports, words, messages."""
-    if isinstance(node, ast.keyword):
-        return node.arg in HELP
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target = node.targets[0]
-        return isinstance(target, ast.Attribute) and target.attr in HELP
-    return isinstance(node, ast.Import | ast.ImportFrom) or _is_words(node)
-
-
-def _is_words(node: object) -> bool:
-    """A docstring, or a call that tells people something."""
-    if not isinstance(node, ast.Expr):
-        return False
-    value = node.value
-    if isinstance(value, ast.Constant):
-        return isinstance(value.value, str)
-    called = _dotted(value.func) if isinstance(value, ast.Call) else ""
-    return called.split(".")[0] in SAID or called == "click.echo"

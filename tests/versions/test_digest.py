@@ -155,6 +155,33 @@ def test_an_argument_is_not_the_function_of_its_name(tmp_path: Path) -> None:
     )
 
 
+HIDDEN = {
+    "variable of a nested function": "def inner():\n        _helper = 1\n    ",
+    "variable of a comprehension": "some = [_helper for _helper in (1, 2)]\n    ",
+    "argument of a lambda": "same = lambda _helper: _helper\n    ",
+}
+
+
+@pytest.mark.parametrize("first", HIDDEN.values(), ids=list(HIDDEN))
+def test_a_name_that_is_another_thing_further_in_still_counts(first: str, tmp_path: Path) -> None:
+    text = "def _helper(n):\n    return n + {}\ndef work(n):\n    " + first + "return _helper(n)\n"
+    one = digest(write(tmp_path / "one", FILES | {"a": text.format(1)}))
+    assert digest(write(tmp_path / "two", FILES | {"a": text.format(2)})) != one
+
+
+def test_only_exceptions_are_messages(tmp_path: Path) -> None:
+    """A class whose name ends like one of an exception may compute something."""
+    text = "def work(n):\n    return SquaredError({}).of(n)\nclass SquaredError:\n    pass\n"
+    one = digest(write(tmp_path / "one", FILES | {"a": text.format(1)}))
+    assert digest(write(tmp_path / "two", FILES | {"a": text.format(2)})) != one
+
+
+def test_only_the_command_lines_help_is_words(tmp_path: Path) -> None:
+    text = "def work(n):\n    return dict(help={})\n"
+    one = digest(write(tmp_path / "one", FILES | {"a": text.format(1)}))
+    assert digest(write(tmp_path / "two", FILES | {"a": text.format(2)})) != one
+
+
 def test_other_texts_count(tmp_path: Path) -> None:
     code = Code(write(tmp_path, FILES))
     roots = [code.commands["run-it"]]
