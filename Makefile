@@ -1,5 +1,6 @@
 # make demo     run the digits tier from raw data to report, and show what came out
 # make test     the whole test suite
+# make quick    lint, types and the fast tests, in less than three minutes
 # make check    formatting, lint and types
 # make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
 # make same     show that changed code gives the same results, byte by byte, and confirm them
@@ -14,7 +15,7 @@ BIN := $(CURDIR)/.venv/bin
 ENV := .venv/.installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test check same bump docs publish env lock
+.PHONY: demo test quick check same bump docs publish env lock
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -24,6 +25,22 @@ demo: env
 # Whole files go to each process: many share what they set up, and all of tests/cluster one Slurm.
 test: env
 	pytest -n $(CORES) --dist loadscope --no-loadscope-reorder
+
+# Left out: whole pipelines, Slurm, several processes, and files that take more than some seconds.
+SLOW := workflow cluster jobs theory tracking checkpoints claims/test_claim_files.py \
+  cost/test_cost_command.py cost/test_cost_imagenet.py cost/test_cost_work.py \
+  data/test_image_source.py metrics/test_dinov2.py metrics/test_efficientnet.py \
+  metrics/test_extractor.py metrics/test_inception.py models/test_compiled.py \
+  models/test_presets.py new/test_new_proposal.py objectives/test_processes.py \
+  pipeline/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
+  report/test_report_table.py sampling/test_generate.py test_startup.py \
+  training/test_devices.py training/test_out_of_memory.py versions/test_kinds.py
+
+quick: env
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -n $(CORES) --dist loadscope --no-loadscope-reorder $(SLOW:%=--ignore=tests/%)
 
 check: env
 	ruff check .

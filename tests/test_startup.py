@@ -101,6 +101,9 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
         ("mclr.report.grids", {"pandas", "matplotlib"}),
         ("mclr.report.page", {"pandas", "plotly", "jinja2"}),
         ("mclr.data.load", set()),
+        ("mclr.models", set()),
+        ("mclr.metrics", set()),
+        ("mclr.objectives", {"torch"}),
     ],
 )
 def test_each_view_loads_its_own_library(module: str, libraries: set[str]) -> None:

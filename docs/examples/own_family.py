@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mclr.likelihood import Draw
-from mclr.models.own import OwnFamily
+from mclr.models import Draw, OwnFamily
 from mclr.sampling.edm2 import seeded_noise
 
 

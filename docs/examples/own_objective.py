@@ -17,15 +17,16 @@ from torch import Tensor
 
 from mclr.data.load import load_images, load_manifest, minibatch, step_generator
 from mclr.events import EventLog
-from mclr.models.family import load_network, make_family
-from mclr.objectives.base import (
+from mclr.models import load_network, make_family
+from mclr.objectives import (
     Batch,
+    Contrast,
     LogLikelihood,
     Loss,
+    draw_partners,
     preference_log_ratios,
     preference_terms,
 )
-from mclr.objectives.contrast import Contrast, draw_partners
 from mclr.training.loop import train
 from mclr.training.state import StateFolder
 from mclr.training.trainee import Trainee

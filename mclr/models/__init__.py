@@ -1,1 +1,31 @@
 """Model families: EDM2 (diffusion) and VAR (visual autoregressive)."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mclr.likelihood import Draw
+    from mclr.models.family import Family, load_network, make_family
+    from mclr.models.own import OwnFamily
+else:
+    # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
+    _NAMES = {
+        "mclr.likelihood": ("Draw",),
+        "mclr.models.family": ("Family", "load_network", "make_family"),
+        "mclr.models.own": ("OwnFamily",),
+    }
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
+
+
+__all__ = [
+    "Draw",
+    "Family",
+    "load_network",
+    "make_family",
+    "OwnFamily",
+]

@@ -17,6 +17,7 @@ from mclr.likelihood import Draw
 from mclr.objectives.contrast import Contrast
 
 LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
+"""(x (N, …), labels (N,), a draw for each) -> ℓ(x, c) (N,)."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def commands(page: Path) -> list[str]:
 README = set(commands(ROOT / "README.md"))
 # Commands that are not in the README, and the test that runs them.
 RUN_BY = {
-    r"(git apply|mclr schema)": (
+    r"(git apply|mclr schema|python -m mclr\.versions bump)": (
         "tests/workflow/test_howtos.py",
         ("test_own_objective_in_the_pipeline",),
     ),
