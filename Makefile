@@ -1,7 +1,7 @@
 # make demo     run the digits tier from raw data to report, and show what came out
 # make test     the whole test suite
 # make quick    lint, types and the fast tests, in less than three minutes
-# make check    formatting, lint and types
+# make check    formatting, lint, types, and result versions
 # make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
 # make same     show that changed code gives the same results, byte by byte, and confirm them
 # make bump     KIND=sample.edm2: results of a kind change, and are to be made again
@@ -54,7 +54,7 @@ same: env
 	python workflow/same.py $(if $(KIND),--kind $(KIND))
 
 bump: env
-	@python -m mclr.versions bump $(or $(KIND),"")
+	@python -m mclr.versions bump $(or $(KIND),$(error say which kind: make bump KIND=sample.edm2))
 
 # Not --quiet, which would hide the warnings from --strict. The variable silences an advertisement.
 docs: env

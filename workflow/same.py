@@ -111,7 +111,7 @@ def commit_of(versions: Versions, kinds: list[str]) -> dict[str, list[str]]:
         if here:
             found[commit] = here
         wanted = [kind for kind in wanted if kind not in here]
-        if not wanted or not at:
+        if not wanted:
             break
     return found
 
@@ -126,10 +126,10 @@ def digests_at(commit: str) -> dict[str, str]:
     return json.loads(result.stdout) if result.returncode == 0 else {}
 
 
-def digest_of(kind: str) -> str:
-    """Digest of a kind's code in the base folder, as it is taken now; empty if it has none."""
+def digest_of(kind: str, code: Code) -> str:
+    """Digest of a kind's code, as it is taken now; empty if there is none."""
     try:
-        return KINDS[kind].digest(Code(BASE))
+        return KINDS[kind].digest(code)
     except (KeyError, ValueError):
         return ""
 
@@ -152,7 +152,7 @@ def made_in(place: Path, tier: Micro) -> list[Made]:
         parts = record.relative_to(kept).parts
         path = urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
         content = json.loads(record.read_text())
-        labels = [re.fullmatch(r"'([\w.-]+) \d+'", str(p)) for p in content["params"] or []]
+        labels = [re.fullmatch(r"'([\w.-]+) [\w-]+'", str(p)) for p in content["params"] or []]
         kinds = [label[1] for label in labels if label and label[1] in KINDS]
         if kinds and path.startswith(folders) and (place / path).exists():
             found.append(Made(path, kinds[0], content["input"]))
@@ -202,8 +202,7 @@ def compare(tier: Micro, wanted: list[str], verdicts: dict[str, Verdict]) -> Non
         kind
         for kind in together
         for files in [[m for m in found if m.kind == kind]]
-        if not all(equal(m.path) for m in files)
-        and not all(equal(i) for m in files for i in m.inputs if (BASE / i).exists())
+        if not all(equal(i) for m in files for i in m.inputs if (BASE / i).exists())
     ]
     for kind in together:
         if kind not in suspects:
@@ -262,20 +261,21 @@ def tell(kind: str, verdict: Verdict) -> str:
 def main(names: list[str], wanted: list[str]) -> int:
     """Compare, tell, confirm; the exit status is 0 if all changed kinds are the same."""
     tiers = tuple(tier for tier in TIERS if not names or tier.name in names)
-    versions, now = load_versions(ROOT), digests(ROOT)
+    before, now = load_versions(ROOT), digests(ROOT)
     asked = {kind for name in wanted for kind in matching(name)} or set(KINDS)
-    changed = [k for k in moved(versions, now) if k in versions.entries and k in asked]
+    changed = [k for k in moved(before, now) if k in before.entries and k in asked]
     if not changed:
         print("The code of every kind is the code that its results were confirmed with.")
         return 0
     started = time.monotonic()
     fresh_base()
     verdicts = {kind: Verdict() for kind in changed}
-    by_commit = commit_of(versions, changed)
+    by_commit = commit_of(before, changed)
     same = []
     for commit, moved_kinds in by_commit.items():
         checkout(commit)
-        kinds = [kind for kind in moved_kinds if digest_of(kind) != now[kind]]
+        code = Code(BASE)
+        kinds = [kind for kind in moved_kinds if digest_of(kind, code) != now[kind]]
         same += [kind for kind in moved_kinds if kind not in kinds]
         for tier in tiers:
             wanted = [kind for kind in kinds if kind in tier.kinds]
@@ -297,8 +297,13 @@ def main(names: list[str], wanted: list[str]) -> int:
             print(tell(kind, verdict))
     if missing := uncovered(tiers):
         print("\nOf the published tiers' options these did not take part:", *missing, sep="\n  ")
+    # What was edited or raised meanwhile is not what ran.
+    versions, at_the_end = load_versions(ROOT), digests(ROOT)
+    entries = before.entries
+    same = [k for k in same if at_the_end[k] == now[k] and versions.entries.get(k) == entries[k]]
     versions.confirm({kind: now[kind] for kind in same})
-    versions.save(ROOT)
+    if same:
+        versions.save(ROOT)
     print(
         f"\n{len(same)} of {len(changed)} confirmed in {PLACE}, {time.monotonic() - started:.0f} s."
     )

@@ -98,7 +98,7 @@ class ClassConditionalPipeline:
         tokenizer = self.folder / TOKENIZER if self.config.has_tokenizer else None
         try:
             family = self._make_family(tokenizer, device)
-        except (ValidationError, KeyError) as error:
+        except (ValidationError, KeyError, TypeError) as error:
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise UserError(
                 f"{self.folder / CONFIG}: network: {said}; export or download it again"

@@ -34,13 +34,17 @@ def print_digests() -> None:
 
 
 @main.command("bump")
-@click.argument("kind")
-def bump(kind: str) -> None:
-    """Raise the version of a kind, or of all of a command: its results are made again."""
-    versions = load_versions(ROOT)
-    for label in versions.bump(kind, digests(ROOT)):
-        click.echo(label)
+@click.argument("kinds", nargs=-1, required=True)
+def bump(kinds: tuple[str, ...]) -> None:
+    """Raise the version of KINDS (sample.var, or sample for every family): they are made again."""
+    versions, found = load_versions(ROOT), digests(ROOT)
+    labels = dict.fromkeys(label for kind in kinds for label in versions.bump(kind, found))
     versions.save(ROOT)
+    for label in labels:
+        click.echo(label)
+    click.echo(
+        "`snakemake -n all` shows what is stale now. Commit workflow/versions.yaml.", err=True
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mclr.files import write_json
 from mclr.versions.digest import PACKAGE, Code
-from mclr.versions.kinds import KINDS
+from mclr.versions.kinds import KINDS, matching
 from mclr.versions.stored import PLACE, Versions
 
 READ = (f"{PACKAGE}/**/*.py", f"{PACKAGE}/**/*.j2", "workflow/*", "workflow/rules/*")
@@ -56,17 +56,28 @@ def _stamp(root: Path) -> str:
 def explanation(kinds: list[str]) -> str:
     """What to do about kinds whose code moved."""
     return (
-        f"{PLACE}: results of {', '.join(kinds)} were confirmed with other code than this.\n"
-        "Where they stay the same, `make same` shows it, byte by byte, and confirms them.\n"
-        f"Where they change, `make bump KIND={kinds[0]}` says so: they, and what "
-        "follows from them, are made again."
+        f"{PLACE}: the code of these kinds of job has changed since they were confirmed:\n"
+        f"  {grouped(kinds)}\n"
+        "First `make same`: it confirms the kinds whose results are equal, byte by byte, and names\n"
+        "those that differ. Then, for each kind that is meant to differ, `make bump KIND=…`: its\n"
+        "results, and what follows from them, are made again."
     )
+
+
+def grouped(kinds: list[str]) -> str:
+    """Kinds in few words: ``theory.* (13)`` for all of a command."""
+    found = []
+    for command in dict.fromkeys(kind.split(".")[0] for kind in kinds):
+        named = [kind for kind in kinds if kind.split(".")[0] == command]
+        every = len(named) > 1 and named == matching(command)
+        found.append(f"{command}.* ({len(named)})" if every else ", ".join(named))
+    return ", ".join(found)
 
 
 def warning(kinds: list[str]) -> str:
     """What Snakemake says at its start, which makes no results again because of code alone."""
     return (
-        f"mclr: the code of {', '.join(kinds)} has changed since these results were confirmed, and "
-        "results that are there are not made again for that. `make same` tells whether they would "
-        f"differ; `make bump KIND={kinds[0]}` has them made again."
+        f"mclr: the code of {grouped(kinds)} has changed since these results were confirmed. "
+        "Existing results are kept: `make same` tells whether they would differ, and `make bump "
+        "KIND=…` has those of a kind made again."
     )

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from mclr.errors import UserError
 from mclr.versions.syntax import is_words, text_of
 
 PACKAGE = "mclr"
@@ -39,7 +40,7 @@ class Module:
 
     name: str
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, Symbol] = field(default_factory=dict)
+    imports: dict[str, list[Symbol]] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
     """Statements that define nothing and run when the module is imported."""
 
@@ -61,20 +62,40 @@ class Code:
     @cached_property
     def commands(self) -> dict[str, Symbol]:
         """The function of each command of the command line, by the command's name."""
-        return {
-            _command_name(definition): Symbol(module, name)
-            for path in sorted((self.root / PACKAGE).rglob("*.py"))
-            for module in [self._name_of(path)]
-            for name, definitions in self._read(module).definitions.items()
+        found: dict[str, Symbol] = {}
+        for module in self._every_module():
+            for name, definitions in module.definitions.items():
+                command = _command_name(definitions[-1])
+                if command in found:
+                    places = f"{found[command].module} and {module.name}"
+                    raise ValueError(f"command {command} is defined twice: in {places}")
+                if command:
+                    found[command] = Symbol(module.name, name)
+        return found
+
+    @cached_property
+    def entry(self) -> str:
+        """The text of what runs before every command: the groups that they are in."""
+        texts = [
+            self._said_by(definition)[0]
+            for module in self._every_module()
+            for definitions in module.definitions.values()
             for definition in definitions
-            if isinstance(definition, ast.FunctionDef) and _command_name(definition)
-        }
+            if _decorated(definition, "click.group(")
+        ]
+        return "\n".join(sorted(texts))
+
+    def _every_module(self) -> Iterator[Module]:
+        """All modules of the package; files whose names are none of a module's are passed over."""
+        for path in sorted((self.root / PACKAGE).rglob("*.py")):
+            parts = path.relative_to(self.root).with_suffix("").parts
+            if all(part.isidentifier() for part in parts):
+                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+                yield self._read(name)
 
     def named(self, name: str) -> list[Symbol]:
         """The definitions with a name, in any module."""
-        places = sorted((self.root / PACKAGE).rglob("*.py"))
-        modules = [self._name_of(path) for path in places]
-        return [Symbol(m, name) for m in modules if name in self._read(m).definitions]
+        return [Symbol(m.name, name) for m in self._every_module() if name in m.definitions]
 
     def reached(
         self, roots: Iterable[Symbol], without: frozenset[str] = frozenset()
@@ -117,12 +138,18 @@ class Code:
         return self._next[symbol]
 
     def _imported_with(self, symbol: Symbol) -> Iterator[Symbol]:
-        """What runs when a definition's module is imported, and the packages above it."""
-        parts = symbol.module.split(".")
-        for i in range(1, len(parts) + 1):
-            above = ".".join(parts[:i])
-            if self._read(above).effects:
-                yield Symbol(above, "")
+        """What runs when a definition's module is imported, and what that imports in turn."""
+        pending, seen = [symbol.module], set[str]()
+        while pending:
+            name = pending.pop()
+            module = self._module(name)
+            if name in seen or module is None:
+                continue
+            seen.add(name)
+            if module.effects:
+                yield Symbol(name, "")
+            pending.append(name.rpartition(".")[0])
+            pending += [target.module for found in module.imports.values() for target in found]
 
     def _mark_of(self, symbol: Symbol) -> str:
         if symbol not in self._marks:
@@ -137,12 +164,13 @@ class Code:
         return module.definitions.get(symbol.name, []) if symbol.name else module.effects
 
     def _references(self, module: Module, statement: ast.stmt) -> Iterator[Symbol]:
-        imports = module.imports | _imports([statement], self._is_module)
+        inside = _imports([statement], self._is_module)
         for words in self._said_by(statement)[1]:
             first, *rest = words.split(".")
-            if first in imports:
-                yield from self._of_import(imports[first], rest)
-            elif first in module.definitions:
+            # A name may stand for several things, here and there: all of them count.
+            for target in [*inside.get(first, []), *module.imports.get(first, [])]:
+                yield from self._of_import(target, rest)
+            if first in module.definitions:
                 yield Symbol(module.name, first)
 
     def _of_import(self, target: Symbol, rest: list[str]) -> Iterator[Symbol]:
@@ -153,7 +181,8 @@ class Code:
         elif target.name in module.definitions:
             yield target
         elif target.name in module.imports:
-            yield from self._of_import(module.imports[target.name], rest)
+            for following in module.imports[target.name]:
+                yield from self._of_import(following, rest)
         elif target.name:
             raise ValueError(f"{target.module} has no {target.name}")
         elif rest:
@@ -182,10 +211,6 @@ class Code:
                 return path
         return None
 
-    def _name_of(self, path: Path) -> str:
-        parts = path.relative_to(self.root).with_suffix("").parts
-        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
     def _module(self, name: str) -> Module | None:
         """A module of the package, or None for one of another package."""
         if name not in self._modules:
@@ -204,7 +229,10 @@ def _mark(*parts: str) -> str:
 
 
 def _read(path: Path, name: str, is_module: Callable[[str], bool]) -> Module:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not Python that can be read ({error}); mend it first") from None
     module = Module(name)
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom) or is_words(statement):
@@ -240,31 +268,34 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
             yield name
 
 
-def _imports(statements: Iterable[ast.stmt], is_module: Callable[[str], bool]) -> dict[str, Symbol]:
+def _imports(
+    statements: Iterable[ast.stmt], is_module: Callable[[str], bool]
+) -> dict[str, list[Symbol]]:
     """What each imported name stands for."""
-    found: dict[str, Symbol] = {}
+    found: dict[str, list[Symbol]] = {}
     for node in (n for s in statements for n in ast.walk(s)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.asname:
-                    found[alias.asname] = Symbol(alias.name, "")
-                else:
-                    first = alias.name.split(".")[0]
-                    found[first] = Symbol(first, "")
-        elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = alias.name if alias.asname else alias.name.split(".")[0]
+                found.setdefault(alias.asname or whole, []).append(Symbol(whole, ""))
+        elif isinstance(node, ast.ImportFrom):
+            if node.level or not node.module or any(alias.name == "*" for alias in node.names):
+                raise ValueError("relative imports, and imports of *, cannot be followed")
             for alias in node.names:
                 inside = f"{node.module}.{alias.name}"
-                target = (
-                    Symbol(inside, "") if is_module(inside) else Symbol(node.module, alias.name)
-                )
-                found[alias.asname or alias.name] = target
+                known = is_module(inside)
+                target = Symbol(inside, "") if known else Symbol(node.module, alias.name)
+                found.setdefault(alias.asname or alias.name, []).append(target)
     return found
 
 
 def _command_name(definition: ast.stmt) -> str:
     """The name of a command of the command line; empty for other functions."""
-    if isinstance(definition, ast.FunctionDef):
-        for decorator in definition.decorator_list:
-            if ast.unparse(decorator).startswith("click.command("):
-                return definition.name.replace("_", "-")
+    if isinstance(definition, ast.FunctionDef) and _decorated(definition, "click.command("):
+        return definition.name.replace("_", "-")
     return ""
+
+
+def _decorated(definition: ast.stmt, start: str) -> bool:
+    decorators = definition.decorator_list if isinstance(definition, ast.FunctionDef) else []
+    return any(ast.unparse(decorator).startswith(start) for decorator in decorators)

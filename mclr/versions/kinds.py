@@ -71,7 +71,8 @@ class Kind:
     def digest(self, code: Code) -> str:
         """Digest of the code of its jobs: command, launch script, the rule's call, templates."""
         called = [text for command in self.commands for text in calls(code.root, command)]
-        return code.digest(self.roots(code), self.without, *called, *self._files(code.root))
+        files = self._files(code.root)
+        return code.digest(self.roots(code), self.without, code.entry, *called, *files)
 
     def _files(self, root: Path) -> Iterator[str]:
         for pattern in self.files:

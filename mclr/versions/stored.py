@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,15 +24,25 @@ HEADER = """\
 #   make same                     runs both codes; confirms the kinds whose results are the same
 #   make bump KIND=sample.edm2    raises a version: these results, and what follows, are made again
 #
+# A raised version names the code that it was raised with (2-1a2b3c4d), so that two changes that
+# were tried one after the other, or on two branches, never pass for one.
+#
 # Written by these commands (mclr/versions); CONTRIBUTING.md says how to use them.
 """
+
+
+DAMAGE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
 
 class Version(NamedTuple):
     """The version of a kind's results, and the digest of the code it was confirmed with."""
 
-    version: int
+    version: str
     digest: str
+
+    def raised(self, digest: str) -> Version:
+        """The next version, of the code with a digest."""
+        return Version(f"{int(self.version.split('-')[0]) + 1}-{digest[:8]}", digest)
 
 
 class Versions:
@@ -50,6 +61,11 @@ class Versions:
             raise UserError(f"{PLACE}: has no kind {kind}; run `make bump KIND={kind}` to add it")
         return f"{kind} {self.entries[kind].version}"
 
+    def require(self) -> None:
+        """UserError unless every kind has a version."""
+        for kind in KINDS:
+            self.of(kind)
+
     def confirm(self, digests: Mapping[str, str]) -> None:
         """Note the digests of code that gives the same results as before."""
         for kind, digest in digests.items():
@@ -65,19 +81,26 @@ class Versions:
         """
         kinds = matching(name)
         if not kinds:
-            commands = ", ".join(dict.fromkeys(kind.split(".")[0] for kind in KINDS))
-            raise UserError(f"KIND={name}: no such kind of job; choose from {commands}, or {PLACE}")
+            command = name.split(".")[0]
+            inside = [kind for kind in KINDS if kind.startswith(f"{command}.")]
+            known = inside or list(dict.fromkeys(kind.split(".")[0] for kind in KINDS))
+            near = difflib.get_close_matches(name, KINDS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(
+                f"KIND={name}: no such kind of job; {hint}choose from {', '.join(known)} "
+                f"({PLACE} lists all)"
+            )
         new = [kind for kind in KINDS if kind not in self.entries]
         for kind in dict.fromkeys([*kinds, *new]):
-            old = self.entries.get(kind, Version(0, ""))
-            self.entries[kind] = Version(old.version + 1, digests[kind])
+            old = self.entries.get(kind, Version("0", ""))
+            self.entries[kind] = old.raised(digests[kind])
         return [self.of(kind) for kind in dict.fromkeys([*kinds, *new])]
 
     def save(self, root: Path) -> None:
         """Write the file: the kinds there are, in their order."""
         kinds = [kind for kind in KINDS if kind in self.entries]
         blocks = {
-            "versions": _tree({kind: str(self.entries[kind].version) for kind in kinds}),
+            "versions": _tree({kind: self.entries[kind].version for kind in kinds}),
             "digests": _tree({kind: f'"{self.entries[kind].digest}"' for kind in kinds}),
         }
         write_text(root / PLACE, HEADER + "".join(f"{line}\n" for line in _lines(blocks, 0)))
@@ -91,24 +114,36 @@ def load_versions(root: Path) -> Versions:
     """
     path = root / PLACE
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _NoRepeats)
         versions, digests = (dict(_flat(content[key], "")) for key in ("versions", "digests"))
         if versions.keys() != digests.keys():
             raise ValueError("versions and digests are of different kinds")
         return Versions({k: _checked(k, versions[k], digests[k]) for k in versions})
-    except FileNotFoundError:
-        raise UserError(f"{path}: file is missing; run `git checkout {PLACE}`") from None
-    except (ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
+    except OSError as error:
+        said = error.strerror or error
+        raise UserError(f"{path}: cannot be read ({said}); run `git checkout {PLACE}`") from None
+    except (*DAMAGE, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise UserError(f"{path}: damaged ({said}); run `git checkout {PLACE}`") from None
 
 
 def _checked(kind: str, version: Any, digest: Any) -> Version:
-    if type(version) is not int or version < 1:
-        raise ValueError(f"versions.{kind}: {version!r}, expected a whole number from 1")
-    if not re.fullmatch("[0-9a-f]{16}", str(digest)):
-        raise ValueError(f"digests.{kind}: {digest!r}, expected 16 hex digits")
-    return Version(version, digest)
+    if not re.fullmatch("[1-9][0-9]*(-[0-9a-f]{8})?", str(version)):
+        raise ValueError(f"versions.{kind}: {version!r}, expected 1, or one such as 2-1a2b3c4d")
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
+        raise ValueError(f"digests.{kind}: {digest!r}, expected 16 hex digits in quotes")
+    return Version(str(version), digest)
+
+
+class _NoRepeats(yaml.SafeLoader):
+    """Refuses a key that comes twice, as after a merge; YAML itself takes the later one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"line {node.start_mark.line + 1}: {key} comes twice")
+        return super().construct_mapping(node, deep)
 
 
 def _flat(tree: Any, above: str) -> Iterator[tuple[str, Any]]:

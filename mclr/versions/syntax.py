@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 
-SAID = {"LOG", "logging", "warnings"}
+SAID = ("LOG.", "warnings.warn", "click.echo")
 """What is called to tell people something."""
 SCOPES = (
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef),
@@ -24,7 +24,9 @@ def text_of(node: ast.AST, names: list[str], local: frozenset[str] | None = None
     match node:
         case ast.Raise():
             kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            return f"raise {text_of(kind, names, local) if kind else ''}"
+            if isinstance(kind, ast.Name) and _is_exception(kind.id):
+                names.append(kind.id)
+                return f"raise {kind.id}"
         case ast.Name() | ast.Attribute() if dotted := _dotted(node):
             if dotted.split(".")[0] not in (local or ()):
                 names.append(dotted)
@@ -45,7 +47,7 @@ def text_of(node: ast.AST, names: list[str], local: frozenset[str] | None = None
             continue
         if value == [] or (value is None and not isinstance(node, ast.Constant)):
             continue  # which fields there are depends on the version of Python
-        around = local if name == "decorator_list" else inner
+        around = local if name in ("decorator_list", "args") else inner
         if isinstance(value, ast.AST):
             parts.append(f"{name}={text_of(value, names, around)}")
         elif isinstance(value, list):
@@ -93,9 +95,6 @@ def _is_dropped(node: object, parent: ast.AST) -> bool:
     if isinstance(node, ast.keyword) and isinstance(parent, ast.Call):
         called = _dotted(parent.func)
         return node.arg in HELP and (called.startswith("click.") or called == "Field")
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target = node.targets[0]
-        return isinstance(target, ast.Attribute) and target.attr in HELP
     return isinstance(node, ast.Import | ast.ImportFrom) or is_words(node)
 
 
@@ -106,5 +105,6 @@ def is_words(node: object) -> bool:
     value = node.value
     if isinstance(value, ast.Constant):
         return isinstance(value.value, str)
-    called = _dotted(value.func) if isinstance(value, ast.Call) else ""
-    return called.split(".")[0] in SAID or called == "click.echo"
+    if not isinstance(value, ast.Call) or not _dotted(value.func).startswith(SAID):
+        return False
+    return not any(isinstance(n, ast.Call) for given in value.args for n in ast.walk(given))

@@ -46,6 +46,7 @@ try:
     PLAN = Plan(TIER)
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
+    VERSIONS.require()
     if workflow.is_main_process:
         restore(TIER.tier)
         restore("theory")
