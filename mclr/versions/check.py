@@ -59,8 +59,8 @@ def explanation(kinds: list[str]) -> str:
         f"{PLACE}: the code of these kinds of job has changed since they were confirmed:\n"
         f"  {grouped(kinds)}\n"
         "First `make same`: it confirms the kinds whose results are equal, byte by byte, and\n"
-        "names those that differ. Then, for each kind that is meant to differ, `make bump KIND=…`: its\n"
-        "results, and what follows from them, are made again."
+        "names those that differ. Then `make bump KIND=…` for each kind that is meant to differ:\n"
+        "its results, and what follows from them, are made again."
     )
 
 
