@@ -47,7 +47,7 @@ class SlurmCheckout(Checkout):
                 text=True,
             )
 
-    def finish(self, seconds: float = 300) -> str:
+    def finish(self, seconds: float = 900) -> str:
         """Wait for a Snakemake that must succeed; everything it printed."""
         assert self.process is not None
         try:
@@ -116,7 +116,7 @@ class SlurmCheckout(Checkout):
             wait_for(lambda: not self.jobs(), 60)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

@@ -93,7 +93,7 @@ def start(checkout: Checkout, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -112,7 +112,7 @@ def test_ctrl_c_loses_no_finished_work_and_a_second_run_is_refused(fresh: Checko
     assert f"another snakemake (process {first.pid}) is working in" in second.stdout
 
     os.killpg(first.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    output, _ = first.communicate(timeout=60)
+    output, _ = first.communicate(timeout=200)
     assert first.returncode != 0
     assert "state saved; run again to resume" in output
     assert not (fresh.folder / target).exists()
