@@ -32,7 +32,7 @@ SLOW := workflow cluster jobs theory tracking checkpoints claims/test_claim_file
   data/test_image_source.py metrics/test_dinov2.py metrics/test_efficientnet.py \
   metrics/test_extractor.py metrics/test_inception.py models/test_compiled.py \
   models/test_presets.py new/test_new_proposal.py objectives/test_processes.py \
-  pipeline/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
+  inference/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
   report/test_report_table.py sampling/test_generate.py test_startup.py \
   training/test_devices.py training/test_out_of_memory.py versions/test_kinds.py
 

@@ -10,8 +10,8 @@ import pytest
 from checkout import Checkout, copy_tree
 from click.testing import CliRunner
 
-from mclr import doctor as checks
 from mclr.commands.doctor import doctor
+from mclr.operations import doctor as checks
 from mclr.operations.doctor import examine, filesystem_of
 from mclr.operations.doctor_slurm import SiteError, _gpus, _minutes, check_class
 from mclr.operations.site import JobClass
