@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from micro_tiers import TIERS, DoesNotRunError, Micro, run, uncovered  # noqa: E402
 
 from mclr.errors import UserError  # noqa: E402
+from mclr.operations.records import METADATA, output_of  # noqa: E402
 from mclr.provenance import packages  # noqa: E402
 from mclr.versions.check import digests, moved  # noqa: E402
 from mclr.versions.digest import Code  # noqa: E402
@@ -145,12 +145,11 @@ class Made:
 
 def made_in(place: Path, tier: Micro) -> list[Made]:
     """What a folder has of a tier, by Snakemake's records."""
-    kept = place / ".snakemake" / "metadata"
+    kept = place / METADATA
     folders = (f"results/{tier.name}/", f"data/prepared/{tier.name}/", f"data/raw/{tier.name}.raw")
     found = []
     for record in sorted(path for path in kept.rglob("*") if path.is_file()):
-        parts = record.relative_to(kept).parts
-        path = urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
+        path = output_of(record, kept)
         content = json.loads(record.read_text())
         labels = [re.fullmatch(r"'([\w.-]+) [\w-]+'", str(p)) for p in content["params"] or []]
         kinds = [label[1] for label in labels if label and label[1] in KINDS]
@@ -278,10 +277,10 @@ def main(names: list[str], wanted: list[str]) -> int:
         kinds = [kind for kind in moved_kinds if digest_of(kind, code) != now[kind]]
         same += [kind for kind in moved_kinds if kind not in kinds]
         for tier in tiers:
-            wanted = [kind for kind in kinds if kind in tier.kinds]
-            if wanted and (BASE / tier.config).is_file():
+            its_own = [kind for kind in kinds if kind in tier.kinds]
+            if its_own and (BASE / tier.config).is_file():
                 began = time.monotonic()
-                compare(tier, wanted, verdicts)
+                compare(tier, its_own, verdicts)
                 print(
                     f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True
                 )

@@ -28,7 +28,7 @@ def pack(tier: str) -> None:
     """Write the records of a tier's results and data to one file; equal records, equal bytes."""
     folders = (f"results/{tier}/", f"data/prepared/{tier}/", "data/raw/")
     every = (path for path in METADATA.rglob("*") if path.is_file())
-    records = sorted(path for path in every if _output(path).startswith(folders))
+    records = sorted(path for path in every if output_of(path).startswith(folders))
     target = packed(tier)
     with (
         atomic(target) as temporary,
@@ -72,9 +72,9 @@ def _stamp(tier: str) -> Path:
     return Path(".snakemake", "restored", tier)
 
 
-def _output(record: Path) -> str:
+def output_of(record: Path, metadata: Path = METADATA) -> str:
     """The output that a record is about: its name is base64, cut where it is long."""
-    parts = record.relative_to(METADATA).parts
+    parts = record.relative_to(metadata).parts
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
 
 
