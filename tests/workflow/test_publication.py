@@ -216,7 +216,13 @@ def test_demo_from_nothing_gives_the_published_table(pulled: Checkout, tmp_path:
     keys = ["model", "method", "hyperparameters", "guidance", "step"]
     both = published.merge(made, on=keys, suffixes=("", "_made"))
     assert len(both) == len(published) == len(made)
-    # Same machine, same bits; on another, rounding grows into a small part of the seed spread.
-    for metric in ("precision", "recall", "is"):
-        spread = published[f"{metric}_std"].mean()
-        assert (both[metric] - both[f"{metric}_made"]).abs().mean() <= spread, metric
+    # Same machine, same bits. On another, rounding grows into a small part of the seed spread of a
+    # diffusion model; that of VAR learns other tokens, so it is another base model: AVX2 instead of
+    # AVX-512 moves its FD from 13.6 to 16.2. What fine-tuning and guidance do to it stays.
+    diffusion = both[both["model"] == "edm2"]
+    for metric in ("fd", "precision", "recall", "is"):
+        difference = (diffusion[metric] - diffusion[f"{metric}_made"]).abs().mean()
+        assert difference <= diffusion[f"{metric}_std"].mean(), metric
+    for column in ("fd", "fd_made"):
+        best = both[both["model"] == "var"].groupby("method")[column].min()
+        assert (best.drop(["base", "real"]) < best["base"]).all(), column
