@@ -25,7 +25,7 @@ include: "workflow/rules/track.smk"
 include: "workflow/rules/theory.smk"
 
 
-if OWN_IMAGES:
+if JOBS.is_own:
 
     include: "workflow/rules/images.smk"
 
@@ -43,7 +43,7 @@ rule all:
         rules.claims.output,
         rules.report.output,
         rules.track.output,
-        expand(rules.best.output, experiment=TABULATED),
+        [FILES.best(experiment) for experiment in JOBS.kept],
 
 
 onstart:

@@ -63,6 +63,13 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_yaml(path: Path, content: object) -> None:
+    """Write YAML, keys in their own order."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or damaged file is a UserError that names it."""
     try:

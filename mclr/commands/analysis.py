@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mclr.commands.options import config_option, path_option, spec_option
+from mclr.commands.options import config_option, parsed, path_option, spec_option
 
 
 @click.command()
@@ -45,11 +44,12 @@ def similarity(config: Path, metrics: Path, samples: Path, output: Path, figures
 @path_option("tokenizer", "Weights of the tokenizer or autoencoder.", required=False)
 @path_option("output", "JSON file to write.")
 @click.pass_obj
-def separation(threads: int, /, spec: dict[str, Any], **paths: Path | None) -> None:
+def separation(threads: int, /, spec: str, **paths: Path | None) -> None:
     """Measure how far the base model tells the classes of real and generated images apart."""
     import torch
 
     from mclr.jobs.separation import separation as run
+    from mclr.planning.specs import SeparationSpec
 
     torch.set_num_threads(threads)
-    run(spec, **paths)  # type: ignore[arg-type]
+    run(parsed(SeparationSpec, spec), **paths)  # type: ignore[arg-type]

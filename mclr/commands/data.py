@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mclr.commands.options import (
     data_option,
+    parsed,
     path_option,
     set_up_device,
     spec_option,
@@ -33,12 +33,12 @@ def fetch(source: str, output: Path) -> None:
 @path_option("raw", "Raw data file.")
 @path_option("output", "Folder to write.")
 @click.option("--resolution", type=click.IntRange(min=1), help="Average images down to this side.")
-def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | None) -> None:
+def prepare(spec: str, raw: Path, output: Path, resolution: int | None) -> None:
     """Check raw data, split it, write Parquet and its manifest."""
     from mclr.config.data import Data
     from mclr.data.prepare import prepare as run
 
-    run(Data.model_validate(spec), raw, output, resolution)
+    run(parsed(Data, spec), raw, output, resolution)
 
 
 @click.command()
@@ -49,7 +49,7 @@ def prepare(spec: dict[str, Any], raw: Path, output: Path, resolution: int | Non
 @click.pass_obj
 def prepare_images(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     output: Path,
     prepared: Path | None,
     resolution: int | None,
@@ -62,7 +62,7 @@ def prepare_images(
     if prepared and resolution:
         prepare_at(resolution, prepared, output)
     else:
-        run(OwnImages.model_validate(spec), output, threads)
+        run(parsed(OwnImages, spec), output, threads)
 
 
 @click.command()
@@ -75,7 +75,7 @@ def prepare_images(
 @click.pass_obj
 def encode(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     data: Path,
     tokenizer: Path | None,
     output: Path,
@@ -85,6 +85,8 @@ def encode(
     """Encode the training images once: tokens, means and deviations of latents, or pixels."""
     from mclr.jobs.encoding import encode as run
     from mclr.jobs.inputs import Data
+    from mclr.planning.specs import ENCODING
 
-    prepared = Data(data, spec.get("transform"))
-    run(spec, prepared, tokenizer, output, state, set_up_device(threads), version)
+    told = parsed(ENCODING, spec)
+    prepared = Data(data, told.transform)
+    run(told, prepared, tokenizer, output, state, set_up_device(threads), version)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mclr.commands.options import (
     PATH,
     nets_option,
+    parsed,
     path_option,
     set_up_device,
     spec_option,
@@ -31,7 +31,7 @@ from mclr.commands.options import (
 @click.pass_obj
 def sample(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     shard: int,
     manifest: Path,
     weights: Path,
@@ -45,13 +45,14 @@ def sample(
     """Sample one shard of a checkpoint: features of all images and a small grid of images."""
     from mclr.jobs.sampling import sample as run
     from mclr.operations.site import load_site
+    from mclr.planning.specs import SampleSpec
     from mclr.training.processes import joined
 
-    device = set_up_device(threads)
+    told, device = parsed(SampleSpec, spec), set_up_device(threads)
     weights_of = {name: folder / "net.safetensors" for name, folder in nets}
     with joined(device=device, compiled=load_site().sample.compile) as share:
         run(
-            spec, shard, manifest, weights, tokenizer, weights_of, output, grid,
+            told, shard, manifest, weights, tokenizer, weights_of, output, grid,
             base=base, selection=selection, device=device, share=share,
         )  # fmt: skip
 
@@ -66,7 +67,7 @@ def sample(
 @click.pass_obj
 def evaluate(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     manifest: Path,
     nets: tuple[tuple[str, Path], ...],
     samples: Path,
@@ -75,8 +76,10 @@ def evaluate(
 ) -> None:
     """FD, IS, precision and recall of all points of an evaluation."""
     from mclr.jobs.evaluation import evaluate as run
+    from mclr.planning.specs import EvaluateSpec
 
-    run(spec, manifest, dict(nets), samples, output, selection, set_up_device(threads))
+    told, device = parsed(EvaluateSpec, spec), set_up_device(threads)
+    run(told, manifest, dict(nets), samples, output, selection, device)
 
 
 @click.command()
@@ -87,15 +90,16 @@ def evaluate(
 @click.pass_obj
 def floors(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     manifest: Path,
     nets: tuple[tuple[str, Path], ...],
     output: Path,
 ) -> None:
     """FD, IS, precision and recall of real training images."""
     from mclr.jobs.floors import floors as run
+    from mclr.planning.specs import FloorsSpec
 
-    run(spec, manifest, dict(nets), output, set_up_device(threads))
+    run(parsed(FloorsSpec, spec), manifest, dict(nets), output, set_up_device(threads))
 
 
 @click.command()

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     import torch
-
-
-class Spec(click.ParamType[Any]):
-    """A job's specification: JSON text."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError as error:
-            self.fail(f"not valid JSON: {error}", param, ctx)
+    from pydantic import TypeAdapter
 
 
 class Named(click.ParamType[tuple[str, Path]]):
@@ -47,9 +35,9 @@ def path_option(name: str, help: str, required: bool = True) -> Callable[..., An
 
 spec_option = click.option(
     "--spec",
-    type=Spec(),
     required=True,
-    help="Specification of the job (JSON, see mclr.planning.plan).",
+    metavar="JSON",
+    help="Specification of the job, see mclr.planning.specs.",
 )
 config_option = click.option(
     "--config",
@@ -88,6 +76,23 @@ nets_option = click.option(
     help="NAME=FOLDER of a feature net; may be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+S = TypeVar("S")
+
+
+def parsed(kind: type[S] | TypeAdapter[S], text: str) -> S:
+    """The specification that ``--spec`` gives as JSON; BadParameter names what is wrong with it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter: TypeAdapter[S] = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        item = error.errors()[0]
+        where = ".".join(str(key) for key in item["loc"])
+        problem = f"{where}: {item['msg']}" if where else item["msg"]
+        raise click.BadParameter(problem, param_hint="--spec") from None
 
 
 def set_up_device(threads: int) -> torch.device:

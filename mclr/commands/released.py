@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mclr.commands.options import path_option, set_up_device, spec_option, version_option
+from mclr.commands.options import parsed, path_option, set_up_device, spec_option, version_option
 
 
 @click.command()
@@ -28,7 +27,7 @@ def fetch_released(file: str, output: Path) -> None:
 @path_option("run", "Folder of the run to write.")
 @version_option
 def import_base(
-    spec: dict[str, Any],
+    spec: str,
     manifest: Path,
     source: Path,
     tokenizer: Path | None,
@@ -37,8 +36,9 @@ def import_base(
 ) -> None:
     """Take released weights over as a base model, or as the network that guides one."""
     from mclr.jobs.released import import_base as run_job
+    from mclr.planning.specs import BaseSpec
 
-    run_job(spec, manifest, source, tokenizer, run, version)
+    run_job(parsed(BaseSpec, spec), manifest, source, tokenizer, run, version)
 
 
 @click.command()
@@ -46,11 +46,12 @@ def import_base(
 @path_option("manifest", "Manifest of the prepared data.")
 @path_option("source", "Released file (VAR's .pth), or folder of Stable Diffusion's autoencoder.")
 @path_option("output", "File to write.")
-def import_tokenizer(spec: dict[str, Any], manifest: Path, source: Path, output: Path) -> None:
+def import_tokenizer(spec: str, manifest: Path, source: Path, output: Path) -> None:
     """Take a released tokenizer (VAR) or autoencoder (latents) over."""
     from mclr.jobs.released import import_tokenizer as run
+    from mclr.planning.specs import EncodeSpec
 
-    run(spec, manifest, source, output)
+    run(parsed(EncodeSpec, spec), manifest, source, output)
 
 
 @click.command()
@@ -63,7 +64,7 @@ def import_tokenizer(spec: dict[str, Any], manifest: Path, source: Path, output:
 @click.pass_obj
 def published_net(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     data: Path,
     weights: Path,
     statistics: Path | None,
@@ -73,6 +74,7 @@ def published_net(
     """Take a published feature net over, and compute the features of real images."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.published_net import take_over
+    from mclr.metrics.features import SETTINGS
 
-    device = set_up_device(threads)
-    take_over(spec, Data(data), weights, statistics, output, most, device)
+    told, device = parsed(SETTINGS, spec), set_up_device(threads)
+    take_over(told, Data(data), weights, statistics, output, most, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,13 +14,11 @@ from mclr.errors import UserError
 @click.command()
 @spec_option
 @path_option("output", "YAML file to write.")
-def effective_config(spec: dict[str, Any], output: Path) -> None:
+def effective_config(spec: str, output: Path) -> None:
     """Write the configuration as it was understood, defaults included."""
-    import yaml
+    from mclr.files import write_yaml
 
-    from mclr.files import write_text
-
-    write_text(output, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    write_yaml(output, json.loads(spec))
 
 
 @click.command()

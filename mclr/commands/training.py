@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -11,6 +10,7 @@ from mclr.commands.options import (
     data_option,
     encoded_option,
     micro_batch_option,
+    parsed,
     path_option,
     set_up_device,
     spec_option,
@@ -28,14 +28,15 @@ from mclr.commands.options import (
 @version_option
 @click.pass_obj
 def feature_net(
-    threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path, version: str
+    threads: int, spec: str, data: Path, output: Path, state: Path, version: str
 ) -> None:
     """Train a feature net on the training split."""
     from mclr.jobs.feature_net import train_feature_net
     from mclr.jobs.inputs import Data
+    from mclr.metrics.features import SETTINGS
 
     set_up_device(threads)
-    train_feature_net(spec, Data(data), output, state, version)
+    train_feature_net(parsed(SETTINGS, spec), Data(data), output, state, version)
 
 
 @click.command()
@@ -45,16 +46,15 @@ def feature_net(
 @state_option
 @version_option
 @click.pass_obj
-def tokenizer(
-    threads: int, spec: dict[str, Any], data: Path, output: Path, state: Path, version: str
-) -> None:
+def tokenizer(threads: int, spec: str, data: Path, output: Path, state: Path, version: str) -> None:
     """Train the VQ-VAE of an autoregressive model, or the autoencoder of a model of latents."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.tokenizer import train_tokenizer
+    from mclr.planning.specs import TokenizerSpec
 
-    train_tokenizer(
-        spec, Data(data, spec.get("transform")), output, state, set_up_device(threads), version
-    )
+    told = parsed(TokenizerSpec, spec)
+    images = Data(data, told.transform)
+    train_tokenizer(told, images, output, state, set_up_device(threads), version)
 
 
 @click.command()
@@ -70,7 +70,7 @@ def tokenizer(
 def base(
     threads: int,
     /,
-    spec: dict[str, Any],
+    spec: str,
     data: Path,
     micro_batch: int,
     version: str,
@@ -80,12 +80,14 @@ def base(
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import train_base
     from mclr.operations.site import load_site
+    from mclr.planning.specs import BaseSpec
     from mclr.training.processes import joined
 
+    told = parsed(BaseSpec, spec)
     device, site = set_up_device(threads), load_site().train
     with joined(micro_batch, device, site.checkpointing, site.compile) as share:
         train_base(
-            spec, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
+            told, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
         )  # fmt: skip
 
 
@@ -98,7 +100,7 @@ def base(
 @click.pass_obj
 def negatives(
     threads: int,
-    spec: dict[str, Any],
+    spec: str,
     manifest: Path,
     weights: Path,
     tokenizer: Path | None,
@@ -107,11 +109,12 @@ def negatives(
     """Sample the frozen base model, for DDO."""
     from mclr.jobs.sampling import sample_negatives
     from mclr.operations.site import load_site
+    from mclr.planning.specs import NegativesSpec
     from mclr.training.processes import joined
 
-    device = set_up_device(threads)
+    told, device = parsed(NegativesSpec, spec), set_up_device(threads)
     with joined(device=device, compiled=load_site().sample.compile) as share:
-        sample_negatives(spec, manifest, weights, tokenizer, output, device, share)
+        sample_negatives(told, manifest, weights, tokenizer, output, device, share)
 
 
 @click.command()
@@ -130,7 +133,7 @@ def negatives(
 def finetune(
     threads: int,
     /,
-    spec: dict[str, Any],
+    spec: str,
     data: Path,
     micro_batch: int,
     version: str,
@@ -140,10 +143,12 @@ def finetune(
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import finetune as run_job
     from mclr.operations.site import load_site
+    from mclr.planning.specs import FinetuneSpec
     from mclr.training.processes import joined
 
+    told = parsed(FinetuneSpec, spec)
     device, site = set_up_device(threads), load_site().train
     with joined(micro_batch, device, site.checkpointing, site.compile) as share:
         run_job(
-            spec, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
+            told, Data(data), **paths, share=share, device=device, version=version,  # type: ignore[arg-type]
         )  # fmt: skip

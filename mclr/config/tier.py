@@ -20,6 +20,16 @@ RESERVED = ("-base", "-final", "-study", "-real")
 """Endings of evaluations that an experiment cannot have in its name."""
 
 
+class Protocol(Section):
+    """What numbers must have in common to be compared, beside the files they come from."""
+
+    isc_features: Name
+    isc_splits: Count
+    labels: Literal["balanced", "random"]
+    n_samples: Annotated[int, Field(ge=2)]
+    neighbourhood: Count
+
+
 class Evaluation(Section):
     """How every point is sampled and measured: these values enter the protocol id."""
 
@@ -37,6 +47,11 @@ class Evaluation(Section):
     def shown(self, classes: int) -> list[int]:
         """The labels of the columns of an image grid of a data set with so many classes."""
         return list(range(classes)) if self.grid_classes is None else self.grid_classes
+
+    @property
+    def protocol(self) -> Protocol:
+        """The part that numbers must have in common to be compared."""
+        return Protocol.model_validate(self.model_dump(include=set(Protocol.model_fields)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:

@@ -8,7 +8,6 @@ from mclr.config.features import PublishedFeatures
 from mclr.config.models import Edm2Model
 from mclr.cost.downloads import released_downloads
 from mclr.cost.feature_nets import dimensions, logits, published_parameters
-from mclr.cost.names import is_own
 from mclr.cost.networks import Network
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
@@ -49,7 +48,7 @@ def _data(load: Workload) -> float:
         # Pixels and drawn latents are float32, tokens int64; of latents half the moments.
         values = math.prod(network.shape) // (2 if network.encoder.parameters else 1)
         size = values * FLOAT if is_latent else math.prod(network.shape) * 8
-        total += size * load.plan.negatives_spec(start)["n_negatives"]
+        total += size * load.plan.negatives_spec(start).n_negatives
     return total
 
 
@@ -58,7 +57,7 @@ def _prepared(load: Workload) -> float:
     images = load.images
     rules = ("prepare", "prepare_images", "prepare_smaller", "prepare_images_smaller")
     sizes = [int(job.subject or 0) or None for job in load.jobs if job.rule in rules]
-    if is_own(load.plan):
+    if load.dag.is_own:
         return float(INDEX_ROW * (images.n_train + images.n_reference) * len(sizes))
     raw = float(expected(load.plan.tier.data.source)["bytes"])
     return raw + images.source.count * sum(images.pixels(size) for size in sizes)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from mclr.config.features import PublishedFeatures
 from mclr.config.models import Edm2Model, released_files
 from mclr.cost.feature_nets import dimensions, published_parameters
-from mclr.cost.names import fetched, net_releases
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
 from mclr.data.released import FOLDER, released_row
+from mclr.planning.job import release
 
 CONFIG_BYTES = 1e3
 """Of a network's description in JSON."""
@@ -36,11 +36,11 @@ def source_bytes(source: str) -> int:
 
 def released_downloads(load: Workload) -> list[Download]:
     """The files behind the jobs of a workload, in their order."""
-    guesses = {file: size for name, size in _sizes(load).items() for file in fetched(name)}
+    guesses = {file: size for name, size in _sizes(load).items() for file in release(name)}
     known = _known_sizes(load)
     found = []
     for file in load.subjects("fetch_released"):
-        guess = CONFIG_BYTES if file.endswith(".json") else guesses[f"fetch_released:{file}"]
+        guess = CONFIG_BYTES if file.endswith(".json") else guesses[str(FOLDER / file)]
         found.append(Download(file, known.get(file, guess), file in known))
     return found
 
@@ -80,7 +80,7 @@ def _sizes(load: Workload) -> dict[str, float]:
         net = nets[name]
         if isinstance(net, PublishedFeatures):
             found[net.released] = 4.0 * published_parameters(net)
-            for released in net_releases(plan, folder)[1:]:
+            if released := load.dag.statistics_of(folder):
                 statistics.setdefault(released, set()).add(name)
     return found | {
         released: math.fsum(moments[name] for name in names)

@@ -9,7 +9,6 @@ from typing import Any
 
 from mclr.config.tier import Tier
 from mclr.cost.cuts import cuts_of
-from mclr.cost.dag import Job
 from mclr.cost.disk import disk_of
 from mclr.cost.downloads import Download, released_downloads, source_bytes
 from mclr.cost.fd_error import bias_constants
@@ -19,6 +18,7 @@ from mclr.cost.memory import SIZES, Memory, memory_of
 from mclr.cost.schedule import Schedule, Task, schedule
 from mclr.cost.work import Workload
 from mclr.errors import UserError
+from mclr.planning.job import Job
 from mclr.planning.plan import Plan
 
 HOUR = 3600.0
@@ -150,7 +150,9 @@ class _Costed:
         )
         gpu = GPUS[machines.gpu]
         self.tasks = {
-            job.name: Task(work.seconds(gpu, machines.utilisation), work.needs_gpu, job.needs)
+            job.name: Task(
+                work.seconds(gpu, machines.utilisation), work.needs_gpu, self.load.dag.needs(job)
+            )
             for job, work in self.works
         }
         self.schedule = schedule(self.tasks, machines.gpus)

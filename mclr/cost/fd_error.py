@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
-from mclr.planning.points import net_folder
 
 
 # c = tr V + ½ Σ_ij V_ij / (λ_i + λ_j), V and V_ij of one sample, x and x_i x_j in the axes of Σ;

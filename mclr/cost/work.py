@@ -13,15 +13,16 @@ from mclr.config.features import (
 )
 from mclr.config.models import Edm2Model, Model, VarModel
 from mclr.config.released import Released
-from mclr.cost.dag import Job, jobs_of
 from mclr.cost.feature_nets import dimensions, feature_macs
 from mclr.cost.hardware import Work
 from mclr.cost.images import Images
-from mclr.cost.names import trained_by
 from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
+from mclr.planning.job import Job
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
-from mclr.planning.points import Point, Run, evaluations
+from mclr.planning.points import Point, Run, nfe
+from mclr.report.names import views_of
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
 STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of latents
@@ -40,7 +41,8 @@ class Workload:
             for name, model in models.items()
             if isinstance(model, Edm2Model) and model.guide
         }
-        self.jobs = jobs_of(plan, targets)
+        self.dag = Jobs(plan, views_of(plan.tier))
+        self.jobs = self.dag.behind(targets)
         self.names = {job.name for job in self.jobs}
 
     @property
@@ -52,7 +54,7 @@ class Workload:
     def runs(self) -> list[Run]:
         """Every run that is trained or taken over."""
         runs = self.plan.runs.values()
-        return [run for run in runs if trained_by(self.plan, run) in self.names]
+        return [run for run in runs if self.dag.maker_of(run).name in self.names]
 
     def subjects(self, rule: str) -> list[str]:
         """What a rule has jobs for."""
@@ -77,7 +79,7 @@ class Workload:
             case "base" | "guide":
                 return self._base(job)
             case "negatives":
-                made = int(self.plan.negatives_spec(job.subject)["n_negatives"])
+                made = self.plan.negatives_spec(job.subject).n_negatives
                 return self._generate(self.plan.model_of(job.subject), made)
             case "finetune" | "finetune_final":
                 return self._finetune(job.subject)
@@ -138,8 +140,8 @@ class Workload:
         network = self.networks[model]
         if not isinstance(network.model, Edm2Model):
             return self._pass(model, network.generation * (2 if guided else 1) * count)
-        alone = evaluations(network.model, False)
-        more = evaluations(network.model, guided, interval) - alone
+        alone = nfe(network.model, False)
+        more = nfe(network.model, guided, interval) - alone
         other = self.guides[model] if guide == "net" else network
         return self._pass(model, (alone * network.evaluation + more * other.evaluation) * count)
 

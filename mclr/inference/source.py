@@ -12,8 +12,9 @@ from mclr.config.models import Model
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
+from mclr.planning.job import Reads
 from mclr.planning.plan import Plan
-from mclr.planning.points import Point, Run, best_path
+from mclr.planning.points import Point, Run
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,14 @@ def find_source(tier: Tier, experiment: str) -> Source:
         )
     first = plan.of(experiment)[0]
     base_run = plan.runs[f"{first.model}-base"]
-    place = best_path(tier.tier, experiment)
+    place = plan.files.best(experiment)
     if first.is_base:
         place = plan.weights(Point(first, first.checkpoints[-1], 0.0, first.seed))
     weights = Path(place)
     tensors, metadata = load_tensors(weights)
     run = _run_of(plan, experiment, metadata, weights)
-    model = tier.models[run.model]
-    network = plan.encode_spec(run.model)["network"]
-    has_tokenizer = "tokenizer" in network or "autoencoder" in network
-    prepared = Path("data", "prepared", tier.tier)
-    folder = prepared / f"{model.resolution}px" if model.resolution else prepared
+    reads = Reads(plan)
+    tokenizer = reads.tokenizer_of(run.model)
     return Source(
         tier=tier,
         run=run,
@@ -78,10 +76,8 @@ def find_source(tier: Tier, experiment: str) -> Source:
         step=int(metadata["step"]),
         spec=json.loads(metadata["spec"]),
         weights=weights,
-        tokenizer=Path("results", tier.tier, "tokenizers", f"{run.model}.safetensors")
-        if has_tokenizer
-        else None,
-        manifest=read_json(folder / "manifest.json"),
+        tokenizer=Path(tokenizer[0]) if tokenizer else None,
+        manifest=read_json(Path(reads.manifest_of(run.model))),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
     )
 

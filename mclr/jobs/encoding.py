@@ -19,14 +19,14 @@ from mclr.jobs.growing import GrowingRows
 from mclr.jobs.inputs import Data, state_folder
 from mclr.models.encoders import RgbEncoder
 from mclr.models.family import make_family
-from mclr.planning.points import PIXELS
+from mclr.planning.specs import EncodeSpec, ModelSpec, PixelsSpec
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""
 
 
 def encode(
-    spec: dict[str, Any],
+    spec: EncodeSpec | PixelsSpec,
     data: Data,
     tokenizer: Path | None,
     output: Path,
@@ -37,7 +37,7 @@ def encode(
     """Write x (N, …), what the family keeps of each training image, and labels (N,).
 
     Moments of latents are float16 (rounded by far less than their own deviation), tokens int32,
-    pixels (``spec`` is ``PIXELS``) uint8. Images and x need not fit in memory. A job that was
+    pixels uint8. Images and x need not fit in memory. A job that was
     killed goes on from a private file in ``state``, to the same bytes. version: of the result, see
     ``state_folder``.
     """
@@ -56,17 +56,17 @@ def encode(
 
 
 def _stored(
-    spec: dict[str, Any], data: Data, tokenizer: Path | None, device: torch.device
+    spec: EncodeSpec | PixelsSpec, data: Data, tokenizer: Path | None, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     """Images to what is stored of them."""
-    if spec == PIXELS:
+    if isinstance(spec, PixelsSpec):
         return RgbEncoder().encode_pixels
-    family = make_family(spec, data.manifest, tokenizer, device)
+    family = make_family(spec.content(), data.manifest, tokenizer, device)
     return lambda images: _compact(family.encode(images))
 
 
 def _encoding(spec: dict[str, Any]) -> dict[str, Any]:
-    """What of a specification decides how images are encoded: the same for all pixels."""
+    """What of a specification's content decides how images are encoded: the same for all pixels."""
     network = spec.get("network", {})
     coder = {key: network[key] for key in ("autoencoder", "tokenizer") if key in network}
     if not coder:
@@ -78,7 +78,7 @@ def _compact(encoded: Tensor) -> Tensor:
     return encoded.to(torch.float16 if encoded.is_floating_point() else torch.int32)
 
 
-def load_encoded(path: Path, spec: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def load_encoded(path: Path, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """x (N, …) and labels (N,), int64, for a training job of specification ``spec``.
 
     The file is mapped into memory: rows are read when they are used, and processes share them.
@@ -88,7 +88,7 @@ def load_encoded(path: Path, spec: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """
     tensors, metadata = load_tensors(path)
     found = json.loads(metadata.get("spec", "{}"))
-    if _encoding(found) != _encoding(spec):
+    if _encoding(found) != _encoding(spec.content()):
         raise UserError(
             f"{path}: encoded for another network than the one to train; delete it and run "
             "`snakemake` again"

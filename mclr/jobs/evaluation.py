@@ -12,11 +12,12 @@ from mclr.errors import UserError
 from mclr.files import read_json, write_json
 from mclr.metrics.features import Features, packages_of, read_features
 from mclr.planning.points import STUDY
+from mclr.planning.specs import EvaluateSpec, PlannedPoint
 from mclr.provenance import other_packages
 
 
 def evaluate(
-    spec: dict[str, Any],
+    spec: EvaluateSpec,
     manifest_file: Path,
     feature_nets: dict[str, Path],
     features: Path,
@@ -36,16 +37,16 @@ def evaluate(
     """
     from mclr.metrics.measure import Measure
 
-    n_samples = spec["evaluation"]["n_samples"]
-    measure = Measure(spec["evaluation"], manifest_file, feature_nets, device)
+    n_samples = spec.evaluation.n_samples
+    measure = Measure(spec.evaluation, manifest_file, feature_nets, device)
     shared = measure.protocol(n_samples)
     selected = read_json(selection) if selection else {}
     rows = []
-    for planned in spec["points"]:
+    for planned in spec.points:
         point = _selected(planned, selected)
         folder = features / point["path"]
-        shards = [folder / f"shard-{shard:03d}.parquet" for shard in range(spec["shards"])]
-        row = {"tier": spec["tier"], **point, "n_samples": n_samples}
+        shards = [folder / f"shard-{shard:03d}.parquet" for shard in range(spec.shards)]
+        row = {"tier": spec.tier, **point, "n_samples": n_samples}
         generated = {
             name: _complete(read_features(shards, name), n_samples, point) for name in feature_nets
         }
@@ -56,14 +57,14 @@ def evaluate(
     write_json(output, {"protocol": shared, "rows": rows})
 
 
-def _selected(point: dict[str, Any], selected: dict[str, Any]) -> dict[str, Any]:
-    """The point with what the selection decides filled in."""
-    point = dict(point)
-    if point["step"] is None:
+def _selected(planned: PlannedPoint, selected: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a point, with what the selection decides filled in."""
+    point = planned.model_dump()
+    if planned.step is None:
         point |= {key: selected[key] for key in ("step", "hyperparameters")}
-    if point["guidance"] is None:
+    if planned.guidance is None:
         point["guidance"] = selected["guidance"]
-    if point["stage"] == STUDY:
+    if planned.stage == STUDY:
         point["run_id"] = selected["run_id"]
     return point
 

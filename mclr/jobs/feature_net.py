@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mclr.device import CPU
 from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.metrics.classifier import BATCH, accuracy, hits
-from mclr.metrics.features import SETTINGS, build_classifier, read_features, write_batches
+from mclr.metrics.features import Settings, build_classifier, read_features, write_batches
 from mclr.objectives.base import Loss
 from mclr.training.trainee import Trainee
 
@@ -25,7 +26,7 @@ N_TRAIN = 5_000
 
 
 def train_feature_net(
-    spec: dict[str, Any], data: Data, folder: Path, state: Path, version: str = ""
+    settings: Settings, data: Data, folder: Path, state: Path, version: str = ""
 ) -> None:
     """Train a feature net, or the probe of one that others trained; write what it sees.
 
@@ -33,19 +34,17 @@ def train_feature_net(
     ``reference.parquet`` and those of random training images ``train.parquet``. The columns bear
     the name of ``folder``, without its resolution. version: of the result, see ``state_folder``.
     """
-    settings = SETTINGS.validate_python(spec)
     if isinstance(settings, ClassifierFeatures):
-        _train_classifier(settings, spec, data, folder, state, version)
+        _train_classifier(settings, data, folder, state, version)
     elif isinstance(settings, EfficientNetFeatures):
         net, images, labels = _pretrained(settings, data)
-        write_net(spec, net, data, folder, (images, labels))
+        write_net(settings, net, data, folder, (images, labels))
     else:
         raise ValueError(f"{settings.kind} is taken over as published, not trained")
 
 
 def _train_classifier(
     settings: ClassifierFeatures,
-    spec: dict[str, Any],
     data: Data,
     folder: Path,
     state: Path,
@@ -53,7 +52,7 @@ def _train_classifier(
 ) -> None:
     images, labels = data.train()
     net = build_classifier(settings, data.manifest, step_generator(settings.seed, 1))
-    private = state_folder(state, version, spec, data.folder / "train.parquet")
+    private = state_folder(state, version, settings, data.folder / "train.parquet")
 
     def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(images), settings.batch, step, settings.seed)
@@ -64,7 +63,7 @@ def _train_classifier(
         run_training(
             trainee, folder.name, (settings.steps,), settings.batch, settings.seed, private, folder
         )
-        write_net(spec, net.eval(), data, folder, (images, labels))
+        write_net(settings, net.eval(), data, folder, (images, labels))
         private.clear()
 
 
@@ -85,7 +84,7 @@ def _pretrained(settings: EfficientNetFeatures, data: Data) -> tuple[nn.Module, 
 
 
 def write_net(
-    spec: dict[str, Any],
+    settings: Settings,
     net: nn.Module,
     data: Data,
     folder: Path,
@@ -103,11 +102,11 @@ def write_net(
     device = next((p.device for p in net.parameters()), CPU)
     reference = ((x.to(device), labels) for x, labels in data.batches("reference", BATCH))
     write_batches(folder / "reference.parquet", {name: net}, reference)
-    some = _some_rows(len(data.labels("train")), most, spec["seed"], 2)
+    some = _some_rows(len(data.labels("train")), most, settings.seed, 2)
     chosen = (data.rows("train", rows) for rows in some.split(BATCH))
     parts = ((x.to(device), labels) for x, labels in chosen)
     write_batches(folder / "train.parquet", {name: net}, parts, some.tolist())
-    info: dict[str, Any] = {"settings": spec}
+    info: dict[str, Any] = {"settings": json.loads(canonical(settings))}
     if learned:
         held_out = read_features([folder / "reference.parquet"], name)
         info |= {
@@ -115,7 +114,7 @@ def write_net(
             "held_out_accuracy": hits(held_out.logits, held_out.labels),
         }
     tensors = state or net.state_dict()
-    save_tensors(folder / "net.safetensors", tensors, {"settings": canonical(spec)})
+    save_tensors(folder / "net.safetensors", tensors, {"settings": canonical(settings)})
     write_json(folder / "info.json", info)
 
 

@@ -17,12 +17,13 @@ from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.metrics.features import Features, read_features
 from mclr.planning.points import GRID
+from mclr.planning.specs import FloorsSpec
 
 STREAM = 3  # of draws among the training images
 
 
 def floors(
-    spec: dict[str, Any],
+    spec: FloorsSpec,
     manifest_file: Path,
     feature_nets: dict[str, Path],
     output: Path,
@@ -34,7 +35,6 @@ def floors(
     n_samples images have the protocol of generated images, the others protocols of their own.
 
     Args:
-        spec: ``tier``, ``evaluation`` and the ``models`` whose images these feature nets see.
         feature_nets: folder of each feature net (weights, reference and training features).
 
     Raises:
@@ -42,7 +42,7 @@ def floors(
     """
     from mclr.metrics.measure import Measure
 
-    evaluation, n = spec["evaluation"], spec["evaluation"]["n_samples"]
+    evaluation, n = spec.evaluation, spec.evaluation.n_samples
     measure = Measure(evaluation, manifest_file, feature_nets, device)
     real = {
         name: read_features([folder / "train.parquet"], name)
@@ -60,10 +60,10 @@ def floors(
             continue
         protocols[count] = measure.protocol(count)
         columns = measure.columns(
-            {name: _some(f, count, evaluation["labels"]) for name, f in real.items()}
+            {name: _some(f, count, evaluation.labels) for name, f in real.items()}
         )
-        about = _about(spec["tier"], count) | {"protocol": protocols[count]["id"]}
-        rows += [{"model": model} | about | columns for model in spec["models"]]
+        about = _about(spec.tier, count) | {"protocol": protocols[count]["id"]}
+        rows += [{"model": model} | about | columns for model in spec.models]
     others = [content for count, content in protocols.items() if count != n]
     write_json(output, {"protocol": protocols[n], "other_protocols": others, "rows": rows})
 

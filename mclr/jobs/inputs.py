@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from mclr.config.base import canonical
@@ -52,7 +52,7 @@ class Data:
         return iter_images(self.folder / f"{split}.parquet", self.manifest, batch, start)
 
 
-def state_folder(folder: Path, version: str, spec: dict[str, Any], *inputs: Path) -> StateFolder:
+def state_folder(folder: Path, version: str, spec: BaseModel, *inputs: Path) -> StateFolder:
     """The private folder of one job; keyed by all that decides its result.
 
     version: that of the job's kind, in the place of the code (``workflow/versions.yaml``).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from mclr.errors import UserError
 from mclr.jobs.feature_net import write_net
 from mclr.jobs.inputs import Data
 from mclr.metrics.dinov2 import DINOV2
-from mclr.metrics.features import MOMENTS, SETTINGS, load_published
+from mclr.metrics.features import MOMENTS, Settings, load_published
 from mclr.metrics.inception import INCEPTION
 from mclr.metrics.pretrained import mismatch, read_weights
 
@@ -26,7 +25,7 @@ PUBLISHED = {"inception": (INCEPTION, "fid"), "dinov2": (DINOV2, "fd_dinov2")}
 
 
 def take_over(
-    spec: dict[str, Any],
+    settings: Settings,
     data: Data,
     weights: Path,
     statistics: Path | None,
@@ -42,7 +41,6 @@ def take_over(
     Raises:
         UserError: a file is missing, damaged, or of another net.
     """
-    settings = SETTINGS.validate_python(spec)
     if not isinstance(settings, InceptionFeatures | Dinov2Features):
         raise ValueError(f"{settings.kind} has no published weights to take over")
     published, key = PUBLISHED[settings.kind]
@@ -53,7 +51,7 @@ def take_over(
         raise published.problem(weights, mismatch(error)) from None
     moments = read_moments(statistics, key) if statistics else {}
     stored = {name: tensor.clone() for name, tensor in state.items()} | moments
-    write_net(spec, net.to(device), data, folder, None, stored, most)
+    write_net(settings, net.to(device), data, folder, None, stored, most)
 
 
 def read_moments(file: Path, key: str) -> dict[str, Tensor]:

@@ -6,10 +6,8 @@ import hashlib
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from mclr.checkpoints.header import Header, Kind, load_checkpoint
@@ -18,12 +16,13 @@ from mclr.config.base import canonical
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.events import EventLog
-from mclr.files import load_tensors, save_tensors, sha256, write_json, write_text
-from mclr.models.encoders import SD_VAE, pack_vae
+from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
+from mclr.models.encoders import pack_vae
 from mclr.models.family import make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
+from mclr.planning.specs import BaseSpec, EncodeSpec, VarSpec
 from mclr.provenance import collect
 
 STEP = "step-000000.safetensors"
@@ -32,7 +31,7 @@ FREE = ("dropout", "drop_path_rate")
 
 
 def import_base(
-    spec: dict[str, Any],
+    spec: BaseSpec,
     manifest_file: Path,
     source: Path,
     tokenizer: Path | None,
@@ -48,9 +47,9 @@ def import_base(
         UserError: the file is missing, refused, or of another network.
     """
     started, manifest = time.time(), load_manifest(manifest_file)
-    family = make_family(spec, manifest, tokenizer)
+    family = make_family(spec.content(), manifest, tokenizer)
     net = family.build(torch.Generator().manual_seed(0))
-    kind: Kind = "edm2" if spec["network"]["family"] == "edm2" else "var"
+    kind: Kind = "edm2" if spec.network.family == "edm2" else "var"
     tensors, header = read_released(source, kind)
     if header:
         _require_same(net, header, source)
@@ -61,14 +60,14 @@ def import_base(
         "source": f"{source.name} sha256:{sha256(source)}",
     }
     save_tensors(run / "checkpoints" / STEP, _floats(net), metadata)
-    write_text(run / "config.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    write_yaml(run / "config.yaml", spec.content())
     facts = collect(
         data_sha256=manifest.hashes["train"],
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
         code=version,
         seconds=round(time.time() - started, 1),
         source=header.model_dump(mode="json") if header else {"file": source.name},
-        **spec["identity"],
+        **spec.identity.model_dump(),
     )
     write_json(run / "provenance.json", facts)
     events = EventLog(run / "events.jsonl")
@@ -76,18 +75,18 @@ def import_base(
     events.write("end", step=0)
 
 
-def import_tokenizer(spec: dict[str, Any], manifest_file: Path, source: Path, output: Path) -> None:
+def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output: Path) -> None:
     """Write a released tokenizer (VAR) or Stable Diffusion's autoencoder as one file.
 
     Raises:
         UserError: the file (or folder) is missing, refused, or of another network.
     """
-    network = spec["network"]
-    if network.get("autoencoder") == SD_VAE:
+    network = spec.network
+    if not isinstance(network, VarSpec):
         pack_vae(source, output)
         return
     channels = load_manifest(manifest_file).channels
-    config = VqvaeConfig(**network["tokenizer"], img_channels=channels)
+    config = VqvaeConfig(**network.tokenizer.model_dump(), img_channels=channels)
     net = Vqvae.build(config, torch.Generator().manual_seed(0))
     tensors, _ = read_released(source, "vqvae", config.patch_nums)
     load_weights(net, tensors, source)

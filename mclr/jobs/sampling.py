@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -25,6 +24,7 @@ from mclr.metrics.features import (
     with_packages,
 )
 from mclr.models.family import load_network, make_family
+from mclr.planning.specs import NegativesSpec, SampleSpec
 from mclr.provenance import other_packages
 from mclr.training import processes
 from mclr.training.share import WHOLE, Share
@@ -42,21 +42,21 @@ def labels_of(seeds: list[int], scheme: str, classes: int) -> Tensor:
     return torch.cat(draws)
 
 
-def shard_batches(spec: dict[str, Any], shard: int) -> list[list[int]]:
+def shard_batches(spec: SampleSpec, shard: int) -> list[list[int]]:
     """Seeds of the batches of one shard.
 
     A shard takes whole batches, so that every image is computed in the same batch, and to the
     same bits, however many shards there are.
     """
-    first, n, size = spec["seed"] * spec["n_samples"], spec["n_samples"], spec["batch"]
+    n, size = spec.n_samples, spec.batch
     batches = [list(range(i, min(i + size, n))) for i in range(0, n, size)]
-    begin, end = (len(batches) * s // spec["shards"] for s in (shard, shard + 1))
-    return [[first + i for i in batch] for batch in batches[begin:end]]
+    begin, end = (len(batches) * s // spec.shards for s in (shard, shard + 1))
+    return [[spec.seed * n + i for i in batch] for batch in batches[begin:end]]
 
 
 @torch.no_grad()
 def sample(
-    spec: dict[str, Any],
+    spec: SampleSpec,
     shard: int,
     manifest_file: Path,
     weights: Path,
@@ -78,42 +78,22 @@ def sample(
 
     Args:
         base: checkpoint of the base model, for points that it guides or is mixed with; or of the
-            network of the model's own that guides, ``spec["guide_network"]``.
+            network of the model's own that guides, ``spec.guide_network``.
         selection: the selected point, whose guidance is taken where ``spec`` has none.
         share: whether networks are to be compiled.
     """
     manifest = load_manifest(manifest_file)
-    family = make_family(spec, manifest, tokenizer, device)
-    network = load_network(family, weights)
-    own = spec | {"network": spec.get("guide_network", spec["network"])}
-    guides = make_family(own, manifest, tokenizer, device) if "guide_network" in spec else family
-    guide = load_network(guides, base) if base else None
-    if guide and spec["dial"] != 1:
-        interpolate_(network, guide, spec["dial"])
-    net = family.frozen(network)
-    share.prepare(net)
-    guidance = spec["guidance"]
-    if guidance is None and selection:
-        guidance = read_json(selection)["guidance"]
-    weak = guides.frozen(guide) if guide and spec["guide"] != "null" else None
-    if weak:
-        share.prepare(weak)
-    how: dict[str, Any] = {
-        "guidance": guidance,
-        "guide": weak,
-        "interval": spec["interval"],
-    }
+    sampler = _sampler(spec, manifest, weights, tokenizer, base, selection, device, share)
     nets = {n: load_feature_net(path, manifest).to(device) for n, path in feature_nets.items()}
     batches = processes.own_part(shard_batches(spec, shard))
-    progress = Progress(str(features.parent), len(batches), spec["batch"])
+    progress = Progress(str(features.parent), len(batches), spec.batch)
 
     def tables() -> Iterator[pa.Table]:
         # To read a batch's features is to wait for them: a GPU is given the next batch before.
         waiting: list[tuple[NetFeatures, list[int], Tensor]] = []
         for done, seeds in enumerate(batches):
-            labels = labels_of(seeds, spec["labels"], manifest.num_classes)
-            x = family.generate(net, seeds, labels, **how)
-            waiting.append((net_features(nets, family.decode(x)), seeds, labels))
+            labels = labels_of(seeds, spec.labels, manifest.num_classes)
+            waiting.append((net_features(nets, sampler(seeds, labels)), seeds, labels))
             if len(waiting) > 1:
                 yield feature_table(*waiting.pop(0))
             progress.update(done + 1)
@@ -123,12 +103,55 @@ def sample(
     write_together(features, with_packages(tables(), other_packages()))
     if not processes.is_first():
         return
-    rows, shown = spec["grid_rows"], shown_classes(spec, manifest)
+    rows, shown = spec.grid_rows, shown_classes(spec, manifest)
     first = GRID_SEED + shard * rows
     seeds = [first + row for row in range(rows) for _ in shown]
-    labels = torch.tensor(shown).repeat(rows)
-    images = family.decode(family.generate(net, seeds, labels, **how))
+    images = sampler(seeds, torch.tensor(shown).repeat(rows))
     write_grid(grid, images, manifest, len(shown))
+
+
+def _sampler(
+    spec: SampleSpec,
+    manifest: Manifest,
+    weights: Path,
+    tokenizer: Path | None,
+    base: Path | None,
+    selection: Path | None,
+    device: torch.device,
+    share: Share,
+) -> Callable[[list[int], Tensor], Tensor]:
+    """Seeds and labels to images, in the way of a point."""
+    family = make_family(spec.content(), manifest, tokenizer, device)
+    network = load_network(family, weights)
+    guides = family
+    if spec.guide_network:
+        guides = make_family(
+            spec.with_(network=spec.guide_network).content(), manifest, tokenizer, device
+        )
+    guide = load_network(guides, base) if base else None
+    if guide and spec.dial != 1:
+        interpolate_(network, guide, spec.dial)
+    net = family.frozen(network)
+    share.prepare(net)
+    weak = guides.frozen(guide) if guide and spec.guide != "null" else None
+    if weak:
+        share.prepare(weak)
+    scale = _scale(spec, selection)
+
+    def images(seeds: list[int], labels: Tensor) -> Tensor:
+        x = family.generate(net, seeds, labels, scale, guide=weak, interval=spec.interval)
+        return family.decode(x)
+
+    return images
+
+
+def _scale(spec: SampleSpec, selection: Path | None) -> float:
+    """The guidance of a point: its own, or the selected one."""
+    if spec.guidance is not None:
+        return spec.guidance
+    if selection is None:
+        raise UserError("this point takes the selected guidance: give --selection")
+    return float(read_json(selection)["guidance"])
 
 
 @torch.no_grad()
@@ -140,13 +163,13 @@ def interpolate_(network: nn.Module, base: nn.Module, t: float) -> None:
             value.copy_(torch.lerp(origins[name], value, t))
 
 
-def shown_classes(spec: dict[str, Any], manifest: Manifest) -> list[int]:
+def shown_classes(spec: SampleSpec, manifest: Manifest) -> list[int]:
     """The labels of a grid's columns: those that are asked for, or all.
 
     Raises:
         UserError: a label that the data do not have.
     """
-    shown: list[int] = spec.get("grid_classes") or list(range(manifest.num_classes))
+    shown = spec.grid_classes or list(range(manifest.num_classes))
     if max(shown) >= manifest.num_classes:
         raise UserError(
             f"evaluation.grid_classes: {max(shown)} is no class of the data, which has "
@@ -166,7 +189,7 @@ def write_grid(path: Path, images: Tensor, manifest: Manifest, columns: int) -> 
 
 @torch.no_grad()
 def sample_negatives(
-    spec: dict[str, Any],
+    spec: NegativesSpec,
     manifest_file: Path,
     weights: Path,
     tokenizer: Path | None,
@@ -176,10 +199,10 @@ def sample_negatives(
 ) -> None:
     """Samples of the frozen base model with balanced labels, as the network models them."""
     manifest = load_manifest(manifest_file)
-    family = make_family(spec, manifest, tokenizer, device)
+    family = make_family(spec.content(), manifest, tokenizer, device)
     net = family.frozen(load_network(family, weights))
     share.prepare(net)
-    n, size = spec["n_negatives"], spec["batch"]
+    n, size = spec.n_negatives, spec.batch
     labels = labels_of(list(range(n)), "balanced", manifest.num_classes)
     batches = processes.own_part(range(0, n, size))
     progress, parts = Progress(output.stem, len(batches), size), []

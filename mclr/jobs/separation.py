@@ -18,6 +18,7 @@ from mclr.jobs.sampling import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
 from mclr.models.family import Family, load_network, make_family
 from mclr.planning.points import GRID
+from mclr.planning.specs import SeparationSpec
 from mclr.report.summary import table_rows
 
 # Images of this job: no other purpose takes seeds from here on.
@@ -25,7 +26,7 @@ SEPARATION_SEED = 2**31 + 2**30
 
 
 def separation(
-    spec: dict[str, Any],
+    spec: SeparationSpec,
     data: Path,
     metrics: Path,
     base: Path,
@@ -36,31 +37,28 @@ def separation(
     """Write likelihood ratios and pixel statistics of real images and of several models'.
 
     Args:
-        spec: the model (as of a sampling job, with ``noise``), its name ``model``, and
-            ``features``, ``n_images``, ``batch``, ``draws`` (M) and ``others`` (classes to
-            compare with).
         data: prepared data of the model's resolution.
         tuned: checkpoint that MCLR made; without it the base model and CFG alone are compared.
     """
     manifest = load_manifest(data / "manifest.json")
-    family = make_family(spec, manifest, tokenizer)
+    family = make_family(spec.content(), manifest, tokenizer)
     frozen = family.frozen(load_network(family, base))
-    scales = _scales(pd.read_parquet(metrics), spec["model"], spec["features"])
-    seeds = [SEPARATION_SEED + i for i in range(spec["n_images"])]
+    scales = _scales(pd.read_parquet(metrics), spec.model, spec.features)
+    seeds = [SEPARATION_SEED + i for i in range(spec.n_images)]
     labels = labels_of(seeds, "balanced", manifest.num_classes)
     sets = {"real": _real(data, manifest, labels)}
     for name, scale in {"base": 0.0, **scales}.items():
-        sets[name] = _generate(family, frozen, seeds, labels, scale, spec["batch"])
+        sets[name] = _generate(family, frozen, seeds, labels, scale, spec.batch)
     if tuned:
         net = family.frozen(load_network(family, tuned))
-        sets["mclr"] = _generate(family, net, seeds, labels, 0.0, spec["batch"])
+        sets["mclr"] = _generate(family, net, seeds, labels, 0.0, spec.batch)
     found = {
         name: {"guidance": scales.get(name, 0.0)}
         | asdict(summarise(_ratios(family, frozen, images, labels, manifest.num_classes, spec)))
         | pixel_statistics(images)
         for name, images in sets.items()
     }
-    about = {key: spec[key] for key in ("model", "n_images", "draws", "others")}
+    about = spec.model_dump(include={"model", "n_images", "draws", "others"})
     write_json(output, about | {"images": found})
 
 
@@ -107,13 +105,13 @@ def _generate(
 
 @torch.no_grad()
 def _ratios(
-    family: Family, net: Any, images: Tensor, labels: Tensor, classes: int, spec: dict[str, Any]
+    family: Family, net: Any, images: Tensor, labels: Tensor, classes: int, spec: SeparationSpec
 ) -> Tensor:
     """Ratios of all images; every set is measured with the same draws."""
-    contrasts = contrast_labels(labels, classes, spec["others"])
+    contrasts = contrast_labels(labels, classes, spec.others)
     parts = []
-    for i, part in enumerate(_batches(len(images), spec["batch"])):
+    for i, part in enumerate(_batches(len(images), spec.batch)):
         x = family.from_encoded(family.encode(images[part]), step_generator(i, 1, 7))
         generator = step_generator(i, 2, 7)
-        parts.append(likelihood_ratios(family, net, x, contrasts[part], spec["draws"], generator))
+        parts.append(likelihood_ratios(family, net, x, contrasts[part], spec.draws, generator))
     return torch.cat(parts)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mclr.config.base import canonical
-from mclr.config.models import AutoencoderArchitecture, AutoencoderTraining, TokenizerTraining
+from mclr.config.models import Autoencoder, AutoencoderTraining, TokenizerTraining
+from mclr.config.released import Released
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
@@ -28,6 +29,7 @@ from mclr.models.precision import autocast
 from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss, term
+from mclr.planning.specs import TokenizerSpec
 from mclr.training.schedules import linear_learning_rate
 from mclr.training.trainee import Trainee
 
@@ -38,7 +40,7 @@ STATISTICS_IMAGES = 10_000
 
 
 def train_tokenizer(
-    spec: dict[str, Any],
+    spec: TokenizerSpec,
     data: Data,
     output: Path,
     state: Path,
@@ -50,13 +52,7 @@ def train_tokenizer(
     version: of the result, see ``state_folder``.
     """
     images = data.train()[0]
-    settings: TokenizerTraining | AutoencoderTraining
-    if "autoencoder" in spec:
-        settings = AutoencoderTraining.model_validate(spec["autoencoder"]["training"])
-        trainee = autoencoder_trainee(spec, settings, images, data.manifest, device)
-    else:
-        settings = TokenizerTraining.model_validate(spec["tokenizer"]["training"])
-        trainee = vqvae_trainee(spec, settings, images, data.manifest, device)
+    trainee, settings = _trainee(spec, images, data.manifest, device)
     private = state_folder(state, version, spec, data.folder / "train.parquet")
     with private.held():
         run_training(
@@ -69,24 +65,36 @@ def train_tokenizer(
             output.with_name(f"{output.stem}-training"),
         )
         tensors = trainee.net.state_dict()
-        if "autoencoder" in spec:
+        if spec.autoencoder:
             some = images[:: -(-len(images) // STATISTICS_IMAGES)]
-            raw = encode_moments(trainee.net.eval(), some, spec["precision"], device)
+            raw = encode_moments(trainee.net.eval(), some, spec.precision, device)
             tensors |= latent_statistics(raw)
         save_tensors(output, tensors, {"spec": canonical(spec)})
         private.clear()
 
 
+def _trainee(
+    spec: TokenizerSpec, images: Tensor, manifest: Manifest, device: torch.device
+) -> tuple[Trainee, TokenizerTraining | AutoencoderTraining]:
+    """What is trained, and how."""
+    if spec.autoencoder:
+        made = autoencoder_trainee(spec.autoencoder, spec.precision, images, manifest, device)
+        return made, spec.autoencoder.training
+    if spec.tokenizer is None or isinstance(spec.tokenizer.training, Released):
+        raise ValueError("neither a tokenizer nor an autoencoder to train")
+    settings = spec.tokenizer.training
+    return vqvae_trainee(spec.tokenizer.network, settings, images, manifest, device), settings
+
+
 def vqvae_trainee(
-    spec: dict[str, Any],
+    network: VqvaeArchitecture,
     settings: TokenizerTraining,
     images: Tensor,
     manifest: Manifest,
     device: torch.device,
 ) -> Trainee:
     """A multi-scale VQ-VAE to train on uint8 images (N, C, H, W)."""
-    codes = VqvaeArchitecture.model_validate(spec["tokenizer"]["network"]).model_dump()
-    config = VqvaeConfig(**codes, img_channels=manifest.channels)
+    config = VqvaeConfig(**network.model_dump(), img_channels=manifest.channels)
     net = Vqvae.build(config, step_generator(settings.seed, 1)).to(device).train()
 
     def losses(step: int) -> Iterator[Loss]:
@@ -104,15 +112,15 @@ def vqvae_trainee(
 
 
 def autoencoder_trainee(
-    spec: dict[str, Any],
-    settings: AutoencoderTraining,
+    coder: Autoencoder,
+    precision: str,
     images: Tensor,
     manifest: Manifest,
     device: torch.device,
 ) -> Trainee:
     """A KL autoencoder to train on uint8 images (N, C, H, W)."""
-    network = AutoencoderArchitecture.model_validate(spec["autoencoder"]["network"])
-    shape, precision = latent_shape(network, manifest), spec["precision"]
+    network, settings = coder.network, coder.training
+    shape = latent_shape(network, manifest)
     net = build_autoencoder(network, manifest.channels, step_generator(settings.seed, 1))
     net = net.to(device).train()
 

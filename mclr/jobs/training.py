@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from mclr.config.base import canonical
-from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog
@@ -22,11 +19,12 @@ from mclr.files import (
     remove_unfinished,
     save_tensors,
     write_json,
-    write_text,
+    write_yaml,
 )
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
+from mclr.planning.specs import BaseSpec, FinetuneSpec, ModelSpec
 from mclr.provenance import collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
@@ -36,7 +34,7 @@ from mclr.training.state import StateFolder
 
 
 def train_base(
-    spec: dict[str, Any],
+    spec: BaseSpec,
     data: Data,
     tokenizer: Path | None,
     run: Path,
@@ -51,8 +49,8 @@ def train_base(
     The latter is a file of ``mclr.jobs.encoding``. version: of the result, see ``state_folder``.
     """
     manifest = data.manifest
-    family = make_family(spec, manifest, tokenizer, device)
-    settings = base_settings(spec)
+    family = make_family(spec.content(), manifest, tokenizer, device)
+    settings = base_settings(spec.content())
     x, labels = _examples(family, spec, data, encoded)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
     inputs = [data.folder / "train.parquet", tokenizer, encoded]
@@ -66,7 +64,7 @@ def train_base(
 
 
 def finetune(
-    spec: dict[str, Any],
+    spec: FinetuneSpec,
     data: Data,
     base: Path,
     tokenizer: Path | None,
@@ -85,9 +83,9 @@ def finetune(
     one checkpoint is called final.safetensors.
     """
     spec = selected_spec(spec, selection) if selection else spec
-    manifest, settings = data.manifest, FineTuning.model_validate(spec["run"])
-    noise = {"noise": settings.noise.model_dump()} if settings.noise else {}
-    family = make_family(spec | noise, manifest, tokenizer, device)
+    manifest, settings = data.manifest, spec.run
+    trained = spec.with_(noise=settings.noise) if settings.noise else spec
+    family = make_family(trained.content(), manifest, tokenizer, device)
     x, labels = _examples(family, spec, data, encoded)
     generated = None
     if negatives:
@@ -99,7 +97,7 @@ def finetune(
         family,
         load_network(family, base),
         settings,
-        spec["seed"],
+        spec.seed,
         Samples(x, labels, manifest.num_classes),
         generated,
         share,
@@ -108,13 +106,13 @@ def finetune(
     private = state_folder(state, version, spec, data.folder / "train.parquet", base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
     with private.held():
-        run_training(trainee, run.name, checkpoints, settings.batch, spec["seed"], private, run)
+        run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
         _publish(run, spec, checkpoints, private, manifest, started, version, only)
 
 
 def _examples(
-    family: Family, spec: dict[str, Any], data: Data, encoded: Path | None
+    family: Family, spec: ModelSpec, data: Data, encoded: Path | None
 ) -> tuple[Tensor, Tensor]:
     """What the family made of the training images, and their labels."""
     if encoded:
@@ -123,22 +121,20 @@ def _examples(
     return family.encode(images), labels
 
 
-def selected_spec(spec: dict[str, Any], selection: Path) -> dict[str, Any]:
+def selected_spec(spec: FinetuneSpec, selection: Path) -> FinetuneSpec:
     """The specification with the hyperparameters, and up to the step, that were selected."""
-    selected = read_json(selection)
-    chosen = dict(selected["hyperparameters"])
-    run = spec["run"] | {key: chosen.pop(key) for key in ("lr", "batch")}
-    if run["noise"]:
-        run["noise"] = {key: chosen.pop(key) for key in run["noise"]}
-    run["objective"] = {"name": run["objective"]["name"], **chosen}
+    selected, content = read_json(selection), spec.content()
+    chosen, run = selected["hyperparameters"], content["run"]
+    for section in filter(None, (run, run["objective"], run["noise"])):
+        section |= {key: chosen[key] for key in section if key in chosen}
     run["checkpoints"] = [selected["step"]]
-    identity = spec["identity"] | {"hyperparameters": selected["hyperparameters"]}
-    return spec | {"run": run, "identity": identity}
+    identity = content["identity"] | {"hyperparameters": chosen}
+    return spec.with_(run=run, identity=identity)
 
 
 def _publish(
     run: Path,
-    spec: dict[str, Any],
+    spec: BaseSpec | FinetuneSpec,
     checkpoints: tuple[int, ...],
     private: StateFolder,
     manifest: Manifest,
@@ -160,13 +156,18 @@ def _publish(
         tensors, metadata = load_tensors(private.checkpoint(step))
         target = run / "checkpoints" / (only or private.checkpoint(step).name)
         save_tensors(target, tensors, metadata | {"spec": canonical(spec)})
-    write_text(run / "config.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    content = spec.content()
+    if only and isinstance(spec, FinetuneSpec):
+        # The name of an objective comes first where its other values were selected.
+        objective = content["run"]["objective"]
+        content["run"]["objective"] = dict(sorted(objective.items(), key=lambda i: i[0] != "name"))
+    write_yaml(run / "config.yaml", content)
     facts = collect(
         data_sha256=manifest.hashes["train"],
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
         code=version,
         seconds=round(time.time() - started, 1),
-        **spec["identity"],
+        **spec.identity.model_dump(),
     )
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])

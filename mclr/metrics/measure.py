@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mclr.config.tier import Protocol
 from mclr.data.load import load_manifest
 from mclr.device import CPU
 from mclr.files import sha256
@@ -26,7 +27,7 @@ class Measure:
     """What sets of images are compared with, and how.
 
     Args:
-        evaluation: n_samples, labels, neighbourhood, isc_features, isc_splits.
+        evaluation: what numbers must have in common to be compared.
         manifest_file: of the prepared data.
         feature_nets: folder of each feature net (weights and reference features).
         device: where distances between many images are computed.
@@ -34,7 +35,7 @@ class Measure:
 
     def __init__(
         self,
-        evaluation: dict[str, Any],
+        evaluation: Protocol,
         manifest_file: Path,
         feature_nets: Mapping[str, Path],
         device: torch.device = CPU,
@@ -45,7 +46,7 @@ class Measure:
         self.real = {
             name: Reference(
                 read_features([path / "reference.parquet"], name).features,
-                evaluation["neighbourhood"],
+                evaluation.neighbourhood,
                 published_moments(path / "net.safetensors"),
                 device,
             )
@@ -56,7 +57,7 @@ class Measure:
         """What must be equal for two numbers to be compared, for sets of so many images."""
         resized = {name: resize_of(feature_settings(path)) for name, path in self.weights.items()}
         return protocol(
-            self.evaluation | {"n_samples": n_samples},
+            self.evaluation.model_dump() | {"n_samples": n_samples},
             {name: sha256(path) for name, path in self.weights.items()},
             self.manifest.hashes["reference"],
             "none" if set(resized.values()) == {"none"} else resized,
@@ -71,9 +72,9 @@ class Measure:
         columns: dict[str, float] = {}
         for name, features in generated.items():
             columns |= scores(name, features, self.real[name], self.manifest.num_classes)
-            chosen = name == self.evaluation["isc_features"]
+            chosen = name == self.evaluation.isc_features
             if features.logits.shape[1] or chosen:
-                mean, std = inception_score(features.logits, self.evaluation["isc_splits"])
+                mean, std = inception_score(features.logits, self.evaluation.isc_splits)
                 columns |= {f"is_{name}": mean}
                 columns |= {"is_mean": mean, "is_std": std} if chosen else {}
         return columns

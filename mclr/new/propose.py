@@ -141,5 +141,5 @@ def makespan(load: Workload, machine: Machine, speed: float) -> float:
         work = load.of(job)
         seconds = START_SECONDS + (work.half + work.single) / speed + 2 * work.cpu / CPU_RATE
         waits = work.needs_gpu if machine.gpu else True
-        tasks[job.name] = Task(seconds, waits, job.needs)
+        tasks[job.name] = Task(seconds, waits, load.dag.needs(job))
     return schedule(tasks, 1 if machine.gpu else machine.cores).makespan

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from mclr.config.models import Edm2Model, Model, OwnModel
 from mclr.config.objectives import FineTuning
-
-PIXELS = {"pixels": "uint8"}
-"""Specification of the job that stores plain pixels, for all models of pixels of a resolution."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Point:
         return self.guide == "base" or self.dial != 1
 
 
-def evaluations(model: Model, guided: bool, interval: tuple[float, float] | None = None) -> int:
+def nfe(model: Model, guided: bool, interval: tuple[float, float] | None = None) -> int:
     """Network evaluations per image (NFE): 2·steps − 1 for Heun, one per scale for VAR.
 
     Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
@@ -128,23 +124,3 @@ def heun_levels(num_steps: int, sigma_min: float, sigma_max: float, rho: float) 
     """Noise levels of the sampler, from sigma_max to sigma_min."""
     top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [float((top + i / (num_steps - 1) * (bottom - top)) ** rho) for i in range(num_steps)]
-
-
-def net_folder(net: str, resolution: int | None) -> str:
-    """Folder of a feature net: its name, and the resolution where it is not the data's own."""
-    return net if resolution is None else f"{net}-{resolution}px"
-
-
-def final_path(tier: str, run_id: str) -> str:
-    """Where a final run keeps its weights; their step is in the metadata of the file."""
-    return str(Path("results", tier, "runs", run_id, "checkpoints", "final.safetensors"))
-
-
-def best_path(tier: str, experiment: str) -> str:
-    """The best checkpoint of an experiment's grid."""
-    return str(Path("results", tier, "best", f"{experiment}.safetensors"))
-
-
-def checkpoint_path(tier: str, run_id: str, step: int) -> str:
-    """Where a run keeps the weights of one step."""
-    return str(Path("results", tier, "runs", run_id, "checkpoints", f"step-{step:06d}.safetensors"))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from mclr.config.models import Edm2Model
 from mclr.config.tier import Tier
-from mclr.planning.plan import Plan
+from mclr.planning.files import Files
+from mclr.planning.grid import Grid
+from mclr.planning.job import Views
 from mclr.planning.points import Run
 
 CURVE_FORMATS = ("pdf", "png", "html")
@@ -129,7 +131,7 @@ def swept_value(tier: Tier, model: str, hyperparameters: str, keys: tuple[str, .
 
 def kinds_of(tier: Tier, model: str) -> list[str]:
     """The kinds of figure that make sense for what is configured for one model."""
-    runs = [run for run in Plan(tier).runs.values() if run.model == model and not run.is_base]
+    runs = [run for run in Grid(tier).runs.values() if run.model == model and not run.is_base]
     tuned = {run.method for run in runs}
     kinds = ["metrics-vs-step"] if tuned else []
     kinds += ["fd-is", "precision-recall", "class-accuracy"]
@@ -201,6 +203,16 @@ def similarity_files(tier: Tier) -> list[str]:
         if model in tuned
         for suffix in GRID_FORMATS
     ]
+
+
+def views_of(tier: Tier) -> Views:
+    """The files that are drawn of a tier's results."""
+    files = Files(tier.tier)
+    return Views(
+        tables=[files.result(name) for name in table_files(tier)],
+        figures=[files.figure(name) for name in figure_files(tier)],
+        similarity=[files.figure(name) for name in similarity_files(tier)],
+    )
 
 
 def table_files(tier: Tier) -> list[str]:

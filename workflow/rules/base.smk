@@ -1,37 +1,30 @@
 # Base models: trained in the run, or taken over from those who trained them.
 
 
-TRAINED = {
-    role: "|".join(m for m in TIER.models if not released_of(m, role)) or "none"
-    for role in ("base", "guide", "tokenizer")
-}
-TAKEN_OVER = {
-    role: "|".join(m for m in TIER.models if released_of(m, role)) or "none"
-    for role in ("base", "guide", "tokenizer")
-}
+TAKEN_OVER = [model for model in TIER.models if JOBS.released(model, "tokenizer")]
 
 
 rule tokenizer:
     input:
-        unpack(lambda wildcards: data_of(wildcards.model)),
+        unpack(inputs_of(JOBS.tokenizer, "model")),
     output:
-        f"{RESULTS}/tokenizers/{{model}}.safetensors",
+        FILES.tokenizer("{model}"),
     log:
         f"{RESULTS}/logs/tokenizer/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tokenizer/{{model}}.tsv"
     wildcard_constraints:
-        model=TRAINED["tokenizer"],
+        model="|".join(m for m in TIER.models if m not in TAKEN_OVER) or "none",
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(PLAN.tokenizer_spec(wildcards.model)),
+        spec=spec_of(JOBS.tokenizer, "model"),
         data=subpath(input.manifest, parent=True),
         state=f"{RESULTS}/state/tokenizer-{{model}}",
-        version=lambda wildcards: model_version("tokenizer", wildcards.model),
+        version=version_of(JOBS.tokenizer, "model"),
     shell:
         "python -m mclr --threads {threads} --log {log} tokenizer"
         " --spec {params.spec:q} --data {params.data}"
@@ -42,10 +35,9 @@ rule tokenizer:
 # Once for all jobs that train on it.
 rule encode:
     input:
-        unpack(lambda wildcards: data_of(wildcards.model)),
-        tokenizer=lambda wildcards: tokenizer_of(wildcards.model),
+        unpack(inputs_of(JOBS.encode, "model")),
     output:
-        f"{RESULTS}/encoded/{{model}}.safetensors",
+        FILES.encoded("{model}"),
     log:
         f"{RESULTS}/logs/encode/{{model}}.log",
     benchmark:
@@ -56,11 +48,11 @@ rule encode:
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
+        spec=spec_of(JOBS.encode, "model"),
         data=subpath(input.manifest, parent=True),
-        tokenizer=tokenizer_flag,
+        tokenizer=flag_of("tokenizer"),
         state=f"{RESULTS}/state/encode-{{model}}",
-        version=lambda wildcards: model_version("encode", wildcards.model),
+        version=version_of(JOBS.encode, "model"),
     shell:
         "python -m mclr --threads {threads} --log {log} encode"
         " --spec {params.spec:q} --data {params.data}"
@@ -70,50 +62,45 @@ rule encode:
 
 rule import_tokenizer:
     input:
-        manifest=lambda wildcards: manifest_of(wildcards.model),
-        source=lambda wildcards: released_of(wildcards.model, "tokenizer"),
+        unpack(inputs_of(JOBS.tokenizer, "model")),
     output:
-        f"{RESULTS}/tokenizers/{{model}}.safetensors",
+        FILES.tokenizer("{model}"),
     log:
         f"{RESULTS}/logs/tokenizer/{{model}}.log",
     wildcard_constraints:
-        model=TAKEN_OVER["tokenizer"],
+        model="|".join(TAKEN_OVER) or "none",
     conda:
         "../../environment.yml"
     params:
-        spec=lambda wildcards: canonical(PLAN.encode_spec(wildcards.model)),
+        spec=spec_of(JOBS.tokenizer, "model"),
         source=source_flag,
-        version=lambda wildcards: model_version("import-tokenizer", wildcards.model),
+        version=version_of(JOBS.tokenizer, "model"),
     shell:
         "python -m mclr --log {log} import-tokenizer --spec {params.spec:q}"
         " --manifest {input.manifest} {params.source} --output {output}"
 
 
-# Which networks a model has: its base, and a guide of its own if it names one.
-NETWORKS = [("base", model) for model in TIER.models]
-NETWORKS += [("guide", m) for m, s in TIER.models.items() if getattr(s, "guide", None)]
-
-
 # One rule per network, because the name of a checkpoint holds its step.
-for role, model in NETWORKS:
-    if released_of(model, role):
+NETWORKS = [
+    JOBS.network(role, model) for model in TIER.models for role in JOBS.roles(model)
+]
+
+
+for job in NETWORKS:
+    if "source" in job.inputs:
         continue
 
     rule:
         name:
-            f"{role}_{model.replace('-', '_')}"
+            f"{job.rule}_{job.subject.replace('-', '_')}"
         input:
-            **data_of(model),
-            tokenizer=tokenizer_of(model),
-            encoded=encoded_of(model),
+            **job.inputs,
         output:
-            checkpoint=network_checkpoint(role, model),
-            config=f"{RESULTS}/runs/{model}-{role}/config.yaml",
-            provenance=f"{RESULTS}/runs/{model}-{role}/provenance.json",
+            **job.outputs,
         log:
-            f"{RESULTS}/logs/{role}/{model}.log",
+            f"{RESULTS}/logs/{job.rule}/{job.subject}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{role}/{model}.tsv"
+            f"{RESULTS}/benchmarks/{job.rule}/{job.subject}.tsv"
         priority: 100
         conda:
             "../../environment.yml"
@@ -123,13 +110,13 @@ for role, model in NETWORKS:
             micro_batch=0,
             processes=SITE.train.size,
         params:
-            spec=canonical(network_spec(role, model)),
+            spec=canonical(job.spec),
             data=subpath(input.manifest, parent=True),
-            tokenizer=tokenizer_flag,
-            encoded=encoded_flag,
+            tokenizer=flag_of("tokenizer"),
+            encoded=flag_of("encoded"),
             run=subpath(output.config, parent=True),
-            state=f"{RESULTS}/state/{model}-{role}",
-            version=model_version("base", model),
+            state=f"{RESULTS}/state/{job.subject}-{job.rule}",
+            version=VERSIONS.of(job.kind),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} base"
             " --spec {params.spec:q} --data {params.data}"
@@ -138,35 +125,31 @@ for role, model in NETWORKS:
             " --result-version {params.version:q}"
 
 
-for role, model in NETWORKS:
-    if not released_of(model, role):
+for job in NETWORKS:
+    if "source" not in job.inputs:
         continue
 
     rule:
         name:
-            f"import_{role}_{model.replace('-', '_')}"
+            f"{job.rule}_{job.subject.replace('-', '_')}"
         input:
-            manifest=manifest_of(model),
-            source=released_of(model, role),
-            tokenizer=tokenizer_of(model),
+            **job.inputs,
         output:
-            checkpoint=network_checkpoint(role, model),
-            config=f"{RESULTS}/runs/{model}-{role}/config.yaml",
-            provenance=f"{RESULTS}/runs/{model}-{role}/provenance.json",
+            **job.outputs,
         log:
-            f"{RESULTS}/logs/{role}/{model}.log",
+            f"{RESULTS}/logs/{job.rule.removeprefix('import_')}/{job.subject}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{role}/{model}.tsv"
+            f"{RESULTS}/benchmarks/{job.rule.removeprefix('import_')}/{job.subject}.tsv"
         conda:
             "../../environment.yml"
         resources:
             **SITE.resources("evaluate"),
         params:
-            spec=canonical(network_spec(role, model)),
+            spec=canonical(job.spec),
             source=source_flag,
-            tokenizer=tokenizer_flag,
+            tokenizer=flag_of("tokenizer"),
             run=subpath(output.config, parent=True),
-            version=model_version("import-base", model),
+            version=VERSIONS.of(job.kind),
         shell:
             "python -m mclr --log {log} import-base --spec {params.spec:q}"
             " --manifest {input.manifest} {params.source} {params.tokenizer}"

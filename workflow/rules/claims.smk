@@ -5,18 +5,11 @@ localrules:
     claims,
 
 
-SIMILARITY = [f"{RESULTS}/figures/{name}" for name in similarity_files(TIER)]
-SEPARATION = [f"{RESULTS}/separation/{m}.json" for m in TIER.models if TIER.separation]
-
-
 rule floors:
     input:
-        manifest=lambda wildcards: manifest_of(wildcards.model),
-        nets=lambda wildcards: net_files(wildcards.model, "net.safetensors"),
-        reference=lambda wildcards: net_files(wildcards.model, "reference.parquet"),
-        train=lambda wildcards: net_files(wildcards.model, "train.parquet"),
+        unpack(inputs_of(JOBS.floors, "model")),
     output:
-        f"{RESULTS}/evaluations/{{model}}-real.json",
+        FILES.floors("{model}"),
     log:
         f"{RESULTS}/logs/floors/{{model}}.log",
     conda:
@@ -25,7 +18,7 @@ rule floors:
     resources:
         **SITE.resources("evaluate"),
     params:
-        spec=lambda wildcards: canonical(PLAN.floors_spec(wildcards.model)),
+        spec=spec_of(JOBS.floors, "model"),
         nets=lambda wildcards: net_flags(wildcards.model),
         version=VERSIONS.of("floors"),
     shell:
@@ -35,12 +28,11 @@ rule floors:
 
 rule claims:
     input:
-        metrics=rules.metrics.output.metrics,
-        config=f"{RESULTS}/config.yaml",
+        **JOBS.claims().inputs,
     output:
-        f"{RESULTS}/claims.json",
+        FILES.result("claims.json"),
         report(
-            f"{RESULTS}/claims.md",
+            FILES.result("claims.md"),
             caption="../report/claims.rst",
             category="Claims",
         ),
@@ -61,12 +53,11 @@ rule claims:
 # `ancient(rules.metrics.output.metrics)` would make it ancient for every other rule, too.)
 rule similarity:
     input:
-        metrics=ancient(f"{RESULTS}/metrics.parquet"),
-        config=ancient(f"{RESULTS}/config.yaml"),
-        features=compared_features,
+        metrics=ancient(FILES.result("metrics.parquet")),
+        config=ancient(FILES.result("config.yaml")),
+        features=JOBS.similarity().inputs["features"],
     output:
-        data=f"{RESULTS}/similarity.json",
-        figures=SIMILARITY,
+        **JOBS.similarity().outputs,
     log:
         f"{RESULTS}/logs/similarity.log",
     conda:
@@ -84,13 +75,9 @@ rule similarity:
 
 rule separation:
     input:
-        unpack(lambda wildcards: data_of(wildcards.model)),
-        metrics=rules.metrics.output.metrics,
-        base=lambda wildcards: base_checkpoint(wildcards.model),
-        tuned=tuned_of,
-        tokenizer=lambda wildcards: tokenizer_of(wildcards.model),
+        unpack(inputs_of(JOBS.separation, "model")),
     output:
-        f"{RESULTS}/separation/{{model}}.json",
+        FILES.separation("{model}"),
     log:
         f"{RESULTS}/logs/separation/{{model}}.log",
     benchmark:
@@ -101,11 +88,11 @@ rule separation:
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(PLAN.separation_spec(wildcards.model)),
+        spec=spec_of(JOBS.separation, "model"),
         data=subpath(input.manifest, parent=True),
-        tokenizer=tokenizer_flag,
-        tuned=lambda wildcards, input: f"--tuned {input.tuned}" if input.tuned else "",
-        version=lambda wildcards: model_version("separation", wildcards.model),
+        tokenizer=flag_of("tokenizer"),
+        tuned=flag_of("tuned"),
+        version=version_of(JOBS.separation, "model"),
     shell:
         "python -m mclr --threads {threads} --log {log} separation"
         " --spec {params.spec:q} --data {params.data} --metrics {input.metrics}"

@@ -7,26 +7,16 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from mclr.config.base import canonical
-from mclr.config.features import PublishedFeatures
-from mclr.config.models import released_files
 from mclr.config.reading import parse_tier
-from mclr.data.released import released_paths
 from mclr.errors import UserError
+from mclr.planning.job import NET_FILES
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
-from mclr.planning.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import other_packages
 from mclr.operations.records import restore
-from mclr.report.names import (
-    KINDS,
-    figure_files,
-    figures_of,
-    similarity_files,
-    stem,
-    table_files,
-)
+from mclr.report.names import KINDS, figures_of, stem, views_of
 from mclr.operations.site import load_site
 from mclr.operations.slurm import cancel_left_overs
-from mclr.versions import kinds
 from mclr.versions.check import moved_since, warning
 from mclr.versions.stored import load_versions
 from mclr.operations.checkout import single_run, use_checkout
@@ -44,6 +34,7 @@ if not given_configs:
 try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
+    JOBS = Jobs(PLAN, views_of(TIER))
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
@@ -65,15 +56,8 @@ except UserError as error:
 
 
 # Shorthands for the places of a tier's files.
-NAME = TIER.tier
-RESULTS = f"results/{NAME}"
-PREPARED = f"data/prepared/{NAME}"
-OWN_IMAGES = TIER.data.source == "images"
-POINTS = {p.path: p for points in PLAN.evaluations.values() for p in points}
+NAME, FILES, RESULTS = TIER.tier, PLAN.files, PLAN.files.results
 FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
-SHARDS = [f"{shard:03d}" for shard in range(TIER.evaluation.shards)]
-# Experiments with a row in Table 1: `all` keeps their best checkpoints. Of an ablation it is made on demand.
-TABULATED = [name for name, experiment in TIER.runs.items() if experiment.final]
 
 
 wildcard_constraints:
@@ -89,120 +73,37 @@ wildcard_constraints:
     point=r"[^/]+/[^/]+/.+/seed-\d+",
 
 
-# Input functions and command-line flags of the rules.
+# Input functions and parameters: of a job (``JOBS.sample``) and the wildcards that it is for.
 
 
-def data_at(resolution):
-    """The prepared data of one resolution, as the inputs of a job."""
-    folder = f"{PREPARED}/{resolution}px" if resolution else PREPARED
-    files = {name: f"{folder}/{name}.parquet" for name in ("train", "reference")}
-    return files | {"manifest": f"{folder}/manifest.json"}
+def inputs_of(job, *names):
+    """The files that the job reads."""
+    return lambda wildcards: job(*(getattr(wildcards, name) for name in names)).inputs
 
 
-def data_of(model):
-    """The prepared data that a model is trained on and compared with."""
-    return data_at(TIER.models[model].resolution)
-
-
-def manifest_of(model):
-    return data_of(model)["manifest"]
-
-
-def nets_of(model):
-    """Folder of each feature net at a model's resolution."""
-    resolution = TIER.models[model].resolution
-    return {
-        net: f"{RESULTS}/feature-nets/{net_folder(net, resolution)}"
-        for net in TIER.features
-    }
-
-
-def published_net(net):
-    """The settings of a feature net that is taken over as published; None of another."""
-    settings = TIER.features[PLAN.nets[net][0]]
-    return settings if isinstance(settings, PublishedFeatures) else None
-
-
-def net_weights(net):
-    return [str(path) for path in released_paths(published_net(net).released)]
-
-
-def net_statistics(net):
-    """Published statistics for the side of the images that this net sees, if there are some."""
-    side = PLAN.nets[net][1] or getattr(TIER.data, "resolution", None)
-    name = published_net(net).statistics.get(side)
-    return [str(path) for path in released_paths(name)] if name else []
-
-
-def net_files(model, file):
-    return [f"{folder}/{file}" for folder in nets_of(model).values()]
-
-
-def net_flags(model):
-    return " ".join(
-        f"--features {name}={folder}" for name, folder in nets_of(model).items()
+def spec_of(job, *names):
+    """What the job is told: JSON text."""
+    return lambda wildcards: canonical(
+        job(*(getattr(wildcards, name) for name in names)).spec
     )
 
 
-# The version of a job's results, which changes when they do (workflow/versions.yaml).
-
-
-def model_version(command, model):
-    return VERSIONS.of(kinds.of_model(command, TIER.models[model]))
-
-
-def net_version(command, net):
-    return VERSIONS.of(kinds.of_net(command, TIER.features[PLAN.nets[net][0]]))
-
-
-def run_version(run):
-    kind = kinds.of_finetuning(TIER.models[run.model], run.settings.objective)
-    return VERSIONS.of(kind)
-
-
-def negatives_version(start):
-    return VERSIONS.of(kinds.of_negatives(TIER.models[PLAN.model_of(start)]))
-
-
-def model_of(point):
-    return POINTS[point].run.model
-
-
-def evaluated_model(evaluation):
-    return PLAN.evaluations[evaluation][0].run.model
-
-
-def tokenizer_of(model):
-    """The tokenizer (or autoencoder) a model's jobs need: no file for models of pixels."""
-    settings = TIER.models[model]
-    has_tokenizer = any(
-        getattr(settings, name, None) for name in ("tokenizer", "autoencoder")
+def version_of(job, *names):
+    """The version of its results, which changes when they do (workflow/versions.yaml)."""
+    return lambda wildcards: VERSIONS.of(
+        job(*(getattr(wildcards, name) for name in names)).kind
     )
-    return [f"{RESULTS}/tokenizers/{model}.safetensors"] if has_tokenizer else []
 
 
-def encoded_of(model):
-    """The training images as the model's tokenizer encodes them, or one's own images as pixels.
-
-    Models of pixels of other sources have none: their prepared data are pixels.
-    """
-    if tokenizer_of(model):
-        return [f"{RESULTS}/encoded/{model}.safetensors"]
-    if not OWN_IMAGES:
-        return []
-    side = TIER.models[model].resolution or TIER.data.resolution
-    return [f"{RESULTS}/encoded/pixels/{side}px.safetensors"]
+# Command-line flags.
 
 
-def pixels_side(resolution):
-    """Where the data of one resolution are: None for the tier's own."""
-    return None if int(resolution) == TIER.data.resolution else resolution
-
-
-def released_of(model, role):
-    """The published files of a model's base, guide or tokenizer; none if it is trained here."""
-    found = released_files(TIER.models[model]).get(role)
-    return [str(path) for path in released_paths(found.released)] if found else []
+def flag_of(name, flag=None):
+    """A flag for an input that not every job of a rule has."""
+    flag = flag or name
+    return lambda wildcards, input: (
+        f"--{flag} {found}" if (found := getattr(input, name, "")) else ""
+    )
 
 
 def source_flag(wildcards, input):
@@ -211,92 +112,19 @@ def source_flag(wildcards, input):
     return f"--source {files[0] if len(files) == 1 else files[0].parent}"
 
 
-def base_checkpoint(model):
-    """Weights of the trained base model."""
-    run = PLAN.runs[f"{model}-base"]
-    return checkpoint_path(NAME, run.run_id, run.checkpoints[-1])
+def net_flags(model):
+    return " ".join(
+        f"--features {name}={RESULTS}/feature-nets/{folder}"
+        for name, folder in JOBS.nets_of(model).items()
+    )
 
 
-def network_checkpoint(role, model):
-    """Weights of a model's base, or of the network that guides it."""
-    return base_checkpoint(model) if role == "base" else PLAN.guide_checkpoint(model)
+def model_of(point):
+    return JOBS.points[point].run.model
 
 
-def network_spec(role, model):
-    return PLAN.base_spec(model) if role == "base" else PLAN.guide_spec(model)
-
-
-def negatives_of(run):
-    """DDO contrasts with samples of the model it starts from; the other objectives need none."""
-    is_ddo = run.settings.objective.name == "ddo"
-    return [f"{RESULTS}/negatives/{run.start}.safetensors"] if is_ddo else []
-
-
-def tokenizer_flag(wildcards, input):
-    return f"--tokenizer {input.tokenizer}" if input.tokenizer else ""
-
-
-def encoded_flag(wildcards, input):
-    return f"--encoded {input.encoded}" if input.encoded else ""
-
-
-def negatives_flag(wildcards, input):
-    return f"--negatives {input.negatives}" if input.negatives else ""
-
-
-def weights_of(wildcards):
-    """The checkpoint that a point samples."""
-    return PLAN.weights(POINTS[wildcards.point])
-
-
-def guide_of(wildcards):
-    """The network that takes part in the sampling of other weights: the base, or a guide."""
-    point = POINTS[wildcards.point]
-    if PLAN.guide(point) == "net":
-        return PLAN.guide_checkpoint(point.run.model)
-    return base_checkpoint(point.run.model) if point.needs_base else []
-
-
-def guide_flag(wildcards, input):
-    return f"--base {input.guide}" if input.guide else ""
-
-
-def selection_file(experiment):
-    return f"{RESULTS}/selections/{experiment}.json"
-
-
-def selection_of_point(wildcards):
-    """The selected guidance, for points that take it."""
-    point = POINTS[wildcards.point]
-    return selection_file(point.run.experiment) if point.guidance is None else []
-
-
-def selection_of_evaluation(wildcards):
-    """The selected point of the experiment, for evaluations that go on from it."""
-    points = PLAN.evaluations[wildcards.evaluation]
-    return selection_file(points[0].run.experiment) if points[0].stage != "grid" else []
-
-
-def selection_flag(wildcards, input):
-    return f"--selection {input.selection}" if input.selection else ""
-
-
-def feature_files(wildcards):
-    """Every shard of every point of an evaluation."""
-    return [
-        f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
-        for point in PLAN.evaluations[wildcards.evaluation]
-        for shard in SHARDS
-    ]
-
-
-def checkpoints_of(wildcards):
-    """Every checkpoint of an experiment."""
-    return [
-        checkpoint_path(NAME, run.run_id, step)
-        for run in PLAN.of(wildcards.experiment)
-        for step in run.checkpoints
-    ]
+def evaluated_model(evaluation):
+    return PLAN.evaluations[evaluation][0].run.model
 
 
 def threads_each(wildcards, threads):
@@ -304,29 +132,11 @@ def threads_each(wildcards, threads):
     return max(1, threads // SITE.sample.size)
 
 
-def tuned_of(wildcards):
-    """The best checkpoint that MCLR made of a model, if MCLR was run on it."""
-    experiments = PLAN.tuned_by_mclr(wildcards.model)
-    return [best_path(NAME, experiments[0])] if experiments else []
-
-
-def compared_features(wildcards):
-    """Features of the base models along γ, and of MCLR along its checkpoints."""
-    experiments = [e for model in TIER.models for e in PLAN.tuned_by_mclr(model)]
-    bases = [f"{model}-base" for model in TIER.models]
-    return [
-        f"{RESULTS}/features/{point.path}/shard-{shard}.parquet"
-        for experiment in [*bases, *experiments]
-        for point in PLAN.points(experiment)
-        for shard in SHARDS
-    ]
-
-
 # What `snakemake --report` shows, in the categories Table 1, Figures, Claims and Report page.
 
 
 PICTURES = {
-    f"{RESULTS}/figures/{stem(model, kind, net)}.png": (model, kind, net)
+    FILES.figure(f"{stem(model, kind, net)}.png"): (model, kind, net)
     for model in TIER.models
     for kind, net in figures_of(TIER, model)
 }

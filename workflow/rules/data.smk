@@ -1,7 +1,5 @@
 # Raw data to checked, split, hashed Parquet.
 
-RAW = f"data/raw/{NAME}.raw"
-
 
 # Where Snakemake runs there is a network; compute nodes often have none.
 localrules:
@@ -11,7 +9,7 @@ localrules:
 
 rule fetch:
     output:
-        RAW,
+        FILES.raw,
     log:
         f"{RESULTS}/logs/fetch.log",
     conda:
@@ -39,11 +37,9 @@ rule fetch_released:
 
 rule prepare:
     input:
-        RAW,
+        FILES.raw,
     output:
-        train=f"{PREPARED}/train.parquet",
-        reference=f"{PREPARED}/reference.parquet",
-        manifest=f"{PREPARED}/manifest.json",
+        **FILES.prepared(None),
     log:
         f"{RESULTS}/logs/prepare.log",
     conda:
@@ -64,9 +60,7 @@ rule prepare:
 # The same images averaged down, for models of fewer pixels.
 use rule prepare as prepare_smaller with:
     output:
-        train=f"{PREPARED}/{{resolution}}px/train.parquet",
-        reference=f"{PREPARED}/{{resolution}}px/reference.parquet",
-        manifest=f"{PREPARED}/{{resolution}}px/manifest.json",
+        **FILES.prepared("{resolution}"),
     log:
         f"{RESULTS}/logs/prepare-{{resolution}}px.log",
     params:
@@ -76,31 +70,34 @@ use rule prepare as prepare_smaller with:
         version=VERSIONS.of("prepare"),
 
 
+def nets_made_by(rule):
+    """The feature nets that are trained, or taken over, as a constraint of wildcards."""
+    made = [folder for folder in PLAN.nets if JOBS.net(folder).rule == rule]
+    return "|".join(made) or "none"
+
+
 rule feature_net:
     input:
-        unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
+        unpack(inputs_of(JOBS.net, "net")),
     output:
-        net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
-        reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
-        train_features=f"{RESULTS}/feature-nets/{{net}}/train.parquet",
-        info=f"{RESULTS}/feature-nets/{{net}}/info.json",
+        **{name: FILES.net("{net}", file) for name, file in NET_FILES.items()},
     log:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
     wildcard_constraints:
-        net="|".join(n for n in PLAN.nets if not published_net(n)) or "none",
+        net=nets_made_by("feature_net"),
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(TIER.features[PLAN.nets[wildcards.net][0]]),
+        spec=spec_of(JOBS.net, "net"),
         data=subpath(input.manifest, parent=True),
         folder=subpath(output.net, parent=True),
         state=f"{RESULTS}/state/feature-net-{{net}}",
-        version=lambda wildcards: net_version("feature-net", wildcards.net),
+        version=version_of(JOBS.net, "net"),
     shell:
         "python -m mclr --threads {threads} --log {log} feature-net"
         " --spec {params.spec:q} --data {params.data}"
@@ -111,34 +108,27 @@ rule feature_net:
 # Inception and DINOv2: others' weights, and others' statistics of real images.
 rule published_net:
     input:
-        unpack(lambda wildcards: data_at(PLAN.nets[wildcards.net][1])),
-        weights=lambda wildcards: net_weights(wildcards.net),
-        statistics=lambda wildcards: net_statistics(wildcards.net),
+        unpack(inputs_of(JOBS.net, "net")),
     output:
-        net=f"{RESULTS}/feature-nets/{{net}}/net.safetensors",
-        reference=f"{RESULTS}/feature-nets/{{net}}/reference.parquet",
-        train_features=f"{RESULTS}/feature-nets/{{net}}/train.parquet",
-        info=f"{RESULTS}/feature-nets/{{net}}/info.json",
+        **{name: FILES.net("{net}", file) for name, file in NET_FILES.items()},
     log:
         f"{RESULTS}/logs/feature-net/{{net}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/feature-net/{{net}}.tsv"
     wildcard_constraints:
-        net="|".join(n for n in PLAN.nets if published_net(n)) or "none",
+        net=nets_made_by("published_net"),
     conda:
         "../../environment.yml"
     threads: SITE.sample.cpus
     resources:
         **SITE.resources("sample"),
     params:
-        spec=lambda wildcards: canonical(TIER.features[PLAN.nets[wildcards.net][0]]),
+        spec=spec_of(JOBS.net, "net"),
         data=subpath(input.manifest, parent=True),
         folder=subpath(output.net, parent=True),
-        statistics=lambda wildcards, input: (
-            f"--statistics {input.statistics}" if input.statistics else ""
-        ),
+        statistics=flag_of("statistics"),
         most=TIER.evaluation.n_samples,
-        version=lambda wildcards: net_version("published-net", wildcards.net),
+        version=version_of(JOBS.net, "net"),
     shell:
         "python -m mclr --threads {threads} --log {log} published-net"
         " --spec {params.spec:q} --data {params.data} --weights {input.weights}"

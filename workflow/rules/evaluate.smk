@@ -9,17 +9,9 @@ localrules:
 
 rule evaluate:
     input:
-        manifest=lambda wildcards: manifest_of(evaluated_model(wildcards.evaluation)),
-        nets=lambda wildcards: net_files(
-            evaluated_model(wildcards.evaluation), "net.safetensors"
-        ),
-        reference=lambda wildcards: net_files(
-            evaluated_model(wildcards.evaluation), "reference.parquet"
-        ),
-        selection=selection_of_evaluation,
-        features=feature_files,
+        unpack(inputs_of(JOBS.evaluate, "evaluation")),
     output:
-        f"{RESULTS}/evaluations/{{evaluation}}.json",
+        FILES.evaluation("{evaluation}"),
     log:
         f"{RESULTS}/logs/evaluate/{{evaluation}}.log",
     benchmark:
@@ -30,9 +22,9 @@ rule evaluate:
     resources:
         **SITE.resources("evaluate"),
     params:
-        spec=lambda wildcards: canonical(PLAN.evaluate_spec(wildcards.evaluation)),
+        spec=spec_of(JOBS.evaluate, "evaluation"),
         nets=lambda wildcards: net_flags(evaluated_model(wildcards.evaluation)),
-        selection=selection_flag,
+        selection=flag_of("selection"),
         samples=f"{RESULTS}/features",
         version=VERSIONS.of("evaluate"),
     shell:
@@ -43,9 +35,9 @@ rule evaluate:
 
 rule select:
     input:
-        f"{RESULTS}/evaluations/{{experiment}}.json",
+        FILES.evaluation("{experiment}"),
     output:
-        f"{RESULTS}/selections/{{experiment}}.json",
+        FILES.selection("{experiment}"),
     log:
         f"{RESULTS}/logs/select/{{experiment}}.log",
     conda:
@@ -60,10 +52,9 @@ rule select:
 
 rule best:
     input:
-        evaluation=f"{RESULTS}/evaluations/{{experiment}}.json",
-        checkpoints=checkpoints_of,
+        unpack(inputs_of(JOBS.best, "experiment")),
     output:
-        f"{RESULTS}/best/{{experiment}}.safetensors",
+        FILES.best("{experiment}"),
     log:
         f"{RESULTS}/logs/best/{{experiment}}.log",
     conda:
@@ -78,12 +69,9 @@ rule best:
 
 rule metrics:
     input:
-        evaluations=expand(f"{RESULTS}/evaluations/{{e}}.json", e=PLAN.evaluations),
-        floors=expand(f"{RESULTS}/evaluations/{{model}}-real.json", model=TIER.models),
-        provenance=expand(f"{RESULTS}/runs/{{run}}/provenance.json", run=PLAN.runs),
+        **JOBS.metrics().inputs,
     output:
-        metrics=f"{RESULTS}/metrics.parquet",
-        protocols=f"{RESULTS}/protocols.json",
+        **JOBS.metrics().outputs,
     log:
         f"{RESULTS}/logs/metrics.log",
     conda:

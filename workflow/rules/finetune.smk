@@ -3,11 +3,9 @@
 
 rule negatives:
     input:
-        manifest=lambda wildcards: manifest_of(PLAN.model_of(wildcards.start)),
-        base=lambda wildcards: PLAN.start_checkpoint(wildcards.start),
-        tokenizer=lambda wildcards: tokenizer_of(PLAN.model_of(wildcards.start)),
+        unpack(inputs_of(JOBS.negatives, "start")),
     output:
-        f"{RESULTS}/negatives/{{start}}.safetensors",
+        FILES.negatives("{start}"),
     log:
         f"{RESULTS}/logs/negatives/{{start}}.log",
     benchmark:
@@ -20,9 +18,9 @@ rule negatives:
         processes=SITE.sample.size,
         threads_each=threads_each,
     params:
-        spec=lambda wildcards: canonical(PLAN.negatives_spec(wildcards.start)),
-        tokenizer=tokenizer_flag,
-        version=lambda wildcards: negatives_version(wildcards.start),
+        spec=spec_of(JOBS.negatives, "start"),
+        tokenizer=flag_of("tokenizer"),
+        version=version_of(JOBS.negatives, "start"),
     shell:
         "workflow/launch {resources.nodes} {resources.processes}"
         " --threads {resources.threads_each} --log {log} negatives"
@@ -34,20 +32,15 @@ rule negatives:
 for run in PLAN.runs.values():
     if run.is_base or run.is_final:
         continue
+    job = JOBS.finetune(run.run_id)
 
     rule:
         name:
             f"finetune_{run.run_id.replace('-', '_').replace('.', '_')}"
         input:
-            **data_of(run.model),
-            base=PLAN.start_checkpoint(run.start),
-            tokenizer=tokenizer_of(run.model),
-            encoded=encoded_of(run.model),
-            negatives=negatives_of(run),
+            **job.inputs,
         output:
-            checkpoints=[checkpoint_path(NAME, run.run_id, s) for s in run.checkpoints],
-            config=f"{RESULTS}/runs/{run.run_id}/config.yaml",
-            provenance=f"{RESULTS}/runs/{run.run_id}/provenance.json",
+            **job.outputs,
         log:
             f"{RESULTS}/logs/finetune/{run.run_id}.log",
         benchmark:
@@ -61,14 +54,14 @@ for run in PLAN.runs.values():
             micro_batch=0,
             processes=SITE.train.size,
         params:
-            spec=canonical(PLAN.finetune_spec(run.run_id)),
+            spec=canonical(job.spec),
             data=subpath(input.manifest, parent=True),
-            tokenizer=tokenizer_flag,
-            encoded=encoded_flag,
-            negatives=negatives_flag,
+            tokenizer=flag_of("tokenizer"),
+            encoded=flag_of("encoded"),
+            negatives=flag_of("negatives"),
             run=subpath(output.config, parent=True),
             state=f"{RESULTS}/state/{run.run_id}",
-            version=run_version(run),
+            version=VERSIONS.of(job.kind),
         shell:
             "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
             " --spec {params.spec:q} --data {params.data}"
@@ -80,18 +73,11 @@ for run in PLAN.runs.values():
 # The selected point of an experiment again, with other seeds.
 rule finetune_final:
     input:
-        unpack(lambda wildcards: data_of(PLAN.runs[wildcards.final].model)),
-        selection=lambda wildcards: selection_file(
-            PLAN.runs[wildcards.final].experiment
-        ),
-        base=lambda wildcards: PLAN.start_checkpoint(PLAN.runs[wildcards.final].start),
-        tokenizer=lambda wildcards: tokenizer_of(PLAN.runs[wildcards.final].model),
-        encoded=lambda wildcards: encoded_of(PLAN.runs[wildcards.final].model),
-        negatives=lambda wildcards: negatives_of(PLAN.runs[wildcards.final]),
+        unpack(inputs_of(JOBS.finetune, "final")),
     output:
-        checkpoint=f"{RESULTS}/runs/{{final}}/checkpoints/final.safetensors",
-        config=f"{RESULTS}/runs/{{final}}/config.yaml",
-        provenance=f"{RESULTS}/runs/{{final}}/provenance.json",
+        checkpoint=FILES.final("{final}"),
+        config=FILES.run("{final}", "config.yaml"),
+        provenance=FILES.run("{final}", "provenance.json"),
     log:
         f"{RESULTS}/logs/finetune/{{final}}.log",
     benchmark:
@@ -105,14 +91,14 @@ rule finetune_final:
         micro_batch=0,
         processes=SITE.train.size,
     params:
-        spec=lambda wildcards: canonical(PLAN.finetune_spec(wildcards.final)),
+        spec=spec_of(JOBS.finetune, "final"),
         data=subpath(input.manifest, parent=True),
-        tokenizer=tokenizer_flag,
-        encoded=encoded_flag,
-        negatives=negatives_flag,
+        tokenizer=flag_of("tokenizer"),
+        encoded=flag_of("encoded"),
+        negatives=flag_of("negatives"),
         run=subpath(output.config, parent=True),
         state=f"{RESULTS}/state/{{final}}",
-        version=lambda wildcards: run_version(PLAN.runs[wildcards.final]),
+        version=version_of(JOBS.finetune, "final"),
     shell:
         "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
         " --spec {params.spec:q} --data {params.data} --selection {input.selection}"

@@ -5,7 +5,7 @@ from mclr.data.images.source import current_listing
 # Looked at once a run, and not by its jobs: a large folder takes seconds.
 LISTING = ""
 if workflow.is_main_process:
-    LISTING = current_listing(TIER.data, Path(f"{PREPARED}/manifest.json"))
+    LISTING = current_listing(TIER.data, Path(FILES.prepared(None)["manifest"]))
 
 
 ruleorder: prepare_images > prepare
@@ -20,9 +20,7 @@ localrules:
 # that the bytes are still the same is checked when an image is read.
 rule prepare_images:
     output:
-        train=f"{PREPARED}/train.parquet",
-        reference=f"{PREPARED}/reference.parquet",
-        manifest=f"{PREPARED}/manifest.json",
+        **FILES.prepared(None),
     log:
         f"{RESULTS}/logs/prepare.log",
     conda:
@@ -43,11 +41,9 @@ rule prepare_images:
 # The same splits for models of another resolution.
 rule prepare_images_smaller:
     input:
-        **data_at(None),
+        **FILES.prepared(None),
     output:
-        train=f"{PREPARED}/{{resolution}}px/train.parquet",
-        reference=f"{PREPARED}/{{resolution}}px/reference.parquet",
-        manifest=f"{PREPARED}/{{resolution}}px/manifest.json",
+        **FILES.prepared("{resolution}"),
     log:
         f"{RESULTS}/logs/prepare-{{resolution}}px.log",
     conda:
@@ -66,17 +62,16 @@ rule prepare_images_smaller:
 # Decoded once, for every model of pixels of this resolution.
 use rule encode as encode_pixels with:
     input:
-        unpack(lambda wildcards: data_at(pixels_side(wildcards.resolution))),
-        tokenizer=[],
+        unpack(inputs_of(JOBS.encode_pixels, "resolution")),
     output:
-        f"{RESULTS}/encoded/pixels/{{resolution}}px.safetensors",
+        FILES.pixels("{resolution}"),
     log:
         f"{RESULTS}/logs/encode/pixels-{{resolution}}px.log",
     benchmark:
         f"{RESULTS}/benchmarks/encode/pixels-{{resolution}}px.tsv"
     params:
-        spec=canonical(PIXELS),
+        spec=spec_of(JOBS.encode_pixels, "resolution"),
         data=subpath(input.manifest, parent=True),
         tokenizer="",
         state=f"{RESULTS}/state/encode-pixels-{{resolution}}px",
-        version=VERSIONS.of(f"encode.{kinds.PIXELS}"),
+        version=version_of(JOBS.encode_pixels, "resolution"),

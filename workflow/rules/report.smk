@@ -8,14 +8,9 @@ localrules:
     report,
 
 
-FIGURES = [f"{RESULTS}/figures/{name}" for name in figure_files(TIER)]
-GRIDS = [f"{RESULTS}/grids/{path}/shard-{SHARDS[0]}.png" for path in POINTS]
-TABLE = [f"{RESULTS}/{name}" for name in table_files(TIER)]
-
-
 rule effective_config:
     output:
-        f"{RESULTS}/config.yaml",
+        FILES.result("config.yaml"),
     log:
         f"{RESULTS}/logs/effective_config.log",
     conda:
@@ -30,12 +25,11 @@ rule effective_config:
 
 rule table1:
     input:
-        metrics=rules.metrics.output.metrics,
-        config=rules.effective_config.output,
+        **JOBS.table1().inputs,
     output:
-        [shown_table(path) for path in TABLE],
-        f"{RESULTS}/table1.json",
-        f"{RESULTS}/points.csv",
+        [shown_table(path) for path in JOBS.views.tables],
+        FILES.result("table1.json"),
+        FILES.result("points.csv"),
     log:
         f"{RESULTS}/logs/table1.log",
     conda:
@@ -50,12 +44,9 @@ rule table1:
 
 rule figures:
     input:
-        metrics=rules.metrics.output.metrics,
-        config=rules.effective_config.output,
-        manifest=data_at(None)["manifest"],
-        grids=GRIDS,
+        **JOBS.figures().inputs,
     output:
-        [shown_figure(path) for path in FIGURES],
+        [shown_figure(path) for path in JOBS.views.figures],
     log:
         f"{RESULTS}/logs/figures.log",
     benchmark:
@@ -73,20 +64,10 @@ rule figures:
 
 rule report:
     input:
-        metrics=rules.metrics.output.metrics,
-        protocols=rules.metrics.output.protocols,
-        config=rules.effective_config.output,
-        figures=FIGURES,
-        claims=rules.claims.output,
-        similarity=rules.similarity.output,
-        separation=SEPARATION,
-        manifest=data_at(None)["manifest"],
-        grids=GRIDS,
-        nets=expand(f"{RESULTS}/feature-nets/{{net}}/info.json", net=PLAN.nets),
-        provenance=rules.metrics.input.provenance,
+        **JOBS.report().inputs,
     output:
         report(
-            f"{RESULTS}/report.html",
+            FILES.result("report.html"),
             caption="../report/page.rst",
             category="Report page",
         ),

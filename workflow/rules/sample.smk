@@ -3,15 +3,10 @@
 
 rule sample:
     input:
-        manifest=lambda wildcards: manifest_of(model_of(wildcards.point)),
-        weights=weights_of,
-        tokenizer=lambda wildcards: tokenizer_of(model_of(wildcards.point)),
-        guide=guide_of,
-        selection=selection_of_point,
-        nets=lambda wildcards: net_files(model_of(wildcards.point), "net.safetensors"),
+        unpack(inputs_of(JOBS.sample, "point", "shard")),
     output:
-        features=f"{RESULTS}/features/{{point}}/shard-{{shard}}.parquet",
-        grid=f"{RESULTS}/grids/{{point}}/shard-{{shard}}.png",
+        features=FILES.features("{point}", "{shard}"),
+        grid=FILES.grid("{point}", "{shard}"),
     log:
         f"{RESULTS}/logs/sample/{{point}}/shard-{{shard}}.log",
     benchmark:
@@ -26,12 +21,12 @@ rule sample:
         # Of those that share a Slurm job one runs at a time (workflow/profiles/slurm).
         turn=1,
     params:
-        spec=lambda wildcards: canonical(PLAN.sample_spec(POINTS[wildcards.point])),
-        tokenizer=tokenizer_flag,
-        guide=guide_flag,
-        selection=selection_flag,
+        spec=spec_of(JOBS.sample, "point", "shard"),
+        tokenizer=flag_of("tokenizer"),
+        guide=flag_of("guide", "base"),
+        selection=flag_of("selection"),
         nets=lambda wildcards: net_flags(model_of(wildcards.point)),
-        version=lambda wildcards: model_version("sample", model_of(wildcards.point)),
+        version=version_of(JOBS.sample, "point", "shard"),
     shell:
         "workflow/launch {resources.nodes} {resources.processes}"
         " --threads {resources.threads_each} --log {log} sample"

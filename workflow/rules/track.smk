@@ -7,14 +7,9 @@ localrules:
 
 rule track:
     input:
-        config=rules.effective_config.output,
-        metrics=rules.metrics.output.metrics,
-        evaluations=rules.metrics.input.evaluations,
-        table=TABLE,
-        figures=FIGURES,
-        claims=rules.claims.output,
+        **JOBS.track().inputs,
     output:
-        f"{RESULTS}/tracking.json",
+        **JOBS.track().outputs,
     log:
         f"{RESULTS}/logs/track.log",
     conda:

@@ -1,0 +1,157 @@
+"""A tier expanded into runs and evaluated points; pure functions of the configuration."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from mclr.config.models import Model
+from mclr.config.objectives import FineTuning
+from mclr.config.released import Released
+from mclr.config.tier import Tier
+from mclr.errors import UserError
+from mclr.planning.points import FINAL, STUDY, Point, Run
+
+
+class Grid:
+    """Every run and point of a tier, by name."""
+
+    def __init__(self, tier: Tier) -> None:
+        self.tier = tier
+        self.runs = {run.run_id: run for run in _base_runs(tier)}
+        for name, settings in tier.runs.items():
+            for run in _fine_tuning_runs(name, settings, tier.seeds):
+                if run.run_id in self.runs:
+                    raise UserError(f"runs.{name}: two runs have the name {run.run_id}")
+                self.runs[run.run_id] = run
+        self.experiments = list(dict.fromkeys(run.experiment for run in self.runs.values()))
+        self.finals = {e: self._final_runs(e) for e in self.experiments if self._is_final(e)}
+        for runs in self.finals.values():
+            self.runs |= {run.run_id: run for run in runs if run.is_final}
+        self.evaluations = {e: self.points(e) for e in self.experiments}
+        self.evaluations |= {f"{e}-final": self._final_points(e) for e in self.finals}
+        self.evaluations |= {f"{e}-study": self._study_points(e) for e in tier.studies}
+
+    def of(self, experiment: str) -> list[Run]:
+        """The runs of one experiment's grid (an entry of ``runs``, or the base of a model)."""
+        every = self.runs.values()
+        return [run for run in every if run.experiment == experiment and not run.is_final]
+
+    def all_of(self, experiment: str) -> list[Run]:
+        """The runs of one experiment: those of its grid, then the final ones."""
+        return [run for run in self.runs.values() if run.experiment == experiment]
+
+    def _is_final(self, experiment: str) -> bool:
+        run = self.of(experiment)[0]
+        return self.tier.final is not None and (run.settings is None or run.settings.final)
+
+    def _final_runs(self, experiment: str) -> list[Run]:
+        """A run for each final seed; a base model, which is not trained again, stays as it is."""
+        first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
+        if first.is_base:
+            return [first]
+        return [
+            replace(
+                first, run_id=f"{experiment}-final-seed{s}", seed=s, checkpoints=(), is_final=True
+            )
+            for s in seeds
+        ]
+
+    def _final_points(self, experiment: str) -> list[Point]:
+        """The selected point of each final run; of a base model, with and without guidance."""
+        first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
+        if first.is_base:
+            step = first.checkpoints[-1]
+            return [Point(first, step, g, seed, FINAL) for g in (0.0, None) for seed in seeds]
+        return [Point(run, None, 0.0, run.seed, FINAL) for run in self.finals[experiment]]
+
+    def _study_points(self, experiment: str) -> list[Point]:
+        """Other ways to sample the best checkpoint, on the image block of its own seed."""
+        study, first = self.tier.studies[experiment], self.of(experiment)[0]
+        step = first.checkpoints[-1] if first.is_base else None
+        seed = self.tier.seeds[0]
+
+        def point(guidance: float, **how: Any) -> Point:
+            return Point(first, step, guidance, seed, STUDY, **how)
+
+        found = [point(g) for g in study.guidance]
+        found += [point(0.0, dial=t) for t in study.dial]
+        found += [point(g, guide="base") for g in study.autoguidance]
+        if study.interval:
+            bounds = study.interval.low, study.interval.high
+            found += [point(g, interval=bounds) for g in study.interval.guidance]
+        return found
+
+    def points(self, experiment: str) -> list[Point]:
+        """The points of one experiment's grid.
+
+        A base model is evaluated without guidance and at each guidance scale, for every block of
+        image seeds; a fine-tuned model without guidance, on the block of its own seed.
+        """
+        return [
+            Point(run, step, guidance, seed)
+            for run in self.of(experiment)
+            for step in run.checkpoints
+            for guidance in ([0.0, *self.model(run).guidance] if run.is_base else [0.0])
+            for seed in (self.tier.seeds if run.is_base else [run.seed])
+        ]
+
+    def model_of(self, start: str) -> str:
+        """The model of a start: its own name, or that of an experiment's runs."""
+        return start if start in self.tier.models else self.tier.runs[start].model
+
+    def tuned_by_mclr(self, model: str) -> list[str]:
+        """Experiments that fine-tune a model with plain MCLR; its main one comes first."""
+        runs = self.tier.runs.items()
+        return [n for n, r in runs if r.model == model and r.objective.method == "mclr"]
+
+    def model(self, run: Run) -> Model:
+        """The configuration of the model a run trains."""
+        return self.tier.models[run.model]
+
+
+def _base_runs(tier: Tier) -> list[Run]:
+    """The base of each model; weights that others trained count as step 0 of seed 0."""
+    runs = []
+    for name, model in tier.models.items():
+        trained = None if isinstance(model.base, Released) else model.base
+        seed, step = (trained.seed, trained.steps) if trained else (0, 0)
+        runs.append(Run(f"{name}-base", f"{name}-base", name, "base", seed, (step,), None))
+    return runs
+
+
+def _fine_tuning_runs(name: str, settings: FineTuning, seeds: list[int]) -> list[Run]:
+    runs = []
+    for values in itertools.product(*settings.sweep.values()):
+        swept = dict(zip(settings.sweep, values, strict=True))
+        variant = _override(name, settings, swept)
+        suffix = "".join(f"-{key.rsplit('.', 1)[-1]}{value:g}" for key, value in swept.items())
+        for seed in seeds:
+            run_id = f"{name}{suffix}-seed{seed}"
+            method, steps = variant.objective.method, tuple(variant.checkpoints)
+            runs.append(Run(run_id, name, variant.model, method, seed, steps, variant))
+    return runs
+
+
+def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTuning:
+    """The experiment with the swept keys (``lr``, ``objective.beta``) set."""
+    content = settings.model_dump(by_alias=True)
+    for key, value in swept.items():
+        *parents, last = key.split(".")
+        section: Any = content
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
+            raise UserError(
+                f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
+                f"objective.{'/'.join(k for k in content['objective'] if k != 'name')}"
+            )
+        section[last] = value
+    try:
+        return FineTuning.model_validate(content)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise UserError(f"runs.{name}.sweep: {swept}: {item['msg']}") from None
