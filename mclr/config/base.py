@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -37,3 +44,28 @@ def canonical(section: BaseModel | dict[str, Any]) -> str:
     if isinstance(section, BaseModel):
         section = section.model_dump(mode="json", by_alias=True)
     return json.dumps(section, sort_keys=True, separators=(",", ":"))
+
+
+class OnlySet(BaseModel):
+    """Its JSON holds the keys that were given, in order, and no defaults."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        given = {fields[name].alias or name for name in self.model_fields_set}
+        return {key: value for key, value in content.items() if key in given}
+
+
+class Spec(OnlySet, Section):
+    """A specification: no key may be unknown, and none changes once it is made."""
+
+    def content(self) -> dict[str, Any]:
+        """As plain values, with sorted keys: what is written beside results."""
+        content: dict[str, Any] = json.loads(canonical(self))
+        return content
+
+    def with_(self, **changes: Any) -> Self:
+        """This specification with other values; they are checked."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self).model_validate(given | changes)

@@ -16,6 +16,7 @@ from mclr.config.models import Decoding, Edm2Sampler, Precision, VarSampler
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
+from mclr.models.spec import ModelSpec
 
 FORMAT = 1
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
@@ -100,13 +101,10 @@ class ModelConfig(Section):
         return Manifest(images.channels, images.resolution, len(names), names, {})
 
     @property
-    def spec(self) -> dict[str, Any]:
-        """What ``make_family`` reads."""
-        sampler = self.sampler.model_dump(mode="json") if self.sampler else None
-        decoding = {"decoding": self.decoding} if self.decoding else {}
-        return {
-            "network": self.network, "precision": self.precision, "sampler": sampler, **decoding
-        }  # fmt: skip
+    def spec(self) -> ModelSpec:
+        """What ``make_family`` reads; ValidationError where the network is none of a family."""
+        content = {"network": self.network, "precision": self.precision, "sampler": self.sampler}
+        return ModelSpec.model_validate(content | {"decoding": self.decoding})
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -19,7 +19,8 @@ from mclr.jobs.growing import GrowingRows
 from mclr.jobs.inputs import Data, state_folder
 from mclr.models.encoders import RgbEncoder
 from mclr.models.family import make_family
-from mclr.planning.specs import EncodeSpec, ModelSpec, PixelsSpec
+from mclr.models.spec import ModelSpec
+from mclr.planning.specs import EncodeSpec, PixelsSpec
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""
@@ -61,7 +62,7 @@ def _stored(
     """Images to what is stored of them."""
     if isinstance(spec, PixelsSpec):
         return RgbEncoder().encode_pixels
-    family = make_family(spec.content(), data.manifest, tokenizer, device)
+    family = make_family(spec, data.manifest, tokenizer, device)
     return lambda images: _compact(family.encode(images))
 
 

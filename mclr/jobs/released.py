@@ -19,10 +19,11 @@ from mclr.events import EventLog
 from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
 from mclr.models.encoders import pack_vae
 from mclr.models.family import make_family
+from mclr.models.spec import VarSpec
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
-from mclr.planning.specs import BaseSpec, EncodeSpec, VarSpec
+from mclr.planning.specs import BaseSpec, EncodeSpec
 from mclr.provenance import collect
 
 STEP = "step-000000.safetensors"
@@ -47,7 +48,7 @@ def import_base(
         UserError: the file is missing, refused, or of another network.
     """
     started, manifest = time.time(), load_manifest(manifest_file)
-    family = make_family(spec.content(), manifest, tokenizer)
+    family = make_family(spec, manifest, tokenizer)
     net = family.build(torch.Generator().manual_seed(0))
     kind: Kind = "edm2" if spec.network.family == "edm2" else "var"
     tensors, header = read_released(source, kind)

@@ -121,13 +121,11 @@ def _sampler(
     share: Share,
 ) -> Callable[[list[int], Tensor], Tensor]:
     """Seeds and labels to images, in the way of a point."""
-    family = make_family(spec.content(), manifest, tokenizer, device)
+    family = make_family(spec, manifest, tokenizer, device)
     network = load_network(family, weights)
     guides = family
     if spec.guide_network:
-        guides = make_family(
-            spec.with_(network=spec.guide_network).content(), manifest, tokenizer, device
-        )
+        guides = make_family(spec.with_(network=spec.guide_network), manifest, tokenizer, device)
     guide = load_network(guides, base) if base else None
     if guide and spec.dial != 1:
         interpolate_(network, guide, spec.dial)
@@ -199,7 +197,7 @@ def sample_negatives(
 ) -> None:
     """Samples of the frozen base model with balanced labels, as the network models them."""
     manifest = load_manifest(manifest_file)
-    family = make_family(spec.content(), manifest, tokenizer, device)
+    family = make_family(spec, manifest, tokenizer, device)
     net = family.frozen(load_network(family, weights))
     share.prepare(net)
     n, size = spec.n_negatives, spec.batch

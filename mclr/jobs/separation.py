@@ -41,7 +41,7 @@ def separation(
         tuned: checkpoint that MCLR made; without it the base model and CFG alone are compared.
     """
     manifest = load_manifest(data / "manifest.json")
-    family = make_family(spec.content(), manifest, tokenizer)
+    family = make_family(spec, manifest, tokenizer)
     frozen = family.frozen(load_network(family, base))
     scales = _scales(pd.read_parquet(metrics), spec.model, spec.features)
     seeds = [SEPARATION_SEED + i for i in range(spec.n_images)]

@@ -24,7 +24,8 @@ from mclr.files import (
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
-from mclr.planning.specs import BaseSpec, FinetuneSpec, ModelSpec
+from mclr.models.spec import ModelSpec
+from mclr.planning.specs import BaseSpec, FinetuneSpec
 from mclr.provenance import collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
@@ -49,7 +50,7 @@ def train_base(
     The latter is a file of ``mclr.jobs.encoding``. version: of the result, see ``state_folder``.
     """
     manifest = data.manifest
-    family = make_family(spec.content(), manifest, tokenizer, device)
+    family = make_family(spec, manifest, tokenizer, device)
     settings = base_settings(spec.content())
     x, labels = _examples(family, spec, data, encoded)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
@@ -85,7 +86,7 @@ def finetune(
     spec = selected_spec(spec, selection) if selection else spec
     manifest, settings = data.manifest, spec.run
     trained = spec.with_(noise=settings.noise) if settings.noise else spec
-    family = make_family(trained.content(), manifest, tokenizer, device)
+    family = make_family(trained, manifest, tokenizer, device)
     x, labels = _examples(family, spec, data, encoded)
     generated = None
     if negatives:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.spec import ModelSpec
 from mclr.models.weights import load_weights
 
 
@@ -87,31 +88,29 @@ class Family(Protocol):
 
 
 def make_family(
-    spec: dict[str, Any],
+    spec: ModelSpec,
     manifest: Manifest,
     tokenizer: Path | None = None,
     device: torch.device = CPU,
 ) -> Family:
-    """The family of ``spec["network"]``, with ``spec["noise"]`` / ``spec["sampler"]`` if given.
+    """The family of a network, with the noise levels and sampler that the job is told.
 
     tokenizer: weights of the VQ-VAE of a VAR model, or of the autoencoder of a model of latents.
-    ``spec["precision"]`` is a name of ``mclr.models.precision``; float32 if absent, as is
-    ``spec["decoding"]``, see ``mclr.config.models.Decoding``.
     """
-    network = dict(spec["network"])
-    family, precision = network.pop("family"), spec.get("precision", "float32")
-    decoding = spec.get("decoding", "float32")
+    content = spec.content()
+    network, precision = content["network"], spec.precision
+    family, decoding = network.pop("family"), spec.decoding or "float32"
     if family == "edm2":
         from mclr.models.edm2.family import Edm2Family
 
-        noise, sampler = spec.get("noise"), spec.get("sampler")
+        noise, sampler = content.get("noise"), content.get("sampler")
         return Edm2Family(network, manifest, noise, sampler, precision, device, tokenizer, decoding)
     if family == "var":
         from mclr.models.var.family import VarFamily
 
         if tokenizer is None:
             raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
-        sampler = spec.get("sampler")
+        sampler = content.get("sampler")
         return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
     if family == "own":
         from mclr.models.own import own_family

@@ -6,11 +6,9 @@ and what keys its training state, so a key that has no value is absent from it.
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     Discriminator,
     Field,
     JsonValue,
@@ -20,88 +18,13 @@ from pydantic import (
 )
 from pydantic import Tag as Tagged
 
-from mclr.config.base import Count, Section, Seed, canonical
+from mclr.config.base import Count, Section, Seed, Spec
 from mclr.config.data import Transform
-from mclr.config.models import (
-    Autoencoder,
-    AutoencoderArchitecture,
-    Decoding,
-    Edm2Base,
-    Edm2Sampler,
-    NoiseLevels,
-    OwnBase,
-    Precision,
-    Tokenizer,
-    VarBase,
-    VarSampler,
-)
+from mclr.config.models import Autoencoder, Edm2Base, OwnBase, Precision, Tokenizer, VarBase
 from mclr.config.objectives import FineTuning
 from mclr.config.released import Released
 from mclr.config.tier import Protocol
-from mclr.models.edm2.config import Edm2Architecture
-from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
-
-
-class _OnlySet(BaseModel):
-    """Its JSON holds the keys that were given, in order, and no defaults."""
-
-    @model_serializer(mode="wrap")
-    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        given = {fields[name].alias or name for name in self.model_fields_set}
-        return {key: value for key, value in content.items() if key in given}
-
-
-class Spec(_OnlySet, Section):
-    """A specification: no key may be unknown, and none changes once it is made."""
-
-    def content(self) -> dict[str, Any]:
-        """As plain values, with sorted keys: what is written beside results."""
-        content: dict[str, Any] = json.loads(canonical(self))
-        return content
-
-    def with_(self, **changes: Any) -> Self:
-        """This specification with other values; they are checked."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self).model_validate(given | changes)
-
-
-class Edm2Spec(_OnlySet, Edm2Architecture):
-    """A denoiser: of pixels, or of an autoencoder's latents; ``unconditional``: without labels."""
-
-    family: Literal["edm2"]
-    autoencoder: AutoencoderArchitecture | Literal["sd-vae"] | None = None
-    unconditional: bool = False
-
-
-class VarSpec(_OnlySet, VarArchitecture):
-    """A next-scale transformer and the tokenizer whose tokens it models."""
-
-    family: Literal["var"]
-    tokenizer: VqvaeArchitecture
-
-
-class OwnSpec(Spec):
-    """A network of somebody's own family, and the sha256 of the file that has its code."""
-
-    family: Literal["own"]
-    implementation: str
-    options: dict[str, bool | int | float | str]
-    sha256: str
-
-
-Network = Annotated[Edm2Spec | VarSpec | OwnSpec, Field(discriminator="family")]
-
-
-class ModelSpec(Spec):
-    """A network, and what a job needs to compute with it; what a job does not need is absent."""
-
-    network: Network
-    precision: Precision
-    noise: NoiseLevels | None = None
-    sampler: Edm2Sampler | VarSampler | None = None
-    decoding: Decoding | None = None
+from mclr.models.spec import ModelSpec, Network
 
 
 class EncodeSpec(ModelSpec):
