@@ -13,12 +13,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Base
 from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
+from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family, make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae

@@ -10,11 +10,12 @@ from functools import cache
 import torch
 
 from mclr.config.base import canonical
-from mclr.config.models import Model, OwnModel
+from mclr.config.models import Model
 from mclr.cost.trace import Trace, measured, parameters
 from mclr.data.load import Manifest
 from mclr.device import CPU
-from mclr.models.own import OwnFamily, own_family
+from mclr.models.own.config import OwnModel
+from mclr.models.own.family import OwnFamily, own_family
 
 
 def own_size(model: Model, manifest: Manifest) -> int:

@@ -11,7 +11,7 @@ from mclr.config.features import (
     FeatureNet,
     PublishedFeatures,
 )
-from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.config.models import Model
 from mclr.config.released import Released
 from mclr.cost.dag import Job, jobs_of
 from mclr.cost.feature_nets import dimensions, feature_macs
@@ -20,6 +20,8 @@ from mclr.cost.images import Images
 from mclr.cost.names import trained_by
 from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
+from mclr.models.edm2.config import Edm2Model
+from mclr.models.var.config import VarModel
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run, evaluations
 

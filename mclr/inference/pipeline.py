@@ -20,7 +20,7 @@ from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
 from mclr.models.family import Family, load_network, make_family
-from mclr.models.own import OwnFamily
+from mclr.models.own.family import OwnFamily
 
 OutputType = Literal["pil", "tensor"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mclr.config.base import canonical
-from mclr.config.models import AutoencoderArchitecture, AutoencoderTraining, TokenizerTraining
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.jobs.inputs import Data, run_training, state_folder
+from mclr.models.edm2.config import AutoencoderArchitecture, AutoencoderTraining
 from mclr.models.edm2.latents import (
     build_autoencoder,
     encode_moments,
@@ -25,7 +25,7 @@ from mclr.models.edm2.latents import (
 )
 from mclr.models.encoders import RgbEncoder
 from mclr.models.precision import autocast
-from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
+from mclr.models.var.config import TokenizerTraining, VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss, term
 from mclr.training.schedules import linear_learning_rate

@@ -96,7 +96,7 @@ def make_family(
 
     tokenizer: weights of the VQ-VAE of a VAR model, or of the autoencoder of a model of latents.
     ``spec["precision"]`` is a name of ``mclr.models.precision``; float32 if absent, as is
-    ``spec["decoding"]``, see ``mclr.config.models.Decoding``.
+    ``spec["decoding"]``, see ``mclr.config.base.Decoding``.
     """
     network = dict(spec["network"])
     family, precision = network.pop("family"), spec.get("precision", "float32")
@@ -114,7 +114,7 @@ def make_family(
         sampler = spec.get("sampler")
         return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
     if family == "own":
-        from mclr.models.own import own_family
+        from mclr.models.own.family import own_family
 
         return own_family(network, manifest, device)
     raise UserError(f"model family {family!r} is unknown; choose from edm2, var, own")

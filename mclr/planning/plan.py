@@ -13,13 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mclr.config.models import Edm2Model, Guide, Model, OwnModel, VarModel
+from mclr.config.models import Model
 from mclr.config.objectives import FineTuning
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.files import sha256
-from mclr.models.implementation import source_of
+from mclr.models.edm2.config import Guide
 from mclr.planning.points import (
     FINAL,
     STUDY,
@@ -146,12 +145,7 @@ class Plan:
     def tokenizer_spec(self, model: str) -> dict[str, Any]:
         """What trains the VQ-VAE, or the autoencoder, of a model that has one."""
         settings = self.tier.models[model]
-        if isinstance(settings, VarModel):
-            return {"tokenizer": _dump(settings.tokenizer)} | _transform(settings)
-        if not isinstance(settings, Edm2Model):
-            raise UserError(f"models.{model}: a family of one's own has no tokenizer to train")
-        autoencoder = {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
-        return autoencoder | _transform(settings)
+        return settings.coder_spec() | _transform(settings)
 
     def encode_spec(self, model: str) -> dict[str, Any]:
         settings = self.tier.models[model]
@@ -222,7 +216,7 @@ class Plan:
 
     def guide(self, point: Point) -> str:
         """What guides a point: "null" label, "base" model, or a "net" of the model's own."""
-        has_net = getattr(self.model(point.run), "guide", None) is not None
+        has_net = self.model(point.run).guide is not None
         guided = point.guidance is None or point.guidance > 0
         return "net" if point.guide == "null" and has_net and guided else point.guide
 
@@ -339,34 +333,19 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
 
 def _transform(model: Model) -> dict[str, Any]:
     """How the model's own photographs become squares, where not as the tier's."""
-    if isinstance(model, OwnModel) or model.transform is None:
-        return {}
-    return {"transform": model.transform}
+    return {} if model.transform is None else {"transform": model.transform}
 
 
 def _network(model: Model) -> dict[str, Any]:
     """The architecture, and the number type it computes in."""
-    if isinstance(model, OwnModel):
-        content = sha256(source_of(model.implementation))
-        own = _dump(model, "family", "implementation", "options") | {"sha256": content}
-        return {"network": own, "precision": model.precision}
-    network = {"family": model.family, **_dump(model.network)}
-    if not isinstance(model, Edm2Model):
-        network["tokenizer"] = _dump(model.tokenizer.network)
-    elif isinstance(model.autoencoder, Released):
-        network["autoencoder"] = "sd-vae"
-    elif model.autoencoder:
-        network["autoencoder"] = _dump(model.autoencoder.network)
-    return {"network": network, "precision": model.precision}
+    return {"network": model.architecture(), "precision": model.precision}
 
 
 def _guide(model: Model) -> tuple[Guide, dict[str, Any]]:
     """The network that guides a model, and its architecture."""
-    guide = model.guide if isinstance(model, Edm2Model) else None
-    if guide is None:
-        raise UserError(f"models: {model.label} has no guide")
-    network: dict[str, Any] = _network(model)["network"] | _dump(guide.network)
-    return guide, network if guide.conditional else network | {"unconditional": True}
+    network = model.guide_architecture()
+    assert model.guide is not None  # or that would have said so
+    return model.guide, network
 
 
 def _identity(run: Run) -> dict[str, Any]:
@@ -381,17 +360,16 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _sampler(model: Model) -> dict[str, Any]:
-    return {} if isinstance(model, OwnModel) else {"sampler": _dump(model.sampler)}
+    return {"sampler": _dump(model.sampler)} if model.sampler else {}
 
 
 def _decoding(model: Model) -> dict[str, Any]:
     """How samples become images, where not in float32."""
-    name = None if isinstance(model, OwnModel) else model.decoding
-    return {"decoding": name} if name else {}
+    return {"decoding": model.decoding} if model.decoding else {}
 
 
 def _likelihood(model: Model) -> dict[str, Any]:
-    return {"noise": _dump(model.noise)} if isinstance(model, Edm2Model) else {}
+    return {"noise": _dump(model.noise)} if model.noise else {}
 
 
 def _without_absent(content: dict[str, Any], key: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mclr.config.models import Edm2Model
 from mclr.config.tier import Tier
+from mclr.models.edm2.config import Edm2Model
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.config.models import Edm2Base, OwnBase, VarBase
 from mclr.data.load import minibatch, step_generator
 from mclr.device import fused
+from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family
+from mclr.models.own.config import OwnBase
+from mclr.models.var.config import VarBase
 from mclr.objectives.base import Batch, Loss
 from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
 from mclr.training.share import WHOLE, Share

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
+from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.latents import (
     LatentAutoencoder,

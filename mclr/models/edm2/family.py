@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import AutoencoderArchitecture, Edm2Sampler, NoiseLevels
+from mclr.config.base import NoiseLevels
 from mclr.data.load import Manifest
 from mclr.device import CPU, move
 from mclr.errors import UserError
@@ -22,7 +22,7 @@ from mclr.likelihood import (
     noise_level_log_likelihood,
     noise_weight,
 )
-from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Network, Edm2Sampler
 from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.encoders import SD_VAE, RgbEncoder, StabilityVaeEncoder

@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors
+from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.encoders import FINAL_STD, RgbEncoder, draw_latents
 from mclr.models.precision import autocast
 from mclr.models.weights import load_weights

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import VarSampler
 from mclr.data.load import Manifest
 from mclr.device import CPU, move
 from mclr.errors import UserError
@@ -22,7 +21,7 @@ from mclr.models.precision import (
     resolve_precision,
 )
 from mclr.models.replay import Function, Replayed, can_record
-from mclr.models.var.config import VarConfig, VqvaeConfig
+from mclr.models.var.config import VarConfig, VarSampler, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
