@@ -17,8 +17,8 @@ from mclr.config.released import Released
 from mclr.cost.trace import parameters, trace
 from mclr.data.load import Manifest
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Model
+from mclr.models.edm2.encoders import VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
-from mclr.models.encoders import VAE_REDUCTION
 from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 

@@ -18,7 +18,7 @@ from mclr.models.edm2.config import Edm2Model, Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.models.flops import generation_flops
 from mclr.models.var.config import VarConfig, VarModel
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 
 ROWS = 16
 """Images of a traced pass: so many that memory is theirs, not the weights'."""

@@ -24,7 +24,7 @@ from mclr.models.edm2.config import Edm2Model, Edm2Network
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.precision import DTYPES, autocast, cpu_has_bfloat16
 from mclr.models.var.config import VarConfig, VarModel
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""

@@ -9,82 +9,78 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from copy import deepcopy
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
-from mclr.likelihood import Draw
+from mclr.models.family import Family
 from mclr.models.implementation import source_of
 
+GUIDES = {"null": None, "base": "network", "net": "network"}
+"""What a job calls what guides, and what a class calls it that can do more than the null label."""
 
-class OwnFamily(ABC):
-    """See ``mclr.models.family.Family``; x is pixels in [−1, 1] unless ``encode`` says otherwise.
 
-    options: ``models.<name>.options`` of the configuration.
+class OwnFamily(Family):
+    """To derive from; x is pixels in [−1, 1] unless ``encode`` says otherwise.
+
+    options: ``models.<name>.options`` of the configuration. What a class can do beside that, it
+    says: ``guided_by`` and ``precisions``.
     """
+
+    precisions: ClassVar[frozenset[str]] = frozenset({"float32"})
+    """Values of ``models.<name>.precision`` that it knows what to do with."""
+    sampler: Mapping[str, float] = {}
+    """``models.<name>.sampler``, with the changes of who draws; set when the class is made."""
+    precision: str = "float32"
+    """``models.<name>.precision``; set when the class is made."""
 
     def __init__(self, options: dict[str, Any], manifest: Manifest, device: torch.device) -> None:
         self.options, self.manifest, self.device = options, manifest, device
 
-    @abstractmethod
-    def build(self, generator: torch.Generator) -> nn.Module:
-        """A network with random weights that depend on the generator alone."""
 
-    @abstractmethod
-    def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        """log p(x|c), or a surrogate of it: (N,). Label ``num_classes`` is the null label."""
+def own_family(spec: dict[str, Any], manifest: Manifest, device: torch.device) -> OwnFamily:
+    """The family of a job's specification, whose ``network`` names the class and has its options.
 
-    @abstractmethod
-    def generate(
-        self,
-        net: nn.Module,
-        seeds: Sequence[int],
-        labels: Tensor,
-        guidance: float,
-        *,
-        guide: nn.Module | None = None,
-        interval: tuple[float, float] | None = None,
-    ) -> Tensor:
-        """Samples x, one for each seed and label; each depends on its own seed only."""
-
-    def encode(self, images: Tensor) -> Tensor:
-        """uint8 images to x."""
-        return images.float() / 127.5 - 1
-
-    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows of what ``encode`` gave to x."""
-        return rows
-
-    def decode(self, x: Tensor) -> Tensor:
-        """x to uint8 images."""
-        return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
-        """The randomness of one log-likelihood: none where it is exact."""
-        return Draw()
-
-    def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        """What trains a base model: the negative log-likelihood of an image."""
-        return -self.log_likelihood(net, x, labels, draw).mean()
-
-    def after_step(self, net: nn.Module) -> None:  # noqa: B027
-        """No constraint."""
-
-    def frozen(self, net: nn.Module) -> nn.Module:
-        """A network for evaluation alone."""
-        return deepcopy(net).eval().requires_grad_(False)
+    Raises:
+        UserError: no such class, or it cannot do what the job asks for.
+    """
+    return made_of(find_class(spec["network"]["implementation"]), spec, manifest, device)
 
 
-def own_family(architecture: dict[str, Any], manifest: Manifest, device: torch.device) -> OwnFamily:
-    """The family of a configuration; ``architecture`` holds ``implementation`` and ``options``."""
-    made = find_class(architecture["implementation"])
-    return made(architecture["options"], manifest, device)
+def made_of(
+    cls: type[OwnFamily], spec: dict[str, Any], manifest: Manifest, device: torch.device
+) -> OwnFamily:
+    """An object of the class, with options, sampler and precision of a specification.
+
+    Raises:
+        UserError: the class cannot do what the specification asks for.
+    """
+    precision = spec.get("precision", "float32")
+    if precision not in cls.precisions:
+        raise UserError(
+            f"precision {precision!r}: {cls.__name__} has {', '.join(sorted(cls.precisions))}; "
+            "choose from these, or say in the class what it can do: precisions = frozenset({…})"
+        )
+    for what, word in _asked(spec):
+        if word not in cls.guided_by:
+            raise UserError(
+                f"{what}: {cls.__name__} cannot be guided so (it says {sorted(cls.guided_by)}); "
+                f"remove it from the studies, or say guided_by = frozenset({{…, {word!r}}}) in the "
+                "class and heed it in generate"
+            )
+    family = cls(spec["network"].get("options", {}), manifest, device)
+    family.sampler, family.precision = dict(spec.get("sampler") or {}), precision
+    return family
+
+
+def _asked(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a job asks for beyond the null label: in the words of a study, and of a class."""
+    guide = GUIDES.get(spec.get("guide", "null"))
+    asked = [("autoguidance", guide)] if guide else []
+    return asked + ([("interval", "interval")] if spec.get("interval") else [])
 
 
 def find_class(implementation: str) -> type[OwnFamily]:

@@ -24,7 +24,6 @@ from mclr.files import load_tensors, save_tensors
 from mclr.models.precision import decoding_in
 from mclr.models.weights import load_weights
 
-SD_VAE = "sd-vae"
 VAE_NAME = "stabilityai/sd-vae-ft-mse"
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 VAE_REDUCTION = 8  # pixels per latent along one side
