@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Model, VarModel
 from mclr.config.reading import load_tier
 from mclr.cost.coders import SD_VAE
 from mclr.cost.feature_nets import feature_macs
@@ -36,8 +35,9 @@ from mclr.metrics.dinov2 import dinov2_of
 from mclr.metrics.inception import load_inception
 from mclr.metrics.reference import Reference
 from mclr.metrics.vit import VIT_L_14, Vit
+from mclr.models.edm2.config import Edm2Model
 from mclr.models.family import Family, make_family
-from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
 from mclr.planning.points import evaluations

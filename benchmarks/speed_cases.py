@@ -13,19 +13,18 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Base
 from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
+from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family, make_family
+from mclr.models.seeded import seeded_noise, seeded_uniforms
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Batch
 from mclr.objectives.contrast import draw_partners
-from mclr.sampling.edm2 import seeded_noise
-from mclr.sampling.var import seeded_uniforms
 from mclr.training.base import base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 

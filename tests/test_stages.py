@@ -19,9 +19,9 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample
 from mclr.jobs.selection import select
 from mclr.jobs.training import finetune
+from mclr.models.edm2.sampler import guided_denoiser, heun_sample, time_steps, within_interval
 from mclr.planning.plan import Plan
 from mclr.planning.points import evaluations
-from mclr.sampling.edm2 import guided_denoiser, heun_sample, time_steps, within_interval
 
 STUDY = {
     "guidance": [0.5],

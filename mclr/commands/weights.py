@@ -48,7 +48,7 @@ def import_weights(
     SOURCE: a network pickle of EDM2 (.pkl), a VAR transformer or tokenizer (.pth), or reference
     statistics of a data set (.pkl, .npz).
     """
-    from mclr.checkpoints.importer import import_weights as run
+    from mclr.weights.importer import import_weights as run
 
     header = run(source, out, kind, sha256, patch_nums)
     unit = "values" if header.kind == "statistics" else "parameters"
@@ -63,7 +63,7 @@ def import_weights(
 @click.option("--like", type=PATH, help="EDM2: the official pickle to take all but weights from.")
 def export_weights(weights: Path, out: Path, like: Path | None) -> None:
     """Write WEIGHTS (.safetensors) as the official tools read them."""
-    from mclr.checkpoints.export import export_weights as run
+    from mclr.weights.export import export_weights as run
 
     done = run(weights, out, like)
     click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {out}")
@@ -80,7 +80,7 @@ def reconstruct_ema(snapshots: tuple[Path, ...], std: float, time: float | None,
     SNAPSHOTS: imported networks whose names end with -<kimg>-<std>.safetensors, as EDM2 names
     them, of every time and length that was stored.
     """
-    from mclr.checkpoints.average import reconstruct_checkpoint
+    from mclr.weights.average import reconstruct_checkpoint
 
     header = reconstruct_checkpoint(snapshots, out, std, time)
     used = len(header.training["ema_from"])

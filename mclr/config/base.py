@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,12 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
+
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
+"""Of activations and the weights beside them; ``auto`` is what the machine is fast in."""
+
+Decoding = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Of the decoder that makes images of tokens or latents; tf32 is float32 on machines without it."""
 
 
 def distinct(values: list[float]) -> list[float]:
@@ -39,11 +45,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class NoiseLevels(Section):
+    """ln σ ~ N(P_mean, P_std²): the distribution p(σ) of the training noise levels."""
+
+    P_mean: float
+    P_std: Positive
+
+
 def canonical(section: BaseModel | dict[str, Any]) -> str:
     """The one JSON text of a section: sorted keys, no spaces; hashes are taken over it."""
     if isinstance(section, BaseModel):
         section = section.model_dump(mode="json", by_alias=True)
     return json.dumps(section, sort_keys=True, separators=(",", ":"))
+
+
+def plain(section: BaseModel, *keys: str) -> dict[str, Any]:
+    """A section as JSON has it, in the order of its keys; or some keys, in the order given."""
+    content = section.model_dump(mode="json", by_alias=True)
+    return {key: content[key] for key in keys} if keys else content
 
 
 class OnlySet(BaseModel):

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from mclr.config.base import Count, Name, NonNegative, Positive, Probability, Section
-from mclr.config.models import NoiseLevels
+from mclr.config.base import Count, Name, NoiseLevels, NonNegative, Positive, Probability, Section
 
 
 class Mclr(Section):

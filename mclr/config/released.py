@@ -25,3 +25,8 @@ def origin(value: Any) -> str:
 
 ORIGIN = Discriminator(origin)
 FromOthers = Annotated[Released, Tag(RELEASED)]
+
+
+def released_parts(**parts: object) -> dict[str, Released]:
+    """Those parts of a model, by role, that are published files."""
+    return {role: part for role, part in parts.items() if isinstance(part, Released)}

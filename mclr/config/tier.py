@@ -183,7 +183,7 @@ class Tier(Section):
             if run.model not in self.models:
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
             self._check_start(name)
-            if run.objective.name == "wmclr" and self.models[run.model].family != "edm2":
+            if run.objective.name == "wmclr" and self.models[run.model].noise is None:
                 raise ValueError(
                     f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
                     "optimum is the conditional model itself, without guidance); use mclr"
@@ -204,12 +204,12 @@ class Tier(Section):
     @model_validator(mode="after")
     def _transforms(self) -> Tier:
         for name, model in self.models.items():
-            if model.family == "own" or model.transform is None:
+            if model.transform is None:
                 continue
             where = f"models.{name}.transform"
             if self.data.source != "images":
                 raise ValueError(f"{where}: images of {self.data.source} are square; remove it")
-            if model.family == "edm2" and model.autoencoder is None:
+            if not model.has_coder:
                 raise ValueError(
                     f"{where}: models of pixels share their images; use data.transform"
                 )
@@ -235,7 +235,9 @@ class Tier(Section):
         for name, study in self.studies.items():
             if name not in known:
                 raise ValueError(_unknown("studies", name, known))
-            if known[name].family != "edm2" and (study.autoguidance or study.interval):
+            wanted = {"network"} if study.autoguidance else set()
+            wanted |= {"interval"} if study.interval else set()
+            if wanted - known[name].guided_by:
                 raise ValueError(
                     f"studies.{name}: autoguidance and interval need a diffusion model; remove them"
                 )

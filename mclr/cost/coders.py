@@ -12,13 +12,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mclr.config.base import canonical
-from mclr.config.models import AutoencoderArchitecture, Edm2Model, Model, VarModel
+from mclr.config.models import Model
 from mclr.config.released import Released
 from mclr.cost.trace import parameters, trace
 from mclr.data.load import Manifest
+from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Model
+from mclr.models.edm2.encoders import VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
-from mclr.models.encoders import VAE_REDUCTION
-from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 
 SD_LATENTS = 4

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from mclr.config.features import PublishedFeatures
-from mclr.config.models import Edm2Model
 from mclr.cost.downloads import released_downloads
 from mclr.cost.feature_nets import dimensions, logits, published_parameters
 from mclr.cost.networks import Network
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
+from mclr.models.edm2.config import Edm2Model
 
 FLOAT = 4  # bytes
 INDEX_ROW = 100

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 
 from mclr.config.features import PublishedFeatures
-from mclr.config.models import Edm2Model, released_files
+from mclr.config.models import released_files
 from mclr.cost.feature_nets import dimensions, published_parameters
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
 from mclr.data.released import FOLDER, released_row
+from mclr.models.edm2.config import Edm2Model
 from mclr.planning.job import release
 
 CONFIG_BYTES = 1e3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mclr.config.models import Edm2Model
 from mclr.cost.networks import Network
 from mclr.cost.passes import BASE, Passes, objective_passes
 from mclr.cost.work import Workload, training_of
+from mclr.models.edm2.config import Edm2Model
 
 RESERVED = 2e9
 """Bytes: CUDA's context, libraries' workspaces."""

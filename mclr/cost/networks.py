@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 
-from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.config.models import Model
 from mclr.cost.coders import Encoder, encoder_of, latents_of
 from mclr.cost.images import Images
 from mclr.cost.own import own_pass, own_size
 from mclr.cost.trace import Trace, parameters, trace
 from mclr.data.load import Manifest
 from mclr.likelihood import token_log_likelihood
-from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.config import Edm2Model, Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.models.flops import generation_flops
-from mclr.models.var.config import VarConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.config import VarConfig, VarModel
+from mclr.models.var.network import Var
 
 ROWS = 16
 """Images of a traced pass: so many that memory is theirs, not the weights'."""

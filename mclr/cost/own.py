@@ -10,11 +10,13 @@ from functools import cache
 import torch
 
 from mclr.config.base import canonical
-from mclr.config.models import Model, OwnModel
+from mclr.config.models import Model
 from mclr.cost.trace import Trace, measured, parameters
 from mclr.data.load import Manifest
 from mclr.device import CPU
-from mclr.models.own import OwnFamily, own_family
+from mclr.models.own.config import OwnModel
+from mclr.models.own.family import OwnFamily, own_family
+from mclr.models.spec import ModelSpec
 
 
 def own_size(model: Model, manifest: Manifest) -> int:
@@ -32,8 +34,8 @@ def own_pass(model: Model, manifest: Manifest, rows: int, grad: bool) -> Trace:
 def _family(model: Model, manifest: Manifest) -> OwnFamily:
     if not isinstance(model, OwnModel):
         raise ValueError(f"{model.family} is no family of one's own")
-    about = {"implementation": model.implementation, "options": model.options}
-    return own_family(about, manifest, CPU)
+    about = {"network": model.architecture(), "precision": model.precision}
+    return own_family(ModelSpec.model_validate(about), manifest, CPU)
 
 
 @cache

@@ -11,17 +11,19 @@ from mclr.config.features import (
     FeatureNet,
     PublishedFeatures,
 )
-from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.config.models import Model
 from mclr.config.released import Released
 from mclr.cost.feature_nets import dimensions, feature_macs
 from mclr.cost.hardware import Work
 from mclr.cost.images import Images
 from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
+from mclr.models.edm2.config import Edm2Model
+from mclr.models.var.config import VarModel
 from mclr.planning.job import Job
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
-from mclr.planning.points import Point, Run, nfe
+from mclr.planning.points import Point, Run
 from mclr.report.names import views_of
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
@@ -140,8 +142,8 @@ class Workload:
         network = self.networks[model]
         if not isinstance(network.model, Edm2Model):
             return self._pass(model, network.generation * (2 if guided else 1) * count)
-        alone = nfe(network.model, False)
-        more = nfe(network.model, guided, interval) - alone
+        alone = network.model.nfe_of(False)
+        more = network.model.nfe_of(guided, interval) - alone
         other = self.guides[model] if guide == "net" else network
         return self._pass(model, (alone * network.evaluation + more * other.evaluation) * count)
 

@@ -17,7 +17,6 @@ from mclr.inference.folder import CARD, SAMPLES, ModelConfig
 from mclr.inference.measured import HEADER, Measured, measure
 from mclr.inference.objectives import LIKELIHOODS, OBJECTIVES
 from mclr.inference.source import Source, without_places
-from mclr.planning.points import nfe
 from mclr.report.methods import METHODS
 from mclr.report.rows import COLUMNS
 
@@ -54,7 +53,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "likelihood": LIKELIHOODS[family],
         "images_seen": _images_seen(source),
         "settings": _yaml(_settings(source)),
-        "nfe": nfe(source.model, guided=False),
+        "nfe": source.model.nfe_of(guided=False),
         "measured": found,
         "header": HEADER,
         "columns": COLUMNS,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from mclr.config.models import Edm2Model, OwnModel, VarModel
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -16,6 +15,9 @@ from mclr.inference.card import write_card
 from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
+from mclr.models.edm2.config import Edm2Model
+from mclr.models.own.config import OwnModel
+from mclr.models.var.config import VarModel
 
 SHOWN = 10
 """Classes in the picture of samples."""

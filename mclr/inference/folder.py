@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mclr.config.base import Count, Section
-from mclr.config.models import Decoding, Edm2Sampler, Precision, VarSampler
+from mclr.config.base import Count, Decoding, Precision, Section
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
+from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.spec import ModelSpec
+from mclr.models.var.config import VarSampler
 
 FORMAT = 1
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""

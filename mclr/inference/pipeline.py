@@ -20,7 +20,7 @@ from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
 from mclr.models.family import Family, load_network, make_family
-from mclr.models.own import OwnFamily
+from mclr.models.own.family import OwnFamily, made_of
 
 OutputType = Literal["pil", "tensor"]
 
@@ -108,7 +108,7 @@ class ClassConditionalPipeline:
 
     def _make_family(self, tokenizer: Path | None, device: torch.device) -> Family:
         if self._own:
-            return self._own(self.config.network.get("options", {}), self.config.manifest, device)
+            return made_of(self._own, self.config.spec, self.config.manifest, device)
         return make_family(self.config.spec, self.config.manifest, tokenizer, device)
 
     def to(self, device: torch.device | str) -> ClassConditionalPipeline:

@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mclr.checkpoints.header import load_statistics
-from mclr.checkpoints.importer import import_weights
 from mclr.config.features import Dinov2Features, InceptionFeatures
 from mclr.device import CPU
 from mclr.errors import UserError
@@ -19,6 +17,8 @@ from mclr.metrics.dinov2 import DINOV2
 from mclr.metrics.features import MOMENTS, Settings, load_published
 from mclr.metrics.inception import INCEPTION
 from mclr.metrics.pretrained import mismatch, read_weights
+from mclr.weights.header import load_statistics
+from mclr.weights.importer import import_weights
 
 PUBLISHED = {"inception": (INCEPTION, "fid"), "dinov2": (DINOV2, "fd_dinov2")}
 """Weight file of each kind of net, and what EDM2's statistics call its moments."""

@@ -6,18 +6,17 @@ import hashlib
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from mclr.checkpoints.header import Header, Kind, load_checkpoint
-from mclr.checkpoints.importer import import_weights
 from mclr.config.base import canonical
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
-from mclr.models.encoders import pack_vae
+from mclr.models.edm2.encoders import pack_vae
 from mclr.models.family import make_family
 from mclr.models.spec import VarSpec
 from mclr.models.var.config import VqvaeConfig
@@ -25,6 +24,8 @@ from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
 from mclr.provenance import collect
+from mclr.weights.header import Header, Kind, load_checkpoint
+from mclr.weights.importer import import_weights
 
 STEP = "step-000000.safetensors"
 FREE = ("dropout", "drop_path_rate")
@@ -41,7 +42,7 @@ def import_base(
 ) -> None:
     """Write released weights as the base of a run: float32, of the network of ``spec``.
 
-    source: an official EDM2 pickle or VAR .pth, or a safetensors file of this pipeline.
+    source: an official EDM2 pickle or VAR .pth, or a safetensors file with the network's names.
     version: of the result (``workflow/versions.yaml``), for its provenance.
 
     Raises:
@@ -50,8 +51,7 @@ def import_base(
     started, manifest = time.time(), load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
     net = family.build(torch.Generator().manual_seed(0))
-    kind: Kind = "edm2" if spec.network.family == "edm2" else "var"
-    tensors, header = read_released(source, kind)
+    tensors, header = read_released(source, cast(Kind | None, family.official))
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
@@ -95,13 +95,18 @@ def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output
 
 
 def read_released(
-    source: Path, kind: Kind, patch_nums: tuple[int, ...] | None = None
+    source: Path, kind: Kind | None, patch_nums: tuple[int, ...] | None = None
 ) -> tuple[dict[str, Tensor], Header | None]:
-    """Tensors of a released file, and what its importer found; None for a file of the pipeline."""
+    """Tensors of a released file, and what its importer found; None for a file of the pipeline.
+
+    kind: of a file that the official code wrote; None if there is no such code.
+    """
     if not source.is_file():
         raise UserError(f"{source}: no such file; run `snakemake` to fetch it, or put it there")
     if source.suffix == ".safetensors":
         return load_tensors(source)[0], None
+    if kind is None:
+        raise UserError(f"{source}: weights of a family of one's own are a .safetensors file")
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder, "imported.safetensors")
         import_weights(source, imported, kind, patch_nums=patch_nums)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mclr.config.base import canonical
-from mclr.config.models import Autoencoder, AutoencoderTraining, TokenizerTraining
 from mclr.config.released import Released
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.jobs.inputs import Data, run_training, state_folder
+from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
+from mclr.models.edm2.encoders import RgbEncoder
 from mclr.models.edm2.latents import (
     build_autoencoder,
     encode_moments,
@@ -24,13 +25,12 @@ from mclr.models.edm2.latents import (
     latent_statistics,
     posterior,
 )
-from mclr.models.encoders import RgbEncoder
 from mclr.models.precision import autocast
-from mclr.models.var.config import VqvaeArchitecture, VqvaeConfig
+from mclr.models.recipe import linear_learning_rate
+from mclr.models.var.config import TokenizerTraining, VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss, term
 from mclr.planning.specs import TokenizerSpec
-from mclr.training.schedules import linear_learning_rate
 from mclr.training.trainee import Trainee
 
 WARMUP_STEPS = 50

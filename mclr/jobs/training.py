@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mclr.config.base import canonical
+from mclr.config.released import Released
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog
@@ -28,7 +29,7 @@ from mclr.models.spec import ModelSpec
 from mclr.planning.specs import BaseSpec, FinetuneSpec
 from mclr.provenance import collect
 from mclr.training import processes
-from mclr.training.base import base_settings, base_trainee
+from mclr.training.base import base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.share import WHOLE, Share
 from mclr.training.state import StateFolder
@@ -51,7 +52,9 @@ def train_base(
     """
     manifest = data.manifest
     family = make_family(spec, manifest, tokenizer, device)
-    settings = base_settings(spec.content())
+    settings = spec.base
+    if isinstance(settings, Released):
+        raise ValueError(f"{run.name} is taken over, not trained")
     x, labels = _examples(family, spec, data, encoded)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
     inputs = [data.folder / "train.parquet", tokenizer, encoded]

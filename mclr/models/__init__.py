@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mclr.likelihood import Draw
     from mclr.models.family import Family, load_network, make_family
-    from mclr.models.own import OwnFamily
+    from mclr.models.own.family import OwnFamily
 else:
     # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
     _NAMES = {

@@ -1,74 +1,55 @@
 """What a model family offers the pipeline, and the families there are.
 
 A family knows how images become what its network models (``encode``), the log-likelihood of that
-under a label, and how to sample it. Label ``num_classes`` is the null label of both families.
+under a label, and how to sample it. Label ``num_classes`` is the null label of all families.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mclr.data.load import Manifest
-from mclr.device import CPU
+from mclr.device import CPU, fused
 from mclr.errors import UserError
 from mclr.files import load_tensors
-from mclr.likelihood import Draw
+from mclr.likelihood import Draw, LevelDraw
+from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.spec import ModelSpec
 from mclr.models.weights import load_weights
 
 
-class Family(Protocol):
+class Family(ABC):
     """One kind of generative model, for data of one shape, computing on ``device``.
 
     What ``encode`` and ``from_encoded`` give and ``draw`` draws lies on the CPU; all else is given
-    and made on ``device``.
+    and made on ``device``. Three methods have no default; the defaults are those of an exact
+    likelihood of pixels in [−1, 1].
     """
 
     device: torch.device
+    guided_by: ClassVar[frozenset[str]] = frozenset({"null"})
+    """What can guide it: its ``null`` label, another ``network``, either within an ``interval``."""
+    has_noise_levels: ClassVar[bool] = False
+    """Whether it has ``noisy_log_likelihood``, and ``draw`` gives σ and ε."""
+    official: ClassVar[str | None] = None
+    """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
 
+    @abstractmethod
     def build(self, generator: torch.Generator) -> nn.Module:
-        """A network with random weights."""
+        """A network with random weights that depend on the generator alone."""
 
-    def encode(self, images: Tensor) -> Tensor:
-        """uint8 images (N, C, H, W) to what is kept of them, however often they are used.
-
-        Pixels, tokens, or means and deviations of latents: (N, …).
-        """
-
-    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows of what ``encode`` gives to what the network models, x (N, …).
-
-        A model of pixels also takes uint8 images themselves.
-        Latents are drawn from ``generator``, anew for every use; nothing else draws from it.
-        """
-
-    def decode(self, x: Tensor) -> Tensor:
-        """What the network models back to uint8 images (N, C, H, W)."""
-
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
-        """The randomness of one log-likelihood for each row of ``x``."""
-
+    @abstractmethod
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        """ℓ_θ(x, c): (N,)."""
+        """ℓ_θ(x, c), log p(x|c) or a surrogate of it: (N,)."""
 
-    def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        """The scalar loss that trains a base model."""
-
-    def after_step(self, net: nn.Module) -> None:
-        """Constraints restored after each optimiser step."""
-
-    def frozen(self, net: nn.Module) -> nn.Module:
-        """``net`` for evaluation alone, while its weights stay: what can be done once is done.
-
-        ``log_likelihood`` and ``generate`` take it in place of a network. On a GPU ``generate``
-        is fast for what this gives alone, since it records the passes of a network that stays.
-        """
-
+    @abstractmethod
     def generate(
         self,
         net: nn.Module,
@@ -83,8 +64,73 @@ class Family(Protocol):
 
         The labels may lie on any device. guidance: scale γ. guide: the network that guides, under
         the same labels; without it the null label of ``net`` does. interval: noise levels outside
-        which there is no guidance. Only diffusion has the last two; UserError elsewhere.
+        which there is no guidance. The last two are given to families that say so alone
+        (``guided_by``).
         """
+
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W) to what is kept of them, however often they are used.
+
+        Pixels, tokens, or means and deviations of latents: (N, …).
+        """
+        return images.float() / 127.5 - 1
+
+    def from_encoded(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows of what ``encode`` gives to what the network models, x (N, …).
+
+        A model of pixels also takes uint8 images themselves.
+        Latents are drawn from ``generator``, anew for every use; nothing else draws from it.
+        """
+        return rows
+
+    def decode(self, x: Tensor) -> Tensor:
+        """What the network models back to uint8 images (N, C, H, W)."""
+        return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
+        """The randomness of one log-likelihood for each row of ``x``: none where it is exact."""
+        return Draw()
+
+    def noisy_log_likelihood(
+        self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw
+    ) -> Tensor:
+        """log p_t(x_t|c) of noisy x_t (N, …) at levels sigma (N,), up to a constant per row.
+
+        Raises:
+            UserError: the family has no noise levels.
+        """
+        raise UserError("wmclr needs a diffusion model; fine-tune this one with mclr")
+
+    def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
+        """The scalar loss that trains a base model: the negative log-likelihood of an image."""
+        return -self.log_likelihood(net, x, labels, draw).mean()
+
+    def recipe(self, net: nn.Module, settings: Any) -> Recipe:
+        """How a base model is trained, by section ``base``: AdamW, warm-up, linear decay."""
+        optimizer = torch.optim.AdamW(
+            net.parameters(),
+            betas=(0.9, 0.95),
+            weight_decay=settings.weight_decay,
+            fused=fused(self.device),
+        )
+
+        def learning_rate(step: int) -> float:
+            return linear_learning_rate(
+                step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps
+            )
+
+        return Recipe(optimizer, learning_rate)
+
+    def after_step(self, net: nn.Module) -> None:  # noqa: B027
+        """Constraints restored after each optimiser step: none."""
+
+    def frozen(self, net: nn.Module) -> nn.Module:
+        """``net`` for evaluation alone, while its weights stay: what can be done once is done.
+
+        ``log_likelihood`` and ``generate`` take it in place of a network. On a GPU ``generate``
+        may be fast for what this gives alone, since it records the passes of a network that stays.
+        """
+        return deepcopy(net).eval().requires_grad_(False)
 
 
 def make_family(
@@ -96,6 +142,10 @@ def make_family(
     """The family of a network, with the noise levels and sampler that the job is told.
 
     tokenizer: weights of the VQ-VAE of a VAR model, or of the autoencoder of a model of latents.
+    Of a sampling job the specification also says what guides.
+
+    Raises:
+        UserError: no such family, a tokenizer is missing, or one's own class cannot what is asked.
     """
     content = spec.content()
     network, precision = content["network"], spec.precision
@@ -113,9 +163,9 @@ def make_family(
         sampler = content.get("sampler")
         return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
     if family == "own":
-        from mclr.models.own import own_family
+        from mclr.models.own.family import own_family
 
-        return own_family(network, manifest, device)
+        return own_family(spec, manifest, device)
     raise UserError(f"model family {family!r} is unknown; choose from edm2, var, own")
 
 

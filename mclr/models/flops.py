@@ -16,7 +16,7 @@ from torch import nn
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.models.var.config import VarConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 
 Net = TypeVar("Net", bound=nn.Module)
 

@@ -6,17 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mclr.config.base import OnlySet, Spec
-from mclr.config.models import (
-    AutoencoderArchitecture,
-    Decoding,
-    Edm2Sampler,
-    NoiseLevels,
-    Precision,
-    VarSampler,
-)
-from mclr.models.edm2.config import Edm2Architecture
-from mclr.models.var.config import VarArchitecture, VqvaeArchitecture
+from mclr.config.base import Decoding, NoiseLevels, OnlySet, Precision, Spec
+from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Architecture, Edm2Sampler
+from mclr.models.var.config import VarArchitecture, VarSampler, VqvaeArchitecture
 
 
 class Edm2Spec(OnlySet, Edm2Architecture):
@@ -35,12 +27,15 @@ class VarSpec(OnlySet, VarArchitecture):
 
 
 class OwnSpec(Spec):
-    """A network of somebody's own family, and the sha256 of the file that has its code."""
+    """A network of somebody's own family, and the sha256 of the file that has its code.
+
+    A model folder names no code: whoever loads it gives the class.
+    """
 
     family: Literal["own"]
-    implementation: str
-    options: dict[str, bool | int | float | str]
-    sha256: str
+    implementation: str | None = None
+    options: dict[str, bool | int | float | str] = Field(default={})
+    sha256: str | None = None
 
 
 Network = Annotated[Edm2Spec | VarSpec | OwnSpec, Field(discriminator="family")]
@@ -52,5 +47,5 @@ class ModelSpec(Spec):
     network: Network
     precision: Precision
     noise: NoiseLevels | None = None
-    sampler: Edm2Sampler | VarSampler | None = None
+    sampler: Edm2Sampler | VarSampler | dict[str, float] | None = None
     decoding: Decoding | None = None

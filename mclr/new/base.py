@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Architecture, Edm2Network
-from mclr.models.encoders import VAE_REDUCTION
+from mclr.models.edm2.encoders import VAE_REDUCTION
 from mclr.models.var.config import (
     PATCH_NUMS_256,
     PATCH_NUMS_512,

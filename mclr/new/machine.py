@@ -12,18 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Model, Model, Precision, VarModel
+from mclr.config.base import Precision
+from mclr.config.models import Model
 from mclr.cost.images import Images
 from mclr.cost.networks import Network
 from mclr.cost.passes import BASE
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.likelihood import token_log_likelihood
-from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.config import Edm2Model, Edm2Network
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.precision import DTYPES, autocast, cpu_has_bfloat16
-from mclr.models.var.config import VarConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.config import VarConfig, VarModel
+from mclr.models.var.network import Var
 
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""

@@ -10,15 +10,14 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from mclr.checkpoints.edm2 import read_edm2
-from mclr.checkpoints.header import Header
-from mclr.checkpoints.importer import OLD_TORCH
 from mclr.checkpoints.unpickle import open_pickle
-from mclr.checkpoints.var import VarKind, read_pth, read_var
 from mclr.errors import UserError
-from mclr.models.edm2.config import Edm2Network
-from mclr.models.encoders import SD_VAE
+from mclr.models.edm2.checkpoint import read_edm2
+from mclr.models.edm2.config import SD_VAE, Edm2Network
+from mclr.models.var.checkpoint import VarKind, read_pth, read_var
 from mclr.models.var.config import PatchNums, VarConfig, VqvaeConfig
+from mclr.weights.header import Header
+from mclr.weights.importer import OLD_TORCH
 
 SD_RELEASE = "sd-vae-ft-mse"
 """Stable Diffusion's autoencoder in ``data/versions.csv``, which EDM2 uses."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from mclr.config.base import Section
 from mclr.config.features import PublishedFeatures
-from mclr.config.models import released_files
 from mclr.data.released import released_paths
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
@@ -80,7 +79,7 @@ class Reads:
 
     def released(self, model: str, role: str) -> list[str]:
         """The published files of a model's base, guide or tokenizer; none if it is trained here."""
-        found = released_files(self.tier.models[model]).get(role)
+        found = self.tier.models[model].releases.get(role)
         return release(found.released) if found else []
 
     def nets_of(self, model: str) -> dict[str, str]:
@@ -102,21 +101,15 @@ class Reads:
 
     def roles(self, model: str) -> list[str]:
         """Which networks a model has: its base, and a guide of its own if it names one."""
-        guide = getattr(self.tier.models[model], "guide", None)
-        return ["base", "guide"] if guide else ["base"]
+        return ["base", "guide"] if self.tier.models[model].guide else ["base"]
 
     def needs_negatives(self, run: Run) -> bool:
         """Whether a run contrasts with samples of the model that it starts from."""
         return run.settings is not None and run.settings.objective.name == "ddo"
 
-    def has_coder(self, model: str) -> bool:
-        """Whether a model works on tokens or latents instead of pixels."""
-        settings = self.tier.models[model]
-        return any(getattr(settings, name, None) for name in ("tokenizer", "autoencoder"))
-
     def pixels_side(self, model: str) -> int | None:
         """The side of one's own images that a model of pixels learns from."""
-        if not self.is_own or self.has_coder(model):
+        if not self.is_own or self.tier.models[model].has_coder:
             return None
         return self.tier.models[model].resolution or self.side
 
@@ -132,12 +125,12 @@ class Reads:
 
     def tokenizer_of(self, model: str) -> list[str]:
         """The file of a model's tokenizer or autoencoder, if it has one."""
-        return [self.files.tokenizer(model)] if self.has_coder(model) else []
+        return [self.files.tokenizer(model)] if self.tier.models[model].has_coder else []
 
     def _training_data(self, model: str) -> Named:
         """Images, tokenizer, and what the training images are encoded as, where they are."""
         side, encoded = self.pixels_side(model), []
-        if self.has_coder(model):
+        if self.tier.models[model].has_coder:
             encoded = [self.files.encoded(model)]
         elif side is not None:
             encoded = [self.files.pixels(side)]

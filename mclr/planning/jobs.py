@@ -99,7 +99,7 @@ class Jobs(ModelJobs, ResultJobs):
             yield job
 
     def _of_model(self, model: str) -> Iterator[Job]:
-        if self.has_coder(model):
+        if self.tier.models[model].has_coder:
             job = self.tokenizer(model)
             yield from self._fetched(job)
             yield from (job, self.encode(model))

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mclr.config.models import Edm2Model, Guide, Model, OwnModel, VarModel
+from mclr.config.base import plain
+from mclr.config.models import Guide, Model
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.files import sha256
-from mclr.models.implementation import source_of
 from mclr.planning.files import Files, net_folder
 from mclr.planning.grid import Grid
-from mclr.planning.points import Point, Run, nfe
+from mclr.planning.points import Point, Run
 from mclr.planning.specs import (
     BaseSpec,
     EncodeSpec,
@@ -74,7 +73,7 @@ class Plan(Grid):
 
     def guide(self, point: Point) -> str:
         """What guides a point: "null" label, "base" model, or a "net" of the model's own."""
-        has_net = getattr(self.model(point.run), "guide", None) is not None
+        has_net = self.model(point.run).guide is not None
         guided = point.guidance is None or point.guidance > 0
         return "net" if point.guide == "null" and has_net and guided else point.guide
 
@@ -83,13 +82,7 @@ class Plan(Grid):
     def tokenizer_spec(self, model: str) -> TokenizerSpec:
         """What trains the VQ-VAE, or the autoencoder, of a model that has one."""
         settings = self.tier.models[model]
-        if isinstance(settings, VarModel):
-            coder: Content = {"tokenizer": _dump(settings.tokenizer)}
-        elif isinstance(settings, Edm2Model):
-            coder = {"autoencoder": _dump(settings.autoencoder), "precision": settings.precision}
-        else:
-            raise UserError(f"models.{model}: a family of one's own has no tokenizer to train")
-        return TokenizerSpec.model_validate(coder | _transform(settings))
+        return TokenizerSpec.model_validate(settings.coder_spec() | _transform(settings))
 
     def encode_spec(self, model: str) -> EncodeSpec:
         settings = self.tier.models[model]
@@ -97,7 +90,7 @@ class Plan(Grid):
 
     def base_spec(self, model: str) -> BaseSpec:
         settings, run = self.tier.models[model], self.runs[f"{model}-base"]
-        about = {"identity": _identity(run), "base": _dump(settings.base)}
+        about = {"identity": _identity(run), "base": plain(settings.base)}
         return BaseSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
     def guide_spec(self, model: str) -> BaseSpec:
@@ -106,16 +99,14 @@ class Plan(Grid):
         spec = self.base_spec(model)
         named = {"experiment": f"{model}-guide", "method": "guide"}
         identity = spec.identity.model_dump() | named
-        return spec.with_(identity=identity, network=network, base=_dump(guide.base))
+        return spec.with_(identity=identity, network=network, base=plain(guide.base))
 
     def finetune_spec(self, run_id: str) -> FinetuneSpec:
         run = self.runs[run_id]
-        settings = self.model(run)
-        about = {
-            "identity": _identity(run),
-            "run": _dump(run.settings) | {"sweep": {}},
-            "seed": run.seed,
-        }
+        if run.settings is None:
+            raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
+        settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
+        about = {"identity": _identity(run), "run": told, "seed": run.seed}
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
     # Jobs that sample or measure.
@@ -140,7 +131,7 @@ class Plan(Grid):
             "interval": point.interval,
             "dial": point.dial,
             "seed": point.seed,
-            **_dump(evaluation, "n_samples", "batch", "shards", "labels", "grid_rows"),
+            **plain(evaluation, "n_samples", "batch", "shards", "labels", "grid_rows"),
         }
         how |= {"grid_classes": evaluation.grid_classes} if evaluation.grid_classes else {}
         how |= {"guide_network": _guide(settings)[1]} if guide == "net" else {}
@@ -165,7 +156,7 @@ class Plan(Grid):
             "model": model,
             "features": self.tier.report.nets[1],
             "batch": self.tier.evaluation.batch,
-            **_dump(study),
+            **plain(study),
         }
         content = about | _generation(settings) | _likelihood(settings)
         return SeparationSpec.model_validate(content)
@@ -185,7 +176,7 @@ class Plan(Grid):
             "step": point.step,
             "guidance": point.guidance,
             "dial": point.dial,
-            "nfe": nfe(self.model(run), point.guidance != 0, point.interval),
+            "nfe": self.model(run).nfe_of(point.guidance != 0, point.interval),
             "checkpoint": self.weights(point),
             "run_id": run.run_id,
         }
@@ -193,34 +184,19 @@ class Plan(Grid):
 
 def _transform(model: Model) -> Content:
     """How the model's own photographs become squares, where not as the tier's."""
-    if isinstance(model, OwnModel) or model.transform is None:
-        return {}
-    return {"transform": model.transform}
+    return {} if model.transform is None else {"transform": model.transform}
 
 
 def _network(model: Model) -> Content:
     """The architecture, and the number type it computes in."""
-    if isinstance(model, OwnModel):
-        content = sha256(source_of(model.implementation))
-        own = _dump(model, "family", "implementation", "options") | {"sha256": content}
-        return {"network": own, "precision": model.precision}
-    network = {"family": model.family, **_dump(model.network)}
-    if not isinstance(model, Edm2Model):
-        network["tokenizer"] = _dump(model.tokenizer.network)
-    elif isinstance(model.autoencoder, Released):
-        network["autoencoder"] = "sd-vae"
-    elif model.autoencoder:
-        network["autoencoder"] = _dump(model.autoencoder.network)
-    return {"network": network, "precision": model.precision}
+    return {"network": model.architecture(), "precision": model.precision}
 
 
 def _guide(model: Model) -> tuple[Guide, Content]:
     """The network that guides a model, and its architecture."""
-    guide = model.guide if isinstance(model, Edm2Model) else None
-    if guide is None:
+    if model.guide is None:
         raise UserError(f"models: {model.label} has no guide")
-    network: Content = _network(model)["network"] | _dump(guide.network)
-    return guide, network if guide.conditional else network | {"unconditional": True}
+    return model.guide, model.guide_architecture()
 
 
 def _identity(run: Run) -> Content:
@@ -240,19 +216,13 @@ def _generation(model: Model) -> Content:
 
 
 def _sampler(model: Model) -> Content:
-    return {} if isinstance(model, OwnModel) else {"sampler": _dump(model.sampler)}
+    return {"sampler": plain(model.sampler)} if model.sampler else {}
 
 
 def _decoding(model: Model) -> Content:
     """How samples become images, where not in float32."""
-    name = None if isinstance(model, OwnModel) else model.decoding
-    return {"decoding": name} if name else {}
+    return {"decoding": model.decoding} if model.decoding else {}
 
 
 def _likelihood(model: Model) -> Content:
-    return {"noise": _dump(model.noise)} if isinstance(model, Edm2Model) else {}
-
-
-def _dump(section: Any, *keys: str) -> Content:
-    content = section.model_dump(mode="json", by_alias=True)
-    return {key: content[key] for key in keys} if keys else content
+    return {"noise": plain(model.noise)} if model.noise else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mclr.config.models import Edm2Model, Model, OwnModel
 from mclr.config.objectives import FineTuning
 
 
@@ -98,29 +97,3 @@ class Point:
     def needs_base(self) -> bool:
         """Whether the base model takes part beside the weights sampled."""
         return self.guide == "base" or self.dial != 1
-
-
-def nfe(model: Model, guided: bool, interval: tuple[float, float] | None = None) -> int:
-    """Network evaluations per image (NFE): 2·steps − 1 for Heun, one per scale for VAR.
-
-    Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
-    """
-    if isinstance(model, OwnModel):
-        return model.nfe * (2 if guided else 1)
-    if not isinstance(model, Edm2Model):
-        return len(model.tokenizer.network.patch_nums) * (2 if guided else 1)
-    sampler = model.sampler
-    single = 2 * sampler.num_steps - 1
-    if not guided or interval is None:
-        return single * (2 if guided else 1)
-    low, high = interval
-    levels = heun_levels(sampler.num_steps, sampler.sigma_min, sampler.sigma_max, sampler.rho)
-    # Every level but the first is evaluated twice: at the end of a step and at the next start.
-    return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)
-
-
-# Karras et al. 2022, Eq. 5; the last step to 0 has no second evaluation.
-def heun_levels(num_steps: int, sigma_min: float, sigma_max: float, rho: float) -> list[float]:
-    """Noise levels of the sampler, from sigma_max to sigma_min."""
-    top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return [float((top + i / (num_steps - 1) * (bottom - top)) ** rho) for i in range(num_steps)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mclr.config.models import Edm2Model
 from mclr.config.tier import Tier
 from mclr.planning.files import Files
 from mclr.planning.grid import Grid
@@ -124,7 +123,7 @@ def swept_value(tier: Tier, model: str, hyperparameters: str, keys: tuple[str, .
     ``hyperparameters`` is JSON text, as in ``metrics.parquet``.
     """
     settings = tier.models[model]
-    values = settings.noise.model_dump() if isinstance(settings, Edm2Model) else {}
+    values = settings.noise.model_dump() if settings.noise else {}
     values |= json.loads(hyperparameters)
     return json.dumps([values.get(key) for key in keys])
 

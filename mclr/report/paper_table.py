@@ -12,8 +12,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mclr.config.models import Edm2Model, Model, VarModel
+from mclr.config.models import Model
 from mclr.config.tier import Tier
+from mclr.models.edm2.config import Edm2Model
+from mclr.models.var.config import VarModel
 from mclr.report.methods import METHODS
 from mclr.report.rows import COLUMNS, Table
 

@@ -1,1 +1,1 @@
-"""Samplers: a picture depends on weights, seed, label and settings, and on nothing else."""
+"""Where files of users' own families import ``seeded_noise`` from; see ``mclr.models.seeded``."""

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mclr.config.models import Edm2Base, OwnBase, VarBase
 from mclr.data.load import minibatch, step_generator
-from mclr.device import fused
+from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family
+from mclr.models.own.config import OwnBase
+from mclr.models.var.config import VarBase
 from mclr.objectives.base import Batch, Loss
-from mclr.training.schedules import edm2_learning_rate, linear_learning_rate
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 
 BaseSettings = Edm2Base | VarBase | OwnBase
-BASES: dict[str, type[Edm2Base] | type[VarBase] | type[OwnBase]] = {
-    "edm2": Edm2Base,
-    "var": VarBase,
-    "own": OwnBase,
-}
-
-
-def base_settings(spec: dict[str, Any]) -> BaseSettings:
-    """The typed training settings of ``spec["base"]``."""
-    settings: BaseSettings = BASES[spec["network"]["family"]].model_validate(spec["base"])
-    return settings
 
 
 # Eq. (18): with balanced classes p_ref(x|c) = (1 − η) p(x|c) + η p(x), so the mixture weight is η.
@@ -58,12 +46,12 @@ def base_trainee(
     what makes an unconditional score.
     The data stay where they are; a minibatch at a time goes to the family's device.
     """
-    if isinstance(settings, Edm2Base):
-        labels = redraw_labels(labels, classes, settings.label_noise, settings.seed)
     device = family.device
     net = family.build(step_generator(settings.seed, 1)).to(device).train()
     family.after_step(net)
     share.prepare(net)
+    recipe = family.recipe(net, settings)
+    labels = redraw_labels(labels, classes, recipe.label_noise, settings.seed)
 
     def losses(step: int) -> Iterator[Loss]:
         rows = minibatch(len(x), settings.batch, step, settings.seed)
@@ -76,36 +64,14 @@ def base_trainee(
             value = family.base_loss(net, batch.x[part], batch.labels[part], batch.draw.take(part))
             yield Loss(value * (len(part) / len(rows)), {})
 
-    if isinstance(settings, Edm2Base):
-        ema = copy.deepcopy(net).eval().requires_grad_(False)
-        return Trainee(
-            net,
-            torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=fused(device)),
-            lambda step: edm2_learning_rate(
-                step,
-                settings.batch,
-                lr=settings.lr,
-                decay_steps=settings.lr_decay_steps,
-                rampup_images=settings.rampup_images,
-            ),
-            losses,
-            family.after_step,
-            ema,
-            settings.ema_std,
-            pass_size=share.pass_size(settings.batch),
-        )
-    optimizer = torch.optim.AdamW(
-        net.parameters(),
-        betas=(0.9, 0.95),
-        weight_decay=settings.weight_decay,
-        fused=fused(device),
-    )
+    averaged = recipe.average_std is not None
     return Trainee(
         net,
-        optimizer,
-        lambda step: linear_learning_rate(
-            step, lr=settings.lr, warmup_steps=settings.warmup_steps, steps=settings.steps
-        ),
+        recipe.optimizer,
+        recipe.learning_rate,
         losses,
+        family.after_step,
+        copy.deepcopy(net).eval().requires_grad_(False) if averaged else None,
+        recipe.average_std or 0.0,
         pass_size=share.pass_size(settings.batch),
     )

@@ -15,7 +15,6 @@ from mclr.data.load import minibatch, step_generator
 from mclr.device import fused, move
 from mclr.errors import UserError
 from mclr.likelihood import LevelDraw, draw_levels
-from mclr.models.edm2.family import Edm2Family
 from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
@@ -132,7 +131,7 @@ def _noisy_likelihood(
 ) -> NoisyLikelihood:
     """log p_t(x_t|c) of the noisy minibatch by the base model; all labels share the draws."""
     sigma, epsilon = batch.draw.sigma, batch.draw.epsilon
-    if not isinstance(family, Edm2Family) or sigma is None or epsilon is None:
+    if not family.has_noise_levels or sigma is None or epsilon is None:
         raise UserError("wmclr needs a diffusion model; fine-tune this one with mclr")
     x_t = batch.x + sigma.view(-1, 1, 1, 1) * epsilon
     levels = draw_levels(x_t, draws, rng)

@@ -1,30 +1,12 @@
-"""Learning-rate schedules and the power-function average of weights."""
+"""The power-function average of weights."""
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import numpy as np
 import torch
 from torch import nn
-
-
-# Karras et al. (arXiv 2312.02696), Eq. 67, with a linear warm-up over images.
-def edm2_learning_rate(
-    step: int, batch: int, *, lr: float, decay_steps: int, rampup_images: int
-) -> float:
-    """α_ref / sqrt(max(t / t_ref, 1)) at step t (from 0), ramped up over the first images."""
-    value = lr / math.sqrt(max(step / decay_steps, 1))
-    return value * min(step * batch / rampup_images, 1) if rampup_images else value
-
-
-# VAR's schedule "lin0": linear warm-up, then linear to zero.
-def linear_learning_rate(step: int, *, lr: float, warmup_steps: int, steps: int) -> float:
-    """Learning rate at step t (from 0)."""
-    if step < warmup_steps:
-        return lr * (step + 1) / warmup_steps
-    return lr * (steps - step) / max(steps - warmup_steps, 1)
 
 
 # Karras et al. (arXiv 2312.02696), Eq. 126: the cubic whose root has σ_rel of Eq. 123.

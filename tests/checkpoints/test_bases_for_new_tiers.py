@@ -13,8 +13,6 @@ from official_edm2 import Official
 from safetensors.torch import save_file
 from tiny import Trained
 
-from mclr.checkpoints.export import export_weights
-from mclr.checkpoints.importer import import_weights
 from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
@@ -28,6 +26,8 @@ from mclr.new.sizes import grids_for
 from mclr.new.survey import Survey
 from mclr.new.write import Case, Choice, render
 from mclr.planning.plan import Plan
+from mclr.weights.export import export_weights
+from mclr.weights.importer import import_weights
 
 
 def survey(classes: int = 10, side: int = 8, mode: str = "grey") -> Survey:

@@ -14,11 +14,11 @@ from pickle_writer import pickled
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mclr.checkpoints.export import Exported, export_weights
-from mclr.checkpoints.header import load_checkpoint
-from mclr.checkpoints.importer import import_weights
 from mclr.errors import UserError
 from mclr.files import save_tensors
+from mclr.weights.export import Exported, export_weights
+from mclr.weights.header import load_checkpoint
+from mclr.weights.importer import import_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mclr.checkpoints.header import Header, header_path, load_checkpoint, read_checkpoint
-from mclr.checkpoints.importer import import_weights
 from mclr.errors import UserError
 from mclr.files import read_json, save_tensors, sha256
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond, build
+from mclr.weights.header import Header, header_path, load_checkpoint, read_checkpoint
+from mclr.weights.importer import import_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODULES = "torch.nn.modules.container ModuleDict"

@@ -14,9 +14,9 @@ import pytest
 import torch
 from official_edm2 import UTIL
 
-from mclr.checkpoints.header import Header, load_checkpoint, load_statistics
-from mclr.checkpoints.importer import import_weights
 from mclr.errors import UserError
+from mclr.weights.header import Header, load_checkpoint, load_statistics
+from mclr.weights.importer import import_weights
 
 
 def moments(size: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -15,12 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mclr.checkpoints.header import Header, load_checkpoint, load_statistics
-from mclr.checkpoints.importer import OLD_TORCH, import_weights
 from mclr.errors import UserError
 from mclr.models.var.config import PATCH_NUMS_256, VAR_PRESETS, VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
+from mclr.weights.header import Header, load_checkpoint, load_statistics
+from mclr.weights.importer import OLD_TORCH, import_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCALES = (1, 2, 3, 4)
@@ -215,7 +215,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_published_sizes_are_recognised_from_shapes_alone() -> None:
     """Names and shapes of the released transformers, without their values."""
     from mclr.checkpoints.fit import count_parameters
-    from mclr.checkpoints.var import _transformer
+    from mclr.models.var.checkpoint import _transformer
 
     preset = VAR_PRESETS["var-d16"]
     state = meta_state(preset)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mclr.checkpoints.average import reconstruct_checkpoint, snapshot_of
-from mclr.checkpoints.header import load_checkpoint, read_checkpoint, write_checkpoint
-from mclr.checkpoints.importer import import_weights
 from mclr.cli import cli
 from mclr.errors import UserError
 from mclr.training.posthoc_ema import solve_coefficients
+from mclr.weights.average import reconstruct_checkpoint, snapshot_of
+from mclr.weights.header import load_checkpoint, read_checkpoint, write_checkpoint
+from mclr.weights.importer import import_weights
 
 TIMES, STDS = (1000, 2000), (0.05, 0.1)
 

@@ -19,7 +19,7 @@ from mclr.files import load_tensors, read_json, save_tensors, sha256
 from mclr.jobs.released import import_base, import_tokenizer
 from mclr.jobs.sampling import sample
 from mclr.metrics.features import read_features
-from mclr.models.encoders import StabilityVaeEncoder, pack_vae
+from mclr.models.edm2.encoders import StabilityVaeEncoder, pack_vae
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan
 

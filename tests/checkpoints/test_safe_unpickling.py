@@ -30,12 +30,12 @@ from pickle_writer import (
     text,
 )
 
-from mclr.checkpoints.edm2 import read_edm2
-from mclr.checkpoints.importer import import_weights
 from mclr.checkpoints.machine import MAX_INSTRUCTIONS
 from mclr.checkpoints.stored import StoredArray, StoredTensor
 from mclr.checkpoints.unpickle import open_pickle
 from mclr.errors import UserError
+from mclr.models.edm2.checkpoint import read_edm2
+from mclr.weights.importer import import_weights
 
 ORDERED = Call("collections OrderedDict", ())
 ARRAY = Call("numpy._core.multiarray _reconstruct", (Name("numpy ndarray"), (0,), b"b"))

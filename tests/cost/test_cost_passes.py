@@ -14,12 +14,13 @@ from mclr.data.load import Manifest
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond
 from mclr.models.family import make_family
+from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
+from mclr.models.var.sampler import var_sample
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
 from mclr.planning.points import evaluations
-from mclr.sampling.var import seeded_uniforms, var_sample
 from mclr.training.finetune import Samples, finetune_trainee
 
 N = 8

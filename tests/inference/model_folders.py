@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from tiny import Trained
 
-from mclr.config.models import AutoencoderArchitecture
 from mclr.files import read_json, save_tensors
 from mclr.inference.folder import FORMAT, Images, ModelConfig, write_folder
+from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.latents import build_autoencoder, encode_moments, latent_statistics
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan

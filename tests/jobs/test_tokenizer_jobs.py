@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from mclr.cli import cli
 from mclr.config.base import canonical
-from mclr.config.models import AutoencoderTraining
 from mclr.config.reading import parse_tier
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.errors import UserError
@@ -23,6 +22,7 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import autoencoder_trainee, train_tokenizer
 from mclr.jobs.training import finetune, train_base
+from mclr.models.edm2.config import AutoencoderTraining
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan
 from mclr.training import loop

@@ -15,7 +15,7 @@ from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import mp_sum
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.var.config import VarConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.training.share import Share
 
 

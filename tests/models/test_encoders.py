@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.models.encoders import (
+from mclr.models.edm2.encoders import (
     FINAL_STD,
     RAW_MEAN,
     RAW_STD,
@@ -112,7 +112,7 @@ def test_recorded_decoding(latents: StabilityVaeEncoder, stub: Stub) -> None:
 def test_recorded_encoding_of_pixels(
     latents: StabilityVaeEncoder, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mclr.models.encoders.VAE_REDUCTION", 1)  # the stub keeps sides of 6
+    monkeypatch.setattr("mclr.models.edm2.encoders.VAE_REDUCTION", 1)  # the stub keeps sides of 6
     raw = latents.encode_pixels(REF["vae_encpix_in_u8"])
     assert torch.equal(stub.seen[0], REF["vae_encpix_seen_by_vae"])
     assert torch.equal(raw, REF["vae_encpix_out"])

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
+from mclr.models.edm2.config import AutoencoderArchitecture
+from mclr.models.edm2.encoders import Encoder
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.latents import (
     LatentAutoencoder,
@@ -21,7 +22,6 @@ from mclr.models.edm2.latents import (
     latent_shape,
     latent_statistics,
 )
-from mclr.models.encoders import Encoder
 
 SMALL = AutoencoderArchitecture(channels=[4, 4, 8], latent_channels=3, norm_groups=2)
 MANIFEST = Manifest(1, 16, 2, ("a", "b"), {})

@@ -14,7 +14,7 @@ from mclr.models.edm2.config import PRESETS, Edm2Network, preset
 from mclr.models.edm2.precond import Precond
 from mclr.models.flops import evaluation_flops, generation_flops
 from mclr.models.var.config import VAR_PRESETS, VarConfig, VqvaeConfig, var_preset
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 PAGE = (Path(__file__).parents[2] / "docs" / "presets.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from mclr.models.edm2.precond import Frozen
 from mclr.models.replay import Recordings, Replayed
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.family import VarFamily
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 

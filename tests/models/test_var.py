@@ -27,8 +27,8 @@ from mclr.models.var.config import (
     scale_spans,
     var_preset,
 )
+from mclr.models.var.network import Attention, Block, Var
 from mclr.models.var.quantizer import enlarge, enlarge_by_products, phi_index, phi_ticks
-from mclr.models.var.transformer import Attention, Block, Var
 from mclr.models.var.vqvae import Vqvae
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -14,12 +14,12 @@ import yaml
 from PIL import Image
 
 from mclr import cli
-from mclr.config.models import Edm2Model
 from mclr.config.reading import load_tier, parse_tier
 from mclr.cost.hardware import START_SECONDS
 from mclr.cost.images import images_of
 from mclr.cost.work import Workload
 from mclr.errors import UserError
+from mclr.models.edm2.config import Edm2Model
 from mclr.new.base import Codes, GivenBase
 from mclr.new.machine import Machine, rate, this_machine
 from mclr.new.propose import makespan, propose, reckon

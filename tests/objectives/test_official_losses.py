@@ -14,7 +14,7 @@ from torch import Tensor
 from mclr.files import load_tensors
 from mclr.likelihood import token_log_likelihood
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.cca import cca_tuple_loss
 from mclr.objectives.ccdpo import dpo_tuple_loss

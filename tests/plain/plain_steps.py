@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mclr.likelihood import Draw
+from mclr.models.edm2.sampler import time_steps
 from mclr.objectives.base import Batch
-from mclr.sampling.edm2 import time_steps
 
 Ell = Callable[[Tensor, Tensor, Draw], Tensor]
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -16,8 +16,8 @@ from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.family import make_family
+from mclr.models.seeded import seeded_noise
 from mclr.objectives.base import Batch
-from mclr.sampling.edm2 import seeded_noise
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "equal widths": {"channel_mult": (1, 1), "attn_resolutions": ()},

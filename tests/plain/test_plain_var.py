@@ -8,10 +8,11 @@ from plain_var import PlainVar, plain_var_sample
 from torch import nn
 
 from mclr.data.load import step_generator
+from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
+from mclr.models.var.sampler import var_sample
 from mclr.models.var.vqvae import Vqvae
-from mclr.sampling.var import seeded_uniforms, var_sample
 
 SCALES = (1, 2, 4)
 CONFIG = VarConfig(

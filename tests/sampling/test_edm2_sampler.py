@@ -16,7 +16,8 @@ from torch import Tensor
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
-from mclr.sampling.edm2 import guided_denoiser, heun_sample, seeded_noise, time_steps
+from mclr.models.edm2.sampler import guided_denoiser, heun_sample, time_steps
+from mclr.models.seeded import seeded_noise
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

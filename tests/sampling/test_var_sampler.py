@@ -14,19 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mclr.errors import UserError
+from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
-from mclr.models.var.vqvae import Vqvae
-from mclr.sampling.var import (
+from mclr.models.var.network import Var
+from mclr.models.var.sampler import (
     Choose,
     filter_logits,
     guided_logits,
     inverse_cdf,
-    seeded_uniforms,
     smooth_weights,
     var_sample,
     var_sample_smooth,
 )
+from mclr.models.var.vqvae import Vqvae
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCALES = (1, 2, 3, 4)

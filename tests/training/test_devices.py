@@ -190,7 +190,7 @@ def test_sampling(
     net = load_feature_net(trained.net / "net.safetensors", manifest)
     labels = machine.cpu(labels_of([3, 4], "balanced", 10))
     monkeypatch.setattr(FakeTensor, "tolist", lambda self: [1.0] * len(self))  # of noise levels
-    monkeypatch.setattr("mclr.sampling.var._check", lambda *arguments: None)  # of labels
+    monkeypatch.setattr("mclr.models.var.sampler._check", lambda *arguments: None)  # of labels
     faked(net, machine.mode)
     with machine.mode, torch.no_grad():
         frozen = machine.family.frozen(machine.base)

@@ -9,11 +9,11 @@ import torch
 from tiny import Trained
 from torch import Tensor
 
-from mclr.config.models import Edm2Model
 from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors
+from mclr.models.edm2.config import Edm2Model
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Base
 from mclr.data.load import Manifest
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.edm2.config import Edm2Base
 from mclr.models.edm2.family import Edm2Family
 from mclr.training.base import base_trainee
 from mclr.training.loop import StateFolder, _step

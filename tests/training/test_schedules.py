@@ -11,12 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from mclr.training.schedules import (
-    edm2_learning_rate,
-    ema_exponent,
-    linear_learning_rate,
-    update_ema,
-)
+from mclr.models.recipe import edm2_learning_rate, linear_learning_rate
+from mclr.training.schedules import ema_exponent, update_ema
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "edm2_schedules_phema.npz")
 META = json.loads(str(GOLDEN["meta_json"]))

@@ -69,14 +69,14 @@ def modules(code: Code, name: str) -> set[str]:
 
 def test_a_kind_has_its_family_and_objective_alone(code: Code) -> None:
     var = modules(code, "finetune.var.cca")
-    assert {"mclr.models.var.transformer", "mclr.objectives.cca", "mclr.likelihood"} <= var
+    assert {"mclr.models.var.network", "mclr.objectives.cca", "mclr.likelihood"} <= var
     assert not [m for m in var if m.startswith("mclr.models.edm2") or m.endswith("own")]
     assert not var & {"mclr.objectives.mclr", "mclr.objectives.ddo", "mclr.objectives.wmclr"}
     edm2 = modules(code, "sample.edm2")
-    assert {"mclr.models.edm2.network", "mclr.sampling.edm2", "mclr.metrics.vit"} <= edm2
-    assert not [m for m in edm2 if m.startswith("mclr.models.var") or m == "mclr.sampling.var"]
+    assert {"mclr.models.edm2.network", "mclr.models.edm2.sampler", "mclr.metrics.vit"} <= edm2
+    assert not [m for m in edm2 if m.startswith("mclr.models.var")]
     figures = modules(code, "figures")
-    assert not [m for m in figures if m.startswith(("mclr.training", "mclr.sampling"))]
+    assert not [m for m in figures if m.startswith("mclr.training") or m.endswith("sampler")]
 
 
 def test_matching() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import build
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 TESTS = Path(__file__).resolve().parents[1]

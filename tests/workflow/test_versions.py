@@ -45,7 +45,7 @@ def rename(checkout: Checkout, old: str, new: str) -> None:
 
 
 def renamed(checkout: Checkout) -> None:
-    rename(checkout, "mclr.sampling.edm2", "mclr.sampling.heun")
+    rename(checkout, "mclr.models.edm2.sampler", "mclr.sampling.heun")
 
 
 def put_elsewhere(checkout: Checkout) -> None:
@@ -88,7 +88,7 @@ def test_code_that_changes_numbers_is_told_and_runs_nothing(
 ) -> None:
     """No hours of work are thrown away because a line changed; but nobody is left in the dark."""
     checkout = copy_of_finished()
-    checkout.edit("mclr/sampling/edm2.py", "num_steps: int = 32", "num_steps: int = 33")
+    checkout.edit("mclr/models/edm2/sampler.py", "num_steps: int = 32", "num_steps: int = 33")
     assert checkout.planned() == {}
     said = checkout.snakemake("--dry-run", "all").stdout
     assert "mclr: the code of " in said and "sample.edm2" in said and "make same" in said
@@ -191,7 +191,7 @@ def repository(copy_of_finished: Callable[[], Checkout]) -> Checkout:
 def test_same_confirms_what_is_equal_and_nothing_else(repository: Checkout) -> None:
     """A sampler computes other numbers; the evaluation is written otherwise, and is the same."""
     edits = (
-        ("mclr/sampling/edm2.py", "h * (0.5 * slope", "h * (0.501 * slope"),
+        ("mclr/models/edm2/sampler.py", "h * (0.5 * slope", "h * (0.501 * slope"),
         ("mclr/jobs/evaluation.py", "shared = measure.protocol(n_samples)",
          "count = n_samples\n    shared = measure.protocol(count)"),
     )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Architecture of an EDM2 network: every number that shapes it, and the published sizes."""
+"""EDM2 in the configuration: architecture, published sizes, training, sampler, and the model."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -10,11 +10,30 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
 
+from mclr.config.base import (
+    Count,
+    Decoding,
+    NoiseLevels,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    Scales,
+    Section,
+    Seed,
+    plain,
+)
+from mclr.config.data import Transform
+from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 from mclr.errors import UserError
+
+SD_VAE = "sd-vae"
+"""What a specification calls Stable Diffusion's autoencoder."""
 
 
 class Edm2Architecture(BaseModel):
@@ -117,3 +136,170 @@ def preset(name: str) -> Edm2Network:
     if name not in PRESETS:
         raise UserError(f"unknown EDM2 preset {name!r}; choose one of: {', '.join(PRESETS)}")
     return Edm2Network(**PRESETS[name])
+
+
+class Edm2Base(Section):
+    """Training of the EDM2 base model by denoising score matching."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    lr_decay_steps: Count
+    rampup_images: Annotated[int, Field(ge=0)]
+    label_dropout: Probability
+    ema_std: Positive
+    label_noise: Probability = 0.0
+    """η of Eq. (18): the share of training images whose label is drawn anew, of all classes."""
+
+
+class Edm2Sampler(Section):
+    """Heun's method over ``num_steps`` noise levels: 2·num_steps − 1 evaluations per image."""
+
+    num_steps: Annotated[int, Field(ge=2)]
+    sigma_min: Positive
+    sigma_max: Positive
+    rho: Positive
+    S_churn: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Edm2Sampler:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}")
+        return self
+
+
+class AutoencoderArchitecture(Section):
+    """A KL autoencoder (diffusers' ``AutoencoderKL``) that halves the side between its levels."""
+
+    channels: Annotated[list[Count], Field(min_length=1)]
+    latent_channels: Count
+    layers_per_block: Count = 1
+    norm_groups: Count = 8
+
+
+class AutoencoderTraining(Section):
+    """Squared error of the reconstruction, plus ``kl`` times the KL divergence; both summed."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    kl: NonNegative
+
+
+class Autoencoder(Section):
+    """Images to latents and back, for diffusion models of latents."""
+
+    network: AutoencoderArchitecture
+    training: AutoencoderTraining
+
+
+Edm2Weights = Annotated[Annotated[Edm2Base, Tag(TRAINED)] | FromOthers, ORIGIN]
+
+
+class Guide(Section):
+    """A network of its own that guides the model: CFG's unconditional one, or a weaker one.
+
+    Without ``conditional`` it sees no labels, and what guides is CFG; with them, autoguidance.
+    """
+
+    conditional: bool = False
+    network: Edm2Architecture
+    base: Edm2Weights
+
+
+class Edm2Model(Section):
+    """Diffusion family: EDM2 U-Net, one-draw denoising likelihood surrogate.
+
+    With an ``autoencoder`` it is a model of latents: of one that is trained here, or of Stable
+    Diffusion's, released. Without a ``guide`` its own null label guides.
+    """
+
+    family: Literal["edm2"]
+    label: str
+    resolution: Count | None = None
+    """Side of the images, to which the data are averaged down; the data's own if absent."""
+    transform: Transform | None = None
+    """Of the images that a model of latents learns from, if not ``data.transform``."""
+    autoencoder: Annotated[Annotated[Autoencoder, Tag(TRAINED)] | FromOthers, ORIGIN] | None = None
+    network: Edm2Architecture
+    base: Edm2Weights
+    guide: Guide | None = None
+    noise: NoiseLevels
+    sampler: Edm2Sampler
+    guidance: Scales
+    precision: Precision = "float32"
+    decoding: Decoding | None = None
+    """Of released latents, float32 if absent; others are decoded in ``precision``."""
+
+    @model_validator(mode="after")
+    def _decodes(self) -> Edm2Model:
+        if self.decoding and not isinstance(self.autoencoder, Released):
+            raise ValueError(
+                "decoding is for the latents of a released autoencoder; one that is trained here "
+                "decodes in the model's precision, and pixels need no decoder: remove decoding"
+            )
+        return self
+
+    guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
+
+    def architecture(self) -> dict[str, Any]:
+        """Section ``network`` of a specification."""
+        network = {"family": self.family, **plain(self.network)}
+        if isinstance(self.autoencoder, Released):
+            network["autoencoder"] = SD_VAE
+        elif self.autoencoder:
+            network["autoencoder"] = plain(self.autoencoder.network)
+        return network
+
+    def guide_architecture(self) -> dict[str, Any]:
+        """The same of the network that guides; UserError without one."""
+        if self.guide is None:
+            raise UserError(f"models: {self.label} has no guide")
+        network = self.architecture() | plain(self.guide.network)
+        return network if self.guide.conditional else network | {"unconditional": True}
+
+    @property
+    def coder(self) -> AutoencoderTraining | Released | None:
+        """How its autoencoder is trained or taken over; None for pixels."""
+        inner = self.autoencoder
+        return inner.training if isinstance(inner, Autoencoder) else inner
+
+    @property
+    def has_coder(self) -> bool:
+        """Whether images become something else before the network sees them."""
+        return self.autoencoder is not None
+
+    def coder_spec(self) -> dict[str, Any]:
+        """What its autoencoder's job needs to know; UserError for pixels."""
+        if self.autoencoder is None:
+            raise UserError(f"models: {self.label} is a model of pixels, without an autoencoder")
+        return {"autoencoder": plain(self.autoencoder), "precision": self.precision}
+
+    @property
+    def releases(self) -> dict[str, Released]:
+        """The published files it is made of, by role."""
+        guide = self.guide.base if self.guide else None
+        return released_parts(base=self.base, guide=guide, tokenizer=self.autoencoder)
+
+    def nfe_of(self, guided: bool, interval: tuple[float, float] | None = None) -> int:
+        """Network evaluations per image (NFE): 2·steps − 1 of Heun.
+
+        Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
+        """
+        single = 2 * self.sampler.num_steps - 1
+        if not guided or interval is None:
+            return single * (2 if guided else 1)
+        low, high = interval
+        levels = heun_levels(self.sampler)
+        # Every level but the first is evaluated twice: at the end of a step and the next start.
+        return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)
+
+
+# Karras et al. 2022, Eq. 5; the last step to 0 has no second evaluation.
+def heun_levels(sampler: Edm2Sampler) -> list[float]:
+    """Noise levels of the sampler, from sigma_max to sigma_min."""
+    top, bottom = sampler.sigma_max ** (1 / sampler.rho), sampler.sigma_min ** (1 / sampler.rho)
+    last = sampler.num_steps - 1
+    return [float((top + i / last * (bottom - top)) ** sampler.rho) for i in range(last + 1)]

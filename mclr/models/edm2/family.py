@@ -10,9 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import AutoencoderArchitecture, Edm2Sampler, NoiseLevels
+from mclr.config.base import NoiseLevels
 from mclr.data.load import Manifest
-from mclr.device import CPU, move
+from mclr.device import CPU, fused, move
 from mclr.errors import UserError
 from mclr.likelihood import (
     Draw,
@@ -22,26 +22,38 @@ from mclr.likelihood import (
     noise_level_log_likelihood,
     noise_weight,
 )
-from mclr.models.edm2.config import Edm2Network
+from mclr.models.edm2.config import (
+    SD_VAE,
+    AutoencoderArchitecture,
+    Edm2Base,
+    Edm2Network,
+    Edm2Sampler,
+)
+from mclr.models.edm2.encoders import RgbEncoder, StabilityVaeEncoder
 from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
-from mclr.models.encoders import SD_VAE, RgbEncoder, StabilityVaeEncoder
-from mclr.models.precision import check_precision, resolve_precision
-from mclr.models.replay import can_record
-from mclr.sampling.edm2 import (
+from mclr.models.edm2.sampler import (
     ConditionalDenoiser,
     guided_denoiser,
     heun_sample,
-    seeded_noise,
     within_interval,
 )
+from mclr.models.family import Family
+from mclr.models.precision import check_precision, resolve_precision
+from mclr.models.recipe import Recipe, edm2_learning_rate
+from mclr.models.replay import can_record
+from mclr.models.seeded import seeded_noise
 
 
-class Edm2Family:
+class Edm2Family(Family):
     """See ``mclr.models.family.Family``.
 
     x is pixels in [−1, 1], or draws of the latents of an ``autoencoder`` with its weights.
     """
+
+    guided_by = frozenset({"null", "network", "interval"})
+    has_noise_levels = True
+    official = "edm2"
 
     def __init__(
         self,
@@ -120,6 +132,20 @@ class Edm2Family:
         weight = noise_weight(draw.sigma, self.config.sigma_data).view(-1, 1, 1, 1)
         loss: Tensor = weight / u.exp() * (denoised - x).square() + u
         return loss.sum() / len(x)
+
+    # Karras et al. (arXiv 2312.02696): Adam, inverse square root decay, an average of the weights.
+    def recipe(self, net: nn.Module, settings: Edm2Base) -> Recipe:
+        def learning_rate(step: int) -> float:
+            return edm2_learning_rate(
+                step,
+                settings.batch,
+                lr=settings.lr,
+                decay_steps=settings.lr_decay_steps,
+                rampup_images=settings.rampup_images,
+            )
+
+        optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=fused(self.device))
+        return Recipe(optimizer, learning_rate, settings.ema_std, settings.label_noise)
 
     def after_step(self, net: nn.Module) -> None:
         cast(Precond, net).normalize_weights_()

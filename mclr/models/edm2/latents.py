@@ -13,11 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from mclr.config.models import AutoencoderArchitecture
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors
-from mclr.models.encoders import FINAL_STD, RgbEncoder, draw_latents
+from mclr.models.edm2.config import AutoencoderArchitecture
+from mclr.models.edm2.encoders import FINAL_STD, RgbEncoder, draw_latents
 from mclr.models.precision import autocast
 from mclr.models.weights import load_weights
 
@@ -112,7 +112,7 @@ def latent_statistics(raw: Tensor) -> dict[str, Tensor]:
 
 
 class LatentAutoencoder:
-    """See ``mclr.models.encoders.Encoder``; latents x (N, c, h, w) of deviation 0.5 per channel.
+    """An ``Encoder`` (``edm2.encoders``); latents x (N, c, h, w) of deviation 0.5 per channel.
 
     weights: the file that its training wrote; the network is made when an image is first encoded
     or decoded, so stored latents need no diffusers. batch: images that go through it at once.

@@ -1,4 +1,4 @@
-"""Typed definitions of the VAR tokenizer and transformer, and the published sizes.
+"""VAR in the configuration: tokenizer, transformer, published sizes, training, and the model.
 
 Source: Tian et al., "Visual Autoregressive Modeling" and its released models (MIT).
 """
@@ -6,9 +6,24 @@ Source: Tian et al., "Visual Autoregressive Modeling" and its released models (M
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
 
+from mclr.config.base import (
+    Count,
+    Decoding,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    Scales,
+    Section,
+    Seed,
+    plain,
+)
+from mclr.config.data import Transform
+from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 from mclr.errors import UserError
 
 PatchNums = tuple[int, ...]
@@ -150,3 +165,101 @@ def var_preset(name: str) -> VarConfig:
     if name not in VAR_PRESETS:
         raise UserError(f"VAR preset '{name}' is unknown: expected one of {', '.join(VAR_PRESETS)}")
     return VAR_PRESETS[name]
+
+
+class VarBase(Section):
+    """Training of the next-scale transformer by maximum likelihood."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    label_dropout: Probability
+
+
+class TokenizerTraining(Section):
+    """Training of the multi-scale VQ-VAE by reconstruction and commitment."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+
+
+class Tokenizer(Section):
+    """Images to tokens and back, for autoregressive families."""
+
+    network: VqvaeArchitecture
+    training: Annotated[Annotated[TokenizerTraining, Tag(TRAINED)] | FromOthers, ORIGIN]
+
+
+class VarSampler(Section):
+    """Next-scale sampling; 0 switches a filter off."""
+
+    top_k: Annotated[int, Field(ge=0)]
+    top_p: Annotated[float, Field(ge=0, le=1)]
+
+
+class VarModel(Section):
+    """Autoregressive family: VQ-VAE tokens, next-scale transformer, exact likelihood."""
+
+    family: Literal["var"]
+    label: str
+    resolution: Count | None = None
+    transform: Transform | None = None
+    """Of the images that the model learns from, if not ``data.transform``."""
+    tokenizer: Tokenizer
+    network: VarArchitecture
+    base: Annotated[Annotated[VarBase, Tag(TRAINED)] | FromOthers, ORIGIN]
+    sampler: VarSampler
+    guidance: Scales
+    precision: Precision = "float32"
+    decoding: Decoding | None = None
+    """float32 if absent."""
+
+    guided_by: ClassVar[frozenset[str]] = frozenset({"null"})
+
+    @property
+    def guide(self) -> None:
+        """No network of its own guides it."""
+
+    @property
+    def noise(self) -> None:
+        """Its likelihood has no noise levels."""
+
+    def architecture(self) -> dict[str, Any]:
+        """Section ``network`` of a specification."""
+        return {
+            "family": self.family,
+            **plain(self.network),
+            "tokenizer": plain(self.tokenizer.network),
+        }
+
+    def guide_architecture(self) -> dict[str, Any]:
+        """UserError: see ``guide``."""
+        raise UserError(f"models: {self.label} has no guide")
+
+    @property
+    def coder(self) -> TokenizerTraining | Released:
+        """How its tokenizer is trained or taken over."""
+        return self.tokenizer.training
+
+    @property
+    def has_coder(self) -> bool:
+        """Whether images become something else before the network sees them: tokens."""
+        return True
+
+    def coder_spec(self) -> dict[str, Any]:
+        """What its tokenizer's job needs to know."""
+        return {"tokenizer": plain(self.tokenizer)}
+
+    @property
+    def releases(self) -> dict[str, Released]:
+        """The published files it is made of, by role."""
+        return released_parts(base=self.base, tokenizer=self.coder)
+
+    def nfe_of(self, guided: bool, interval: tuple[float, float] | None = None) -> int:
+        """Network evaluations per image (NFE): one per scale; guidance doubles them."""
+        return len(self.tokenizer.network.patch_nums) * (2 if guided else 1)

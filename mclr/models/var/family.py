@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import VarSampler
 from mclr.data.load import Manifest
 from mclr.device import CPU, move
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.family import Family
 from mclr.models.precision import (
     autocast,
     check_precision,
@@ -22,18 +22,21 @@ from mclr.models.precision import (
     resolve_precision,
 )
 from mclr.models.replay import Function, Replayed, can_record
-from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.seeded import seeded_uniforms
+from mclr.models.var.config import VarConfig, VarSampler, VqvaeConfig
+from mclr.models.var.network import Var
+from mclr.models.var.sampler import check_sample, draw_tokens
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
-from mclr.sampling.var import check_sample, draw_tokens, seeded_uniforms
 
 DECODED_PIXELS = 2**21
 """Pixels that go through the decoder at once: its activations take about 5 kB each."""
 
 
-class VarFamily:
+class VarFamily(Family):
     """See ``mclr.models.family.Family``."""
+
+    official = "var"
 
     def __init__(
         self,
@@ -79,9 +82,6 @@ class VarFamily:
             images.append(((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
         return torch.cat(images)
 
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
-        return Draw()
-
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
@@ -90,9 +90,6 @@ class VarFamily:
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         return -self.log_likelihood(net, x, labels, draw).mean() / x.shape[1]
-
-    def after_step(self, net: nn.Module) -> None:
-        """No constraint."""
 
     def frozen(self, net: nn.Module) -> nn.Module:
         return cast(Var, net).frozen(self._dtype(next(net.parameters()).device))

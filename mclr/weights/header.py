@@ -20,7 +20,7 @@ from mclr.files import load_tensors, save_tensors, sha256, write_json
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.models.var.config import VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 Kind = Literal["edm2", "var", "vqvae", "statistics"]

@@ -8,8 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mclr.checkpoints.edm2 import read_edm2
-from mclr.checkpoints.header import (
+from mclr.checkpoints.statistics import Statistics, read_npz_statistics, read_pickled_statistics
+from mclr.checkpoints.unpickle import PickledFile, open_pickle
+from mclr.checkpoints.vocabulary import refuse
+from mclr.errors import UserError
+from mclr.models.edm2.checkpoint import read_edm2
+from mclr.models.var.checkpoint import read_pth, read_var
+from mclr.models.var.config import PatchNums
+from mclr.weights.header import (
     KINDS,
     Header,
     Kind,
@@ -17,12 +23,6 @@ from mclr.checkpoints.header import (
     floating_types,
     write_checkpoint,
 )
-from mclr.checkpoints.statistics import Statistics, read_npz_statistics, read_pickled_statistics
-from mclr.checkpoints.unpickle import PickledFile, open_pickle
-from mclr.checkpoints.var import read_pth, read_var
-from mclr.checkpoints.vocabulary import refuse
-from mclr.errors import UserError
-from mclr.models.var.config import PatchNums
 
 # A torch file from before zip files is a pickle that begins with torch's magic number.
 OLD_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")

@@ -24,7 +24,6 @@ from mclr.files import load_tensors, save_tensors
 from mclr.models.precision import decoding_in
 from mclr.models.weights import load_weights
 
-SD_VAE = "sd-vae"
 VAE_NAME = "stabilityai/sd-vae-ft-mse"
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 VAE_REDUCTION = 8  # pixels per latent along one side
@@ -73,7 +72,7 @@ class StabilityVaeEncoder:
     source: a local copy of ``stabilityai/sd-vae-ft-mse`` in diffusers' layout, or the one file
     that ``pack_vae`` makes of it; it is read when an image is first encoded or decoded, so stored
     latents need no autoencoder. batch: images that go through the autoencoder at once. decoding:
-    number type of the decoder, see ``mclr.config.models.Decoding``.
+    number type of the decoder, see ``mclr.config.base.Decoding``.
     """
 
     def __init__(

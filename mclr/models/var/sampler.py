@@ -7,30 +7,17 @@ Source: VAR paper, section 3, and the sampler released with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 # (probabilities (N, l, V), uniforms (N, l)) -> tokens (N, l)
 Choose = Callable[[Tensor, Tensor], Tensor]
-
-
-def seeded_uniforms(seeds: Sequence[int], length: int) -> Tensor:
-    """Uniforms in [0, 1) for `length` tokens per seed: float64 (N, length) on the CPU.
-
-    A row depends on its own seed only, so a picture is the same in any batch, and two methods
-    given the same seeds are compared on the same draws.
-    """
-    rows = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(int(seed))
-        rows.append(torch.rand(length, dtype=torch.float64, generator=generator))
-    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.float64)
 
 
 def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:

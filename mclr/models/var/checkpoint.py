@@ -21,7 +21,7 @@ from mclr.checkpoints.fit import count_parameters, misfit, validated
 from mclr.checkpoints.vocabulary import refuse
 from mclr.errors import UserError
 from mclr.models.var.config import PATCH_NUMS_256, PatchNums, VarConfig, VqvaeConfig
-from mclr.models.var.transformer import Var
+from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
 VarKind = Literal["var", "vqvae"]

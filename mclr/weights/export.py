@@ -11,14 +11,14 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from mclr.checkpoints.edm2 import read_edm2
-from mclr.checkpoints.header import Kind, floating_types
 from mclr.checkpoints.stored import StoredTensor
 from mclr.checkpoints.unpickle import open_pickle
-from mclr.checkpoints.var import MARKS, read_var
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
+from mclr.models.edm2.checkpoint import read_edm2
 from mclr.models.edm2.config import Edm2Network
+from mclr.models.var.checkpoint import MARKS, read_var
+from mclr.weights.header import Kind, floating_types
 
 # Keys that do not change what a network computes in evaluation.
 TRAINING_ONLY = {"dropout"}

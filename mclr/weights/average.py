@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from mclr.checkpoints.header import Header, read_checkpoint, write_checkpoint
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.training.posthoc_ema import Snapshot, reconstruct
+from mclr.weights.header import Header, read_checkpoint, write_checkpoint
 
 NAMED = re.compile(r".*-(?P<time>\d+)-(?P<std>\d+\.\d+)\.safetensors")
 

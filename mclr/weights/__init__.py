@@ -1,0 +1,1 @@
+"""Weights of other people's code, taken over and written back for it."""
