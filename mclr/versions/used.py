@@ -5,58 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mclr.config.features import PublishedFeatures
-from mclr.config.models import Model, released_files
 from mclr.config.tier import Tier
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
-from mclr.versions import kinds
+from mclr.report.names import views_of
 
-ALWAYS = (
-    *("evaluate", "floors", "metrics", "claims", "similarity"),
-    *("effective-config", "table", "figures", "report", "track"),
-)
 NAMES = {"tier", "model", "label", "path", "released", "from", "implementation", "name", "seed"}
 """Keys whose values are names or numbers that no code asks about."""
 
 
 def kinds_of(tier: Tier) -> set[str]:
     """The kinds of job that ``snakemake all`` runs for a tier."""
-    found = {*ALWAYS, *_of_data(tier)}
-    for net in tier.features.values():
-        command = "published-net" if isinstance(net, PublishedFeatures) else "feature-net"
-        found.add(kinds.of_net(command, net))
-    for model in tier.models.values():
-        found |= _of_model(tier, model)
-    for run in tier.runs.values():
-        found.add(kinds.of_finetuning(tier.models[run.model], run.objective))
-        if run.final:
-            found.add("best")
-    if tier.final or tier.studies:
-        found.add("select")
-    return found & kinds.KINDS.keys()
-
-
-def _of_data(tier: Tier) -> set[str]:
-    released = any(released_files(model) for model in tier.models.values())
-    published = any(isinstance(net, PublishedFeatures) for net in tier.features.values())
-    found = {"prepare-images"} if tier.data.source == "images" else {"fetch", "prepare"}
-    return found | ({"fetch-released"} if released or published else set())
-
-
-def _of_model(tier: Tier, model: Model) -> set[str]:
-    released = released_files(model)
-    found = {kinds.of_model("sample", model)}
-    roles = {"base": True, "guide": getattr(model, "guide", None) is not None}
-    for role in (role for role, there in roles.items() if there):
-        found.add(kinds.of_model("import-base" if role in released else "base", model))
-    if tier.separation:
-        found.add(kinds.of_model("separation", model))
-    if getattr(model, "tokenizer", None) or getattr(model, "autoencoder", None):
-        command = "import-tokenizer" if "tokenizer" in released else "tokenizer"
-        found |= {kinds.of_model(command, model), kinds.of_model("encode", model)}
-    elif tier.data.source == "images":
-        found.add(f"encode.{kinds.PIXELS}")
-    return found
+    return {job.kind for job in Jobs(Plan(tier), views_of(tier)).behind()}
 
 
 def options_of(tier: Tier) -> set[str]:
