@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mclr.claims.render import shown
 from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -95,7 +96,7 @@ def provenance(tier: Tier) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def claims(_metrics: pd.DataFrame, tier: Tier) -> dict[str, Any]:
-    return as_json(findings(_metrics, tier), tier)
+    return shown(as_json(findings(_metrics, tier), tier), list(tier.models))
 
 
 @pytest.fixture
