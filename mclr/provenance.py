@@ -18,27 +18,47 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "requirements.lock"
+CODE = ("mclr", "workflow", "config", "Snakefile")
+UNKNOWN = "unknown"
+"""The commit of code that is in no repository of its own."""
 PACKAGES = (
     *("torch", "torchvision", "torch-fidelity", "diffusers", "numpy", "scipy", "scikit-learn"),
     *("pillow", "pandas", "pyarrow", "snakemake", "dvc", "mlflow"),
 )
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout, or None if it fails or is missing.
+
+    Variables such as GIT_DIR are left out, which may name another repository.
+    """
     if shutil.which("git") is None:
-        return ""
-    result = subprocess.run(("git", *arguments), capture_output=True, text=True, cwd=ROOT)
-    return result.stdout.strip() if result.returncode == 0 else ""
+        return None
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    result = subprocess.run(("git", *arguments), capture_output=True, cwd=ROOT, env=kept)
+    return os.fsdecode(result.stdout).strip("\n") if result.returncode == 0 else None
 
 
 def git_commit() -> str:
-    """The commit of the code, or an empty string outside a repository."""
-    return _git("rev-parse", "HEAD")
+    """The commit of the code; ``UNKNOWN`` if the checkout is not the top of a repository.
+
+    It may be an unpacked archive inside a repository of something else.
+    """
+    top = _git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != ROOT.resolve():
+        return UNKNOWN
+    return _git("rev-parse", "HEAD") or UNKNOWN
 
 
-def git_dirty() -> bool:
-    """Whether code or configuration differ from the commit; results do not count."""
-    return bool(_git("status", "--porcelain", "--", "mclr", "workflow", "config", "Snakefile"))
+def git_dirty() -> bool | None:
+    """Whether code or configuration differ from the commit; None where that is unknown.
+
+    Results do not count.
+    """
+    if git_commit() == UNKNOWN:
+        return None
+    changed = _git("status", "--porcelain", "--untracked-files=normal", "--", *CODE)
+    return None if changed is None else bool(changed)
 
 
 def hardware() -> str:

@@ -1,7 +1,8 @@
-"""What keeps a checkout in order: the hooks before a commit, the quick checks."""
+"""What keeps a checkout in order: hooks before a commit, quick checks, the shape of the code."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+from rooms import ROOT, arrows, circles, drawing, modules
+
 HOOKED = (
     ".pre-commit-config.yaml",
     "pyproject.toml",
@@ -99,3 +102,80 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
     names = listed.replace("\\", " ").split()
     assert {"workflow", "cluster"} < set(names)
     assert [name for name in names if not (ROOT / "tests" / name).exists()] == []
+
+
+# ------------------------------------------------------------------ the shape of the code
+
+MOST_LINES_OF_FUNCTION, MOST_LINES_OF_MODULE = 60, 350
+STILL_LONG = {
+    "mclr/jobs/sampling.py:sample",
+    "mclr/planning/plan.py",
+    "mclr/training/base.py:base_trainee",
+    "mclr/training/finetune.py:finetune_trainee",
+}
+"""What is longer than it may be. This list may only become shorter."""
+STILL_CIRCULAR = {("config", "models"), ("sampling", "models")}
+"""Imports from room to room that close a circle. This list may only become shorter."""
+
+
+def too_long(root: Path) -> set[str]:
+    """Modules with too many lines, and functions, as ``module:function``."""
+    found = set()
+    for path, tree in modules(root):
+        place = path.relative_to(root).as_posix()
+        if len(path.read_text().splitlines()) > MOST_LINES_OF_MODULE:
+            found.add(place)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if (node.end_lineno or 0) - node.lineno + 1 > MOST_LINES_OF_FUNCTION:
+                found.add(f"{place}:{node.name}")
+    return found
+
+
+def test_functions_and_modules_are_short() -> None:
+    """An entry of the list that is short by now is to be taken out."""
+    assert too_long(ROOT) == STILL_LONG
+
+
+def test_what_is_too_long_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mclr").mkdir()
+    for name, lines in (("fits", 59), ("long", 60)):
+        method = "class A:\n    def f(self):\n" + "        x = 1\n" * lines
+        (tmp_path / "mclr" / f"{name}.py").write_text(method)
+    (tmp_path / "mclr" / "full.py").write_text("x = 1\n" * 350)
+    (tmp_path / "mclr" / "over.py").write_text("x = 1\n" * 351)
+    assert too_long(tmp_path) == {"mclr/long.py:f", "mclr/over.py"}
+
+
+def test_no_circles_between_rooms() -> None:
+    """`python workflow/rooms.py` draws them, and names the lines that close a circle."""
+    known = arrows()
+    left = {arrow: lines for arrow, lines in known.items() if arrow not in STILL_CIRCULAR}
+    assert circles(left.keys()) == [], drawing(left)
+    for arrow in STILL_CIRCULAR:
+        needless = f"{arrow}: closes no circle any more; take it out of the list"
+        assert arrow in known and circles(left.keys() | {arrow}), needless
+
+
+def test_circles_are_found_wherever_the_import_is(tmp_path: Path) -> None:
+    texts = {
+        "ground.py": "x = 1\n",
+        "low/a.py": "from mclr import ground\nfrom mclr.low import b\n",
+        "low/b.py": "def f():\n    from mclr.high.c import g\n",
+        "high/c.py": "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from mclr.middle.inside.d import h\n",
+        "middle/inside/d.py": "import mclr.low.a as a\n",
+        "top/e.py": "import mclr.low.a\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / "mclr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mclr" / name).write_text(text)
+    known = arrows(tmp_path)
+    assert known.keys() == {
+        *(("low", "ground"), ("low", "high"), ("high", "middle"), ("middle", "low")),
+        ("top", "low"),
+    }
+    assert circles(known.keys()) == [["high", "low", "middle"]]
+    assert "  low → high\n    mclr/low/b.py:2 mclr.high.c" in drawing(known)
+    assert circles(known.keys() - {("middle", "low")}) == []

@@ -29,31 +29,111 @@ def test_collect() -> None:
     assert found["packages"].keys() >= {"torch", "snakemake", "dvc", "mlflow", "torch-fidelity"}
 
 
-def test_commit_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-        subprocess.run(
-            ("git", *identity, *arguments), cwd=tmp_path, check=True, capture_output=True
-        )
-
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert (git_commit(), git_dirty()) == ("", False)
-    git("init")
-    (tmp_path / "mclr").mkdir()
-    (tmp_path / "mclr" / "a.py").write_text("x = 1\n")
-    git("add", ".")
-    git("commit", "-m", "first")
-    assert len(git_commit()) == 40 and not git_dirty()
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "new.json").write_text("{}")
-    assert not git_dirty()
-    (tmp_path / "mclr" / "a.py").write_text("x = 2\n")
-    assert git_dirty()
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    done = subprocess.run(
+        ("git", *identity, *arguments),
+        cwd=folder, env=kept, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
-def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mclr.provenance.shutil.which", lambda name: None)
-    assert (git_commit(), git_dirty()) == ("", False)
+def commit_all(folder: Path) -> str:
+    """A repository of what is in a folder; its commit."""
+    git(folder, "init")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def unpack(folder: Path) -> Path:
+    """An archive's worth of the product."""
+    (folder / "mclr").mkdir(parents=True)
+    (folder / "mclr" / "a.py").write_text("x = 1\n")
+    return folder
+
+
+@pytest.fixture
+def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What provenance takes for the checkout: unpacked, and no repository yet."""
+    folder = unpack(tmp_path / "outer" / "product")
+    monkeypatch.setattr(provenance, "ROOT", folder)
+    return folder
+
+
+def test_without_a_repository_nothing_is_said(product: Path) -> None:
+    assert (git_commit(), git_dirty()) == ("unknown", None)
+    git(product, "init")  # of which there is no commit yet
+    assert (git_commit(), git_dirty()) == ("unknown", None)
+
+
+def test_clean_and_dirty(product: Path) -> None:
+    commit = commit_all(product)
+    assert (git_commit(), git_dirty()) == (commit, False)
+    (product / "results").mkdir()
+    (product / "results" / "new.json").write_text("{}")
+    assert git_dirty() is False
+    (product / "mclr" / "a.py").write_text("x = 2\n")
+    assert (git_commit(), git_dirty()) == (commit, True)
+
+
+def test_a_new_module_is_dirt_whatever_the_user_has_git_show(product: Path) -> None:
+    commit_all(product)
+    git(product, "config", "status.showUntrackedFiles", "no")
+    (product / "mclr" / "b.py").write_text("x = 1\n")
+    assert git_dirty() is True
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_repository_around_the_checkout_is_not_its_own(product: Path, tracked: bool) -> None:
+    if not tracked:
+        (product.parent / ".gitignore").write_text("product\n")
+    (product.parent / "theirs.txt").write_text("theirs\n")
+    outer = commit_all(product.parent)
+    assert (git_commit(), git_dirty()) == ("unknown", None)
+    own = commit_all(product)
+    assert own != outer and (git_commit(), git_dirty()) == (own, False)
+
+
+def test_variables_that_name_another_repository_are_passed_over(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = unpack(tmp_path / "other")
+    (other / "mclr" / "a.py").write_text("x = 3\n")
+    commit_all(other)
+    for name, value in (
+        ("GIT_DIR", other / ".git"),
+        ("GIT_WORK_TREE", product),  # which git would then call the top
+        ("GIT_INDEX_FILE", other / ".git" / "index"),
+    ):
+        monkeypatch.setenv(name, str(value))
+    assert (git_commit(), git_dirty()) == ("unknown", None)
+    own = commit_all(product)
+    assert (git_commit(), git_dirty()) == (own, False)
+
+
+def test_a_worktree_and_a_linked_path_are_the_checkout(
+    product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = commit_all(product)
+    git(product, "worktree", "add", str(tmp_path / "second"))
+    (tmp_path / "link").symlink_to(tmp_path / "second")
+    for folder in (tmp_path / "second", tmp_path / "link"):
+        monkeypatch.setattr(provenance, "ROOT", folder)
+        assert (git_commit(), git_dirty()) == (commit, False)
+
+
+def test_without_git(product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit_all(product)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (git_commit(), git_dirty()) == ("unknown", None)
+
+
+def test_a_damaged_repository_is_not_taken_for_a_clean_one(product: Path) -> None:
+    commit = commit_all(product)
+    (product / ".git" / "index").write_bytes(b"no index")
+    assert (git_commit(), git_dirty()) == (commit, None)
 
 
 def test_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,118 +12,30 @@ Kinds whose files are equal, byte by byte, are confirmed in workflow/versions.ya
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from micro_tiers import TIERS, DoesNotRunError, Micro, run, uncovered  # noqa: E402
+from sides import BASE, MOST_COMMITS, NEW, checkout, commit_of, copy_tree, fresh_base  # noqa: E402
 
 from mclr.errors import UserError  # noqa: E402
 from mclr.operations.records import METADATA, output_of  # noqa: E402
-from mclr.provenance import packages  # noqa: E402
 from mclr.versions.check import digests, moved  # noqa: E402
 from mclr.versions.digest import Code  # noqa: E402
 from mclr.versions.kinds import KINDS, matching  # noqa: E402
 from mclr.versions.stored import PLACE, Versions, load_versions  # noqa: E402
 
-PLACES = ROOT / ".snakemake" / "same"
-BASE, NEW = PLACES / "base", PLACES / "new"
-KEPT = ("results", "data", ".snakemake", "pictures", "files")
-"""What stays in the base folder when its code is replaced."""
-CODE = ("mclr", "workflow", "config", "tests", "docs/examples", "data/versions.csv", "Snakefile")
-CODE += ("profiles", "requirements.lock", "environment.yml")
-MOST_COMMITS = 30
-"""How many commits are searched for the one of the recorded digests."""
-TIMES = ("seconds",)
-"""Keys of provenance.json that differ between any two runs."""
-
-
-def checkout(commit: str) -> None:
-    """Put the code of a commit into the base folder, whose results stay.
-
-    From the repository's archive: a worktree would stay in its list if this were killed.
-    """
-    BASE.mkdir(parents=True, exist_ok=True)
-    for path in BASE.iterdir():
-        if path.name not in KEPT:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    archive = subprocess.run(
-        ("git", "archive", commit, *present(commit)), cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as content:
-        content.extractall(BASE, filter="tar")
-
-
-def present(commit: str) -> list[str]:
-    """The places of ``CODE`` that a commit has."""
-    found = subprocess.run(
-        ("git", "ls-tree", "--name-only", commit, *CODE), cwd=ROOT, check=True, capture_output=True
-    )
-    return found.stdout.decode().split()
-
-
-def copy_tree() -> None:
-    """Put this tree's code, committed or not, and the base's results into the other folder."""
-    shutil.rmtree(NEW, ignore_errors=True)
-    NEW.mkdir(parents=True)
-    listed = subprocess.run(
-        ("git", "ls-files", "-co", "--exclude-standard", "-z", "--", *CODE),
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if os.path.lexists(ROOT / name):
-            (NEW / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, NEW / name, follow_symlinks=False)
-    for name in KEPT:
-        if (BASE / name).is_dir():
-            shutil.copytree(BASE / name, NEW / name, symlinks=True, dirs_exist_ok=True)
-    for tier in TIERS:  # of both trees the jobs are those of the base's configuration
-        if (BASE / tier.config).is_file():
-            shutil.copy2(BASE / tier.config, NEW / tier.config)
-
-
-def commit_of(versions: Versions, kinds: list[str]) -> dict[str, list[str]]:
-    """The newest commit at which kinds have their recorded digests, and which kinds."""
-    listed = subprocess.run(
-        ("git", "log", f"-{MOST_COMMITS}", "--format=%H", "--", "mclr", "workflow"),
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    head = subprocess.run(
-        ("git", "rev-parse", "HEAD"), cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    found: dict[str, list[str]] = {}
-    wanted = list(kinds)
-    for commit in dict.fromkeys([*head.stdout.split(), *listed.stdout.split()]):
-        at = digests_at(commit)
-        here = [kind for kind in wanted if at.get(kind) == versions.entries[kind].digest]
-        if here:
-            found[commit] = here
-        wanted = [kind for kind in wanted if kind not in here]
-        if not wanted:
-            break
-    return found
-
-
-def digests_at(commit: str) -> dict[str, str]:
-    """Digests of a commit's code, as that commit takes them; none before there were any."""
-    checkout(commit)
-    result = subprocess.run(
-        (sys.executable, "-m", "mclr.versions", "digests"),
-        cwd=BASE, env=os.environ | {"PYTHONPATH": str(BASE)}, capture_output=True, text=True,
-    )  # fmt: skip
-    return json.loads(result.stdout) if result.returncode == 0 else {}
+OF_ONE_RUN = ("seconds", "git_commit", "git_dirty")
+"""Facts of provenance.json that differ between any two runs, or any two commits."""
 
 
 def digest_of(kind: str, code: Code) -> str:
@@ -165,17 +77,18 @@ def equal(path: str) -> bool:
         names = {file.relative_to(one).as_posix() for file in one.rglob("*") if file.is_file()}
         also = {file.relative_to(other).as_posix() for file in other.rglob("*") if file.is_file()}
         return names == also and all(equal(f"{path}/{name}") for name in names)
-    if not other.is_file():
-        return False
-    if one.name == "provenance.json":
-        return timeless(one) == timeless(other)
-    return one.read_bytes() == other.read_bytes()
+    return other.is_file() and compared(one) == compared(other)
 
 
-def timeless(path: Path) -> dict[str, Any]:
-    """Provenance without what no two runs have in common."""
-    content: dict[str, Any] = json.loads(path.read_text())
-    return {key: value for key, value in content.items() if key not in TIMES}
+def compared(path: Path) -> bytes:
+    """What of a file is to be equal: all but what is of one run alone."""
+    if path.name == "provenance.json":
+        facts = json.loads(path.read_text())
+        return json.dumps({k: v for k, v in facts.items() if k not in OF_ONE_RUN}).encode()
+    if path.name == "metrics.parquet":  # has a column of what provenance says
+        rows = pd.read_parquet(path)
+        return bytes(rows.drop(columns=[c for c in OF_ONE_RUN if c in rows]).to_parquet())
+    return path.read_bytes()
 
 
 @dataclass
@@ -187,6 +100,13 @@ class Verdict:
     tiers: list[str] = field(default_factory=list)
     failed: str = ""
     is_same_code: bool = False
+    is_lost: bool = False
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the kind may be confirmed."""
+        ran = bool(self.files) and not self.differing and not self.failed
+        return self.is_same_code or ran
 
 
 def compare(tier: Micro, wanted: list[str], verdicts: dict[str, Verdict]) -> None:
@@ -233,17 +153,10 @@ def judge(tier: Micro, kind: str, found: list[Made], verdicts: dict[str, Verdict
     verdict.differing += [path for path in files if not equal(path)]
 
 
-def fresh_base() -> None:
-    """Drop the base folder if other packages made it: their results may differ."""
-    stamp, content = PLACES / "packages.json", json.dumps(packages(), indent=2)
-    if not stamp.is_file() or stamp.read_text() != content:
-        shutil.rmtree(PLACES, ignore_errors=True)
-        PLACES.mkdir(parents=True)
-        stamp.write_text(content)
-
-
 def tell(kind: str, verdict: Verdict) -> str:
     """A verdict in one line."""
+    if verdict.is_lost:
+        return f"  {kind:28} has its recorded digest at none of the last {MOST_COMMITS} commits"
     if verdict.is_same_code:
         return f"  {kind:28} same code: its digest is taken in another way now"
     if verdict.failed:
@@ -268,47 +181,59 @@ def main(names: list[str], wanted: list[str]) -> int:
         return 0
     started = time.monotonic()
     fresh_base()
-    verdicts = {kind: Verdict() for kind in changed}
     by_commit = commit_of(before, changed)
-    same = []
-    for commit, moved_kinds in by_commit.items():
-        checkout(commit)
-        code = Code(BASE)
-        kinds = [kind for kind in moved_kinds if digest_of(kind, code) != now[kind]]
-        same += [kind for kind in moved_kinds if kind not in kinds]
-        for tier in tiers:
-            its_own = [kind for kind in kinds if kind in tier.kinds]
-            if its_own and (BASE / tier.config).is_file():
-                began = time.monotonic()
-                compare(tier, its_own, verdicts)
-                print(
-                    f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True
-                )
-    lost = set(changed).difference(*by_commit.values())
-    for kind in same:
-        verdicts[kind].is_same_code = True
-    same += [k for k, v in verdicts.items() if v.files and not v.differing and not v.failed]
+    verdicts = {kind: Verdict(is_lost=True) for kind in changed}
+    for commit, kinds in by_commit.items():
+        verdicts |= {kind: Verdict() for kind in kinds}
+        compare_with(commit, kinds, now, tiers, verdicts)
     print(f"\n{len(changed)} kinds have other code, on {', '.join(t.name for t in tiers)} (CPU):")
     for kind, verdict in verdicts.items():
-        if kind in lost:
-            print(f"  {kind:28} has its recorded digest at none of the last {MOST_COMMITS} commits")
-        else:
-            print(tell(kind, verdict))
+        print(tell(kind, verdict))
     if missing := uncovered(tiers):
         print("\nOf the published tiers' options these did not take part:", *missing, sep="\n  ")
-    # What was edited or raised meanwhile is not what ran.
-    versions, at_the_end = load_versions(ROOT), digests(ROOT)
-    entries = before.entries
-    same = [k for k in same if at_the_end[k] == now[k] and versions.entries.get(k) == entries[k]]
-    versions.confirm({kind: now[kind] for kind in same})
-    if same:
-        versions.save(ROOT)
-    print(
-        f"\n{len(same)} of {len(changed)} confirmed in {PLACE}, {time.monotonic() - started:.0f} s."
-    )
+    same = confirm([kind for kind, verdict in verdicts.items() if verdict.is_same], before, now)
+    seconds = time.monotonic() - started
+    print(f"\n{len(same)} of {len(changed)} confirmed in {PLACE}, {seconds:.0f} s.")
     if len(same) < len(changed):
         print("For the others: `make bump KIND=…`, if their results are meant to change.")
     return 0 if len(same) == len(changed) else 1
+
+
+def compare_with(
+    commit: str,
+    kinds: list[str],
+    now: dict[str, str],
+    tiers: tuple[Micro, ...],
+    verdicts: dict[str, Verdict],
+) -> None:
+    """Compare kinds with the code of the commit that they were confirmed at.
+
+    now: digests of this tree, by kind.
+    """
+    checkout(commit)
+    code = Code(BASE)
+    for kind in kinds:
+        verdicts[kind].is_same_code = digest_of(kind, code) == now[kind]
+    for tier in tiers:
+        its_own = [k for k in kinds if k in tier.kinds and not verdicts[k].is_same_code]
+        if its_own and (BASE / tier.config).is_file():
+            began = time.monotonic()
+            compare(tier, its_own, verdicts)
+            print(f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def confirm(kinds: list[str], before: Versions, now: dict[str, str]) -> list[str]:
+    """Write the digests of kinds whose results are the same; those that could be confirmed.
+
+    What was edited or raised meanwhile is not what ran.
+    """
+    versions, at_the_end = load_versions(ROOT), digests(ROOT)
+    entries = before.entries
+    same = [k for k in kinds if at_the_end[k] == now[k] and versions.entries.get(k) == entries[k]]
+    versions.confirm({kind: now[kind] for kind in same})
+    if same:
+        versions.save(ROOT)
+    return same
 
 
 if __name__ == "__main__":

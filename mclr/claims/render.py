@@ -89,6 +89,11 @@ def summary(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{content['verdicts'][name]} {name}" for name in VERDICTS)
 
 
+def shown(content: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """What the report's page shows: the claims by topic, and their verdicts in words."""
+    return {"claims": topics(content, models), "verdicts": summary(content)}
+
+
 # ------------------------------------------------------------------ Markdown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mclr.inference.folder import CARD, SAMPLES, ModelConfig
 from mclr.inference.measured import HEADER, Measured, measure
 from mclr.inference.objectives import LIKELIHOODS, OBJECTIVES
 from mclr.inference.source import Source, without_places
+from mclr.provenance import UNKNOWN
 from mclr.report.methods import METHODS
 from mclr.report.rows import COLUMNS
 
@@ -121,12 +123,19 @@ def _provenance(source: Source) -> list[tuple[str, str]]:
     runs = [source.run] if source.run.is_base else [source.run, source.base_run]
     for run in runs:
         made = read_json(source.results / "runs" / run.run_id / "provenance.json")
-        dirty = " (with uncommitted changes)" if made["git_dirty"] else ""
         facts += [
-            (f"{run.run_id}: git commit", f"{made['git_commit']}{dirty}"),
+            (f"{run.run_id}: git commit", _commit(made)),
             (f"{run.run_id}: sha256 of the configuration", made["config_sha256"]),
             (f"{run.run_id}: code", made["code"]),
             (f"{run.run_id}: machine", f"{made['hardware']}; Python {made['python']}"),
         ]
     packages = made["packages"]
     return [*facts, ("packages", ", ".join(f"{n} {v}" for n, v in sorted(packages.items())))]
+
+
+def _commit(made: Mapping[str, Any]) -> str:
+    """The commit of a run, and whether that was all of its code; older records leave it empty."""
+    commit = made["git_commit"] or UNKNOWN
+    if made["git_dirty"] is None and commit != UNKNOWN:
+        return f"{commit} (with or without uncommitted changes)"
+    return f"{commit} (with uncommitted changes)" if made["git_dirty"] else commit

@@ -53,6 +53,7 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
 
     ``similarity.json``, ``separation/<model>.json`` and benchmarks are shown if they are there.
     """
+    from mclr.claims.render import shown
     from mclr.report.cost import costs
     from mclr.report.page import Sources, write_report
 
@@ -67,7 +68,7 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
         features={
             name: read_json(results / "feature-nets" / name / "info.json") for name in plan.nets
         },
-        claims=read_json(results / "claims.json"),
+        claims=shown(read_json(results / "claims.json"), list(tier.models)),
         similarity=read_json(optional) if optional.is_file() else {},
         separation={n: read_json(path) for n, path in separation.items() if path.is_file()},
         grids={

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
+from mclr.provenance import UNKNOWN
 from mclr.report.methods import describe
 from mclr.report.rows import Table
 from mclr.report.summary import floors
@@ -93,7 +94,7 @@ def _words(value: Any) -> str:
         return ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value) or "unknown"
+    return UNKNOWN if value in (None, "") else str(value)
 
 
 def run(entry: Mapping[str, Any]) -> dict[str, str]:

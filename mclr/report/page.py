@@ -11,7 +11,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from mclr.claims.render import summary, topics
 from mclr.config.tier import Tier
 from mclr.files import write_text
 from mclr.report import facts
@@ -58,7 +57,8 @@ class Picture:
 class Sources:
     """What the page shows beside the metrics: the content of other jobs' files.
 
-    provenance: of each run; features: ``info.json`` of each feature net; claims: ``claims.json``.
+    provenance: of each run; features: ``info.json`` of each feature net; claims: what
+    ``mclr.claims.render.shown`` makes of ``claims.json``.
     similarity and separation are empty where they were not computed, grids (the image grid of each
     point, by ``Point.path``) where no images are to be shown, costs without benchmark files.
     """
@@ -120,8 +120,7 @@ def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any
         "paper_titles": TITLES,
         "beside": beside_paper(main, tier),
         "short": facts.in_short(main, tier),
-        "claims": topics(sources.claims, list(tier.models)),
-        "verdicts": summary(sources.claims),
+        **sources.claims,
         "classes": CLASSES,
         "similarity": similarity_rows(sources.similarity, tier),
         "separation": separation_rows(sources.separation, tier),

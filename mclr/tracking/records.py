@@ -22,6 +22,7 @@ from mclr.events import read_events
 from mclr.files import read_json, sha256
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
+from mclr.provenance import UNKNOWN
 from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
@@ -198,6 +199,7 @@ class _RunReader:
 
     def _tags(self) -> dict[str, str]:
         facts = {name: self.provenance[name] for name in FACTS if name in self.provenance}
+        facts = {name: UNKNOWN if fact is None else fact for name, fact in facts.items()}
         packages = self.provenance.get("packages", {})
         versions = {f"package.{name}": version for name, version in packages.items()}
         notes = {NOTE: note(self.run.method)}

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mclr.cost.dag import Job, jobs_of
 
 from mclr.commands.plan import plan as command
 from mclr.config.features import Dinov2Features, InceptionFeatures
 from mclr.config.reading import load_tier, parse_tier
 from mclr.config.tier import Tier
-from mclr.cost.dag import Job, jobs_of
 from mclr.cost.downloads import released_downloads
 from mclr.cost.feature_nets import dimensions, feature_macs, logits, published_parameters
 from mclr.cost.images import IMAGENET, images_of

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from mclr.cost.dag import Job, jobs_of, points_of
 from torch import Tensor, nn
 
-from mclr.cost.dag import Job, jobs_of, points_of
 from mclr.cost.disk import disk_of
 from mclr.cost.downloads import source_bytes
 from mclr.cost.hardware import GPUS, START_SECONDS, Work

@@ -24,7 +24,7 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors
 from mclr.inference import ClassConditionalPipeline
-from mclr.inference.card import _released, _settings
+from mclr.inference.card import _commit, _released, _settings
 from mclr.inference.export import export_model, model_config
 from mclr.inference.source import find_source
 from mclr.jobs.sampling import GRID_SEED
@@ -185,6 +185,20 @@ def test_recipes_measured_again_are_shown_with_their_final_seeds(
     assert "this model** | 15 | 13.08 ± 0.83 |" in text
     assert "| base model | 15 | 14.76 ± 0.72 |" in text
     assert "images they were chosen by: FD 2.49, " in text
+
+
+@pytest.mark.parametrize(
+    ("commit", "dirty", "words"),
+    [
+        ("abc", False, "abc"),
+        ("abc", True, "abc (with uncommitted changes)"),
+        ("abc", None, "abc (with or without uncommitted changes)"),
+        ("unknown", None, "unknown"),
+        ("", False, "unknown"),
+    ],
+)
+def test_the_commit_in_words(commit: str, dirty: bool | None, words: str) -> None:
+    assert _commit({"git_commit": commit, "git_dirty": dirty}) == words
 
 
 def test_unknown_experiment(here: Tier, tmp_path: Path) -> None:

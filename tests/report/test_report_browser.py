@@ -13,6 +13,7 @@ from browser import Browser, chromium
 from grid_levels import CLASSES
 from PIL import Image
 
+from mclr.claims.render import shown
 from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
 from mclr.report.cost import Cost
@@ -63,7 +64,7 @@ def page(
     sources = Sources(
         provenance=[],
         features={"digits-net": {}},
-        claims=as_json(findings(_metrics, tier), tier),
+        claims=shown(as_json(findings(_metrics, tier), tier), list(tier.models)),
         grids=stored_grids,
         class_names=[f"class {label}" for label in range(CLASSES)],
         costs=[Cost("train base models", 2, 60, 60)],

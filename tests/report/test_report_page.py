@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mclr.claims.render import shown
 from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
+from mclr.report import facts
 from mclr.report.cost import Cost
 from mclr.report.curves import charts
 from mclr.report.interactive import write_html, write_library
@@ -94,7 +96,7 @@ def provenance(tier: Tier) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def claims(_metrics: pd.DataFrame, tier: Tier) -> dict[str, Any]:
-    return as_json(findings(_metrics, tier), tier)
+    return shown(as_json(findings(_metrics, tier), tier), list(tier.models))
 
 
 @pytest.fixture
@@ -199,6 +201,14 @@ def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier
         name: KINDS[name] for m in tier.models for name, _ in figures_of(tier, m)
     }.values():
         assert f"{kind.caption} In the paper: {kind.paper}." in page.text
+
+
+def test_unknown_code_is_no_clean_code() -> None:
+    unknown = {"git_commit": "unknown", "git_dirty": None}
+    assert facts.sources([unknown]) == [("git commit", ["unknown"]), ("git dirty", ["unknown"])]
+    assert facts.run(unknown)["commit"] == "unknown"
+    older = {"git_commit": "", "git_dirty": False}
+    assert facts.sources([older, unknown])[0] == ("git commit", ["unknown"])
 
 
 def test_table_claims_features_protocol_and_provenance_are_told(report: str) -> None:

@@ -35,6 +35,14 @@ def test_a_run_has_few_parameters_and_says_where_it_comes_from(tier: Tier, resul
     assert sorted(run.artefacts) == ["config.yaml", "provenance.json"]
 
 
+def test_a_run_of_unknown_code_says_so(tier: Tier, results: Path) -> None:
+    path = results / "runs" / "edm-mclr-seed1" / "provenance.json"
+    facts = json.loads(path.read_text()) | {"git_commit": "unknown", "git_dirty": None}
+    path.write_text(json.dumps(facts))
+    tags = by_key(tier, results)["edm-mclr-seed1"].tags
+    assert (tags["git_commit"], tags["git_dirty"]) == ("unknown", "unknown")
+
+
 def test_runs_and_points_have_names_to_read(tier: Tier, results: Path) -> None:
     records = by_key(tier, results)
     assert records["edm-mclr-seed0"].name == "edm-mclr-seed0"

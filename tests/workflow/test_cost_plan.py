@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 from checkout import MICRO, ROOT, STAGES, by_rule, copy_tree
+from mclr.cost.dag import jobs_of
 
 from mclr.config.reading import parse_tier
-from mclr.cost.dag import jobs_of
 from mclr.planning.plan import Plan
 
 

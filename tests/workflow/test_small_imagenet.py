@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 from checkout import Checkout, by_rule, copy_tree, count_jobs
+from mclr.cost.dag import jobs_of
 from small_imagenet import small_imagenet
 
 from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
-from mclr.cost.dag import jobs_of
 from mclr.files import load_tensors
 from mclr.jobs.inputs import Data
 from mclr.metrics.features import published_moments, read_features

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from checkout import ROOT, Checkout, by_rule
 
@@ -19,6 +22,7 @@ from mclr.versions.stored import PLACE, load_versions
 from mclr.versions.used import kinds_of
 
 sys.path.insert(0, str(ROOT / "workflow"))
+import same
 from micro_tiers import PUBLISHED, TIERS, uncovered
 from same import BASE, made_in
 
@@ -169,6 +173,32 @@ def test_options_are_told_apart() -> None:
     assert "objectives.edm2.mclr.K=number" in options and "objectives.edm2.mclr.K=1" in options
     assert "models.var.precision=bfloat16" in options
     assert "models.edm2.base.label_noise=0.0" in options
+
+
+def test_same_leaves_out_what_is_of_one_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times, and the commit that a run was made at: two sides never have these in common."""
+    for side in ("BASE", "NEW"):
+        (tmp_path / side).mkdir()
+        monkeypatch.setattr(same, side, tmp_path / side)
+
+    def differ(facts: dict[str, object], rows: dict[str, list[object]]) -> list[str]:
+        """The files that differ if the other side has these facts and columns."""
+        first = {"git_commit": "", "git_dirty": False, "seconds": 1.5, "code": "base.edm2 1"}
+        measured = {"git_commit": ["", ""], "fd_cnn": [0.1, math.nan], "seed": [0, 1]}
+        for side, (made, columns) in zip(("BASE", "NEW"), (({}, {}), (facts, rows)), strict=True):
+            (tmp_path / side / "provenance.json").write_text(json.dumps(first | made))
+            table = pd.DataFrame(measured | columns)
+            table.to_parquet(tmp_path / side / "metrics.parquet", index=False)
+        return [name for name in ("provenance.json", "metrics.parquet") if not same.equal(name)]
+
+    elsewhere = {"git_commit": "c0ffee", "git_dirty": None, "seconds": 2.0}
+    assert differ(elsewhere, {"git_commit": ["c0ffee", "unknown"]}) == []
+    assert differ({"code": "base.edm2 2"}, {}) == ["provenance.json"]
+    assert differ({"new": 1}, {"new": [1, 2]}) == ["provenance.json", "metrics.parquet"]
+    for changed in ({"fd_cnn": [math.nextafter(0.1, 1), math.nan]}, {"seed": [0.0, 1.0]}):
+        assert differ({}, changed) == ["metrics.parquet"]
 
 
 @pytest.fixture

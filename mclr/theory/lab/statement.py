@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,3 +38,7 @@ class Statement:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"holds": self.holds}
+
+
+State = Callable[..., Statement]
+"""``Statement`` with what a topic's statements have in common already given."""

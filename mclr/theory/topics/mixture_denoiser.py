@@ -16,7 +16,7 @@ import torch
 
 from mclr.likelihood import noise_weight
 from mclr.theory.lab.mixtures import Array, Level, World, branches, guided_score
-from mclr.theory.lab.statement import Statement
+from mclr.theory.lab.statement import State, Statement
 from mclr.theory.topics.mixture_denoiser_figure import draw
 from mclr.theory.topics.mixture_denoiser_net import (
     ETA,
@@ -163,6 +163,11 @@ def _statements(runs: list[dict[str, Run]], world: World) -> list[Statement]:
         world=f"{world.name}; MLP of width 64, seeds {SEEDS}",
         figure="mixture_denoiser",
     )
+    return [*_weighted(state, runs), *_unweighted(state, runs)]
+
+
+def _weighted(state: State, runs: list[dict[str, Run]]) -> list[Statement]:
+    """Weighted MCLR, by how well the ratio is known."""
     return [
         *(
             state(
@@ -196,6 +201,12 @@ def _statements(runs: list[dict[str, Run]], world: World) -> list[Statement]:
             tolerance=0.5,
             reason=FAR,
         ),
+    ]
+
+
+def _unweighted(state: State, runs: list[dict[str, Run]]) -> list[Statement]:
+    """MCLR as it is, whose objective has no minimum."""
+    return [
         state(
             id="denoiser-mclr-towards",
             equations="(150)",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mclr.theory.lab.drawing import COLOURS, PALETTE, panels, save, style
-from mclr.theory.lab.statement import Statement
+from mclr.theory.lab.statement import State, Statement
 from mclr.theory.lab.tables_mclr import (
     floored,
     form_10,
@@ -109,7 +109,6 @@ def run(figures: Path) -> list[Statement]:
     worlds = proof_worlds()
     settings = [(world, eta) for world in worlds for eta in ETAS]
     floors = [(world, eta, delta) for world, eta in settings for delta in DELTAS]
-    forms = [form_errors(world, eta) for world, eta in settings]
     draw(figures)
     state = partial(
         Statement,
@@ -117,6 +116,16 @@ def run(figures: Path) -> list[Statement]:
         world=f"{len(worlds)} worlds of 10 points and 3 classes, η in {ETAS}",
         figure="theorem1",
     )
+    return [
+        *_optimum(state, floors),
+        _limit(state, settings),
+        *_forms(state, settings),
+        _other_classes(state, floors),
+    ]
+
+
+def _optimum(state: State, floors: list[tuple[World, float, float]]) -> list[Statement]:
+    """(16) solves (11)."""
     return [
         state(
             id="theorem1-optimum",
@@ -134,14 +143,25 @@ def run(figures: Path) -> list[Statement]:
             tolerance=1e-12,
             reason=ROUNDING,
         ),
-        state(
-            id="theorem1-limit",
-            equations="(17)",
-            claim="As δ falls the optimum tends to h⁺/∫h⁺: their total variation is δ |K₋|",
-            deviation=max(limit_error(*s, delta) for s in settings for delta in SMALL_DELTAS),
-            tolerance=1e-6,
-            reason="probabilities known to 1e-15, δ down to 1e-8",
-        ),
+    ]
+
+
+def _limit(state: State, settings: list[tuple[World, float]]) -> Statement:
+    """Without a floor it is (17)."""
+    return state(
+        id="theorem1-limit",
+        equations="(17)",
+        claim="As δ falls the optimum tends to h⁺/∫h⁺: their total variation is δ |K₋|",
+        deviation=max(limit_error(*s, delta) for s in settings for delta in SMALL_DELTAS),
+        tolerance=1e-6,
+        reason="probabilities known to 1e-15, δ down to 1e-8",
+    )
+
+
+def _forms(state: State, settings: list[tuple[World, float]]) -> list[Statement]:
+    """(10), (11) and (12) are one objective."""
+    forms = [form_errors(world, eta) for world, eta in settings]
+    return [
         state(
             id="theorem1-forms-10-11",
             equations="(10), (11)",
@@ -158,16 +178,20 @@ def run(figures: Path) -> list[Statement]:
             tolerance=1e-12,
             reason=ROUNDING,
         ),
-        state(
-            id="theorem1-other-classes",
-            equations="(11), (16)",
-            claim="With equally likely classes and c̃ always another class, the optimum is (16) "
-            "at η M/(M−1): only the strength changes",
-            deviation=max(other_class_error(*setting) for setting in floors),
-            tolerance=1e-12,
-            reason=TRADES,
-        ),
     ]
+
+
+def _other_classes(state: State, floors: list[tuple[World, float, float]]) -> Statement:
+    """What drawing c̃ among the other classes changes."""
+    return state(
+        id="theorem1-other-classes",
+        equations="(11), (16)",
+        claim="With equally likely classes and c̃ always another class, the optimum is (16) "
+        "at η M/(M−1): only the strength changes",
+        deviation=max(other_class_error(*setting) for setting in floors),
+        tolerance=1e-12,
+        reason=TRADES,
+    )
 
 
 def draw(folder: Path) -> None:

@@ -16,7 +16,7 @@ from mclr.theory.lab.lone_point import (
     share_of_difference,
 )
 from mclr.theory.lab.optimise import maximise_on_simplex
-from mclr.theory.lab.statement import Statement
+from mclr.theory.lab.statement import State, Statement
 from mclr.theory.lab.tables_dpo import ccdpo_optimum, powered
 from mclr.theory.lab.tables_mclr import other_classes
 from mclr.theory.lab.tabular import (
@@ -138,14 +138,18 @@ def _theorem() -> list[Statement]:
 
 
 def _remark() -> list[Statement]:
-    rare = [lone_world(rarity) for rarity in RARITIES]
-    half = lone_world(0.5)
     state = partial(
         Statement,
         title="Remark after Theorem 2",
         world="5 points, 2 classes; class 1 alone reaches x̃, probability 0.05 unless said",
         figure="theorem2",
     )
+    return [*_rare_class(state), *_fixed_prior(state)]
+
+
+def _rare_class(state: State) -> list[Statement]:
+    """The remark's first case: p(c) → 0."""
+    rare = [lone_world(rarity) for rarity in RARITIES]
     return [
         state(
             id="theorem2-rare-class",
@@ -172,6 +176,13 @@ def _remark() -> list[Statement]:
             tolerance=1e-12,
             reason="one division",
         ),
+    ]
+
+
+def _fixed_prior(state: State) -> list[Statement]:
+    """The remark's second case: a point that is rare, or a strength without bound."""
+    half = lone_world(0.5)
+    return [
         state(
             id="theorem2-fixed-prior",
             equations="(20), case 2 after (98)",
