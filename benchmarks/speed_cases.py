@@ -27,7 +27,8 @@ from mclr.objectives.contrast import draw_partners
 from mclr.sampling.edm2 import seeded_noise
 from mclr.sampling.var import seeded_uniforms
 from mclr.training.base import base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "plain"))

@@ -12,9 +12,9 @@ from mclr.cost.names import (
     data_of,
     encoded_of,
     fetched,
-    is_ddo,
     is_own,
     made_by,
+    needs_negatives,
     net_job,
     net_releases,
     nets_of,
@@ -141,7 +141,7 @@ def _job(name: str, needs: Iterable[str]) -> Job:
 
 def _negatives_jobs(plan: Plan) -> Iterator[Job]:
     """Samples of what DDO's runs start from."""
-    for start in {run.start: None for run in plan.runs.values() if is_ddo(run)}:
+    for start in {run.start: None for run in plan.runs.values() if needs_negatives(run)}:
         model = plan.model_of(start)
         needs = (data_of(plan, model), start_of(plan, start), *coder_of(plan, model))
         yield Job("negatives", start, needs)
@@ -151,7 +151,7 @@ def _training_job(plan: Plan, run: Run) -> Job:
     model = run.model
     needs = [data_of(plan, model), start_of(plan, run.start)]
     needs += [*coder_of(plan, model), *encoded_of(plan, model)]
-    needs += [f"negatives:{run.start}"] if is_ddo(run) else []
+    needs += [f"negatives:{run.start}"] if needs_negatives(run) else []
     needs += [f"select:{run.experiment}"] if run.is_final else []
     return _job(trained_by(plan, run), needs)
 

@@ -19,9 +19,9 @@ def own_side(plan: Plan) -> int | None:
     return getattr(plan.tier.data, "resolution", None)
 
 
-def is_ddo(run: Run) -> bool:
+def needs_negatives(run: Run) -> bool:
     """Whether a run contrasts with samples of what it starts from."""
-    return run.settings is not None and run.settings.objective.name == "ddo"
+    return run.settings is not None and run.settings.objective.needs.negatives > 0
 
 
 def data_at(plan: Plan, resolution: int | None) -> str:

@@ -27,10 +27,12 @@ from mclr.files import (
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
+from mclr.objectives.objective import KIND
 from mclr.provenance import collect
 from mclr.training import processes
 from mclr.training.base import base_settings, base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.share import WHOLE, Share
 from mclr.training.state import StateFolder
 
@@ -89,10 +91,11 @@ def finetune(
     noise = {"noise": settings.noise.model_dump()} if settings.noise else {}
     family = make_family(spec | noise, manifest, tokenizer, device)
     x, labels = _examples(family, spec, data, encoded)
+    objective = settings.objective.loaded(spec.get("objective_sha256", ""))
     generated = None
     if negatives:
         tensors, _ = load_tensors(negatives)
-        wanted = getattr(settings.objective, "n_negatives", 0)
+        wanted = objective.needs.negatives
         made, made_labels = tensors["x"][:wanted], tensors["labels"][:wanted]
         generated = Samples(made, made_labels, manifest.num_classes, generated=True)
     trainee = finetune_trainee(
@@ -110,7 +113,7 @@ def finetune(
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec["seed"], private, run)
         only = "final.safetensors" if selection else None
-        _publish(run, spec, checkpoints, private, manifest, started, version, only)
+        _publish(run, spec, checkpoints, private, manifest, started, version, only, objective.facts)
 
 
 def _examples(
@@ -130,7 +133,7 @@ def selected_spec(spec: dict[str, Any], selection: Path) -> dict[str, Any]:
     run = spec["run"] | {key: chosen.pop(key) for key in ("lr", "batch")}
     if run["noise"]:
         run["noise"] = {key: chosen.pop(key) for key in run["noise"]}
-    run["objective"] = {"name": run["objective"]["name"], **chosen}
+    run["objective"] = {k: v for k, v in run["objective"].items() if k in KIND} | chosen
     run["checkpoints"] = [selected["step"]]
     identity = spec["identity"] | {"hyperparameters": selected["hyperparameters"]}
     return spec | {"run": run, "identity": identity}
@@ -145,10 +148,11 @@ def _publish(
     started: float,
     version: str,
     only: str | None = None,
+    also: dict[str, Any] | None = None,
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
 
-    ``only``: another name for its one checkpoint.
+    ``only``: another name for its one checkpoint. ``also``: more facts for its provenance.
     Of several processes the first does so, and the others wait for it.
     """
     if not processes.is_first():
@@ -167,6 +171,7 @@ def _publish(
         code=version,
         seconds=round(time.time() - started, 1),
         **spec["identity"],
+        **(also or {}),
     )
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])

@@ -20,6 +20,7 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import sha256
 from mclr.models.implementation import source_of
+from mclr.objectives.objective import KIND
 from mclr.planning.points import (
     FINAL,
     STUDY,
@@ -183,9 +184,9 @@ class Plan:
         """What samples the model that runs start from: a base model, or a best checkpoint."""
         settings = self.tier.models[self.model_of(start)]
         wanted = [
-            run.settings.objective.n_negatives
+            run.settings.objective.needs.negatives
             for run in self.runs.values()
-            if run.settings and run.settings.objective.name == "ddo" and run.start == start
+            if run.settings and run.start == start
         ]
         return {
             **_network(settings),
@@ -202,6 +203,7 @@ class Plan:
             **_network(settings),
             "run": _without_absent(_dump(run.settings), "from") | {"sweep": {}},
             "seed": run.seed,
+            **(run.settings.objective.code if run.settings else {}),
         } | _likelihood(settings)
 
     def sample_spec(self, point: Point) -> dict[str, Any]:
@@ -327,7 +329,7 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
         if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
             raise UserError(
                 f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
-                f"objective.{'/'.join(k for k in content['objective'] if k != 'name')}"
+                f"objective.{'/'.join(k for k in content['objective'] if k not in KIND)}"
             )
         section[last] = value
     try:

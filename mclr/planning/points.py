@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mclr.config.models import Edm2Model, Model, OwnModel
 from mclr.config.objectives import FineTuning
+from mclr.objectives.objective import KIND
 
 PIXELS = {"pixels": "uint8"}
 """Specification of the job that stores plain pixels, for all models of pixels of a resolution."""
@@ -35,7 +36,7 @@ class Run:
         """What was chosen for this run and could have been chosen otherwise."""
         if self.settings is None:
             return {}
-        objective = self.settings.objective.model_dump(by_alias=True, exclude={"name"})
+        objective = self.settings.objective.model_dump(by_alias=True, exclude=KIND)
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
         start = {"from": self.settings.start} if self.settings.start else {}
         return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise, **start}

@@ -12,6 +12,7 @@ from mclr.config.models import released_files
 from mclr.config.reading import parse_tier
 from mclr.data.released import released_paths
 from mclr.errors import UserError
+from mclr.planning.objectives import check_objectives
 from mclr.planning.plan import Plan
 from mclr.planning.points import PIXELS, best_path, checkpoint_path, net_folder
 from mclr.provenance import other_packages
@@ -48,6 +49,7 @@ try:
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
     if workflow.is_main_process:
+        check_objectives(PLAN)
         restore(TIER.tier)
         restore("theory")
         if found := moved_since(
@@ -227,9 +229,9 @@ def network_spec(role, model):
 
 
 def negatives_of(run):
-    """DDO contrasts with samples of the model it starts from; the other objectives need none."""
-    is_ddo = run.settings.objective.name == "ddo"
-    return [f"{RESULTS}/negatives/{run.start}.safetensors"] if is_ddo else []
+    """Samples of the model that a run starts from, where its objective contrasts with them."""
+    needed = run.settings.objective.needs.negatives > 0
+    return [f"{RESULTS}/negatives/{run.start}.safetensors"] if needed else []
 
 
 def tokenizer_flag(wildcards, input):
