@@ -14,6 +14,7 @@ from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run, best_path
+from mclr.report.methods import with_entries
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def find_source(tier: Tier, experiment: str) -> Source:
     prepared = Path("data", "prepared", tier.tier)
     folder = prepared / f"{model.resolution}px" if model.resolution else prepared
     return Source(
-        tier=tier,
+        tier=with_entries(tier, Path("results", tier.tier)),
         run=run,
         base_run=base_run,
         step=int(metadata["step"]),
@@ -104,7 +105,7 @@ def without_places(content: Any) -> Any:
         return content
     return {
         key: Path(value).name
-        if key in ("path", "released") and isinstance(value, str)
+        if key in ("path", "released", "implementation") and isinstance(value, str)
         else without_places(value)
         for key, value in content.items()
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from mclr.config.models import Edm2Model, Model, VarModel
 from mclr.config.tier import Tier
-from mclr.report.methods import METHODS
+from mclr.objectives.catalogue import METHODS
 from mclr.report.rows import COLUMNS, Table
 
 
