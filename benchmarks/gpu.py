@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mclr.config.objectives import FineTuning
 from mclr.device import CPU, NAMES, set_up
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.gradient import accumulate
 
 TOLERANCE = {"step": 1e-3, "sample": 1e-2}

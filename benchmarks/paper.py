@@ -41,7 +41,8 @@ from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
 from mclr.planning.points import evaluations
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.share import Share
 
 ROOT = Path(__file__).resolve().parent.parent

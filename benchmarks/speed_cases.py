@@ -26,7 +26,8 @@ from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Batch
 from mclr.objectives.contrast import draw_partners
 from mclr.training.base import base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "plain"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mclr.claims.bootstrap import ABOVE_ZERO, Region
 from mclr.claims.questions import Difference, Quantity, Question
+from mclr.objectives.catalogue import METHODS
 
 DIFFUSION, AUTOREGRESSIVE = "edm2", "var"
 ALL = (DIFFUSION, AUTOREGRESSIVE)
@@ -21,13 +22,7 @@ MODERATE = Region(high=0.25)
 STABLE = Region(high=0.25)
 SAME_PRECISION = Region(low=-0.02)
 
-NAMES = {
-    "cfg": "CFG",
-    "mclr": "MCLR",
-    "ccdpo": "CC-DPO",
-    "cca": "CCA",
-    "ddo": "DDO",
-}
+NAMES = {name: method.title for name, method in METHODS.items() if method.title}
 
 
 @dataclass(frozen=True)

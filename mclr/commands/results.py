@@ -29,8 +29,9 @@ def table(config: Path, metrics: Path, output: Path) -> None:
     """Write Table 1 (csv, md, tex, json), and every point as points.csv."""
     from mclr.config.reading import load_tier
     from mclr.jobs.report import table as run
+    from mclr.report.methods import with_entries
 
-    run(load_tier(config), metrics, output)
+    run(with_entries(load_tier(config), metrics.parent), metrics, output)
 
 
 @click.command()
@@ -43,8 +44,9 @@ def figures(config: Path, metrics: Path, manifest: Path, grids: Path, output: Pa
     """Draw every figure of a tier."""
     from mclr.config.reading import load_tier
     from mclr.jobs.report import figures as run
+    from mclr.report.methods import with_entries
 
-    run(load_tier(config), metrics, manifest, grids, output)
+    run(with_entries(load_tier(config), metrics.parent), metrics, manifest, grids, output)
 
 
 @click.command()
@@ -56,8 +58,9 @@ def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     """Write the self-contained report page."""
     from mclr.config.reading import load_tier
     from mclr.jobs.report import report as run
+    from mclr.report.methods import with_entries
 
-    run(load_tier(config), results, manifest, output)
+    run(with_entries(load_tier(config), results), results, manifest, output)
 
 
 @click.command()
@@ -122,6 +125,7 @@ def show(config: Path, as_json: bool) -> None:
     import pandas as pd
 
     from mclr.config.reading import load_tier
+    from mclr.report.methods import with_entries
     from mclr.report.rows import make_table
     from mclr.report.table import terminal_table
     from mclr.tracking.views import how_to_look
@@ -130,6 +134,7 @@ def show(config: Path, as_json: bool) -> None:
     folder = Path("results", tier.tier)
     if not (folder / "metrics.parquet").is_file():
         raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
+    tier = with_entries(tier, folder)
     metrics = pd.read_parquet(folder / "metrics.parquet")
     command, links = how_to_look(tier)
     if as_json:

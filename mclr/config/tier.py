@@ -183,10 +183,11 @@ class Tier(Section):
             if run.model not in self.models:
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
             self._check_start(name)
-            if run.objective.name == "wmclr" and self.models[run.model].noise is None:
+            if run.objective.needs.noisy and self.models[run.model].noise is None:
                 raise ValueError(
-                    f"runs.{name}: wmclr needs a diffusion model (with exact likelihoods its "
-                    "optimum is the conditional model itself, without guidance); use mclr"
+                    f"runs.{name}: {run.objective.method} needs a diffusion model (with exact "
+                    "likelihoods its optimum is the conditional model itself, without guidance); "
+                    "use mclr"
                 )
             if name.endswith(RESERVED):
                 raise ValueError(f"runs.{name}: names ending in {', '.join(RESERVED)} are taken")

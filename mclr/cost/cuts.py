@@ -10,7 +10,7 @@ from mclr.config.objectives import FineTuning
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.report.methods import METHODS
+from mclr.objectives.catalogue import METHODS
 
 FEWER_SAMPLES = 5  # 10,000 for 50,000
 
@@ -84,7 +84,7 @@ def _ablations(content: dict[str, Any]) -> None:
         firsts: dict[tuple[str, str], str] = {}
         for name, run in runs.items():
             method = FineTuning.model_validate(run).objective.method
-            if METHODS[method].in_table:
+            if method not in METHODS or METHODS[method].in_table:
                 firsts.setdefault((run["model"], method), name)
         kept = [name for name, run in runs.items() if run["from"] or name in firsts.values()]
     content["runs"] = {name: runs[name] for name in kept}

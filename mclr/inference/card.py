@@ -16,10 +16,10 @@ from mclr.data.released import released_row
 from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
 from mclr.inference.measured import HEADER, Measured, measure
-from mclr.inference.objectives import LIKELIHOODS, OBJECTIVES
+from mclr.inference.objectives import BASES, LIKELIHOODS
 from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
-from mclr.report.methods import METHODS
+from mclr.report.methods import methods_of
 from mclr.report.rows import COLUMNS
 
 
@@ -40,8 +40,9 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
     run, names = source.run, config.images.class_names
     found = measure(source)
     family = str(config.network["family"])
+    method = methods_of(source.tier)[run.method]
     return {
-        "title": METHODS[run.method].suffix,
+        "title": method.suffix,
         "model": source.model,
         "run": run,
         "family": family,
@@ -51,7 +52,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "names": names,
         "examples": json.dumps(names[:2], ensure_ascii=False),
         "numbers": ",".join(str(i) for i in range(min(2, len(names)))),
-        "objective": OBJECTIVES[run.method if not run.is_base else f"base-{family}"],
+        "objective": BASES[family] if run.is_base else method,
         "likelihood": LIKELIHOODS[family],
         "images_seen": _images_seen(source),
         "settings": _yaml(_settings(source)),

@@ -69,7 +69,7 @@ def model_config(source: Source) -> ModelConfig:
             "step": source.step,
             "identity": spec["identity"],
             "noise": spec.get("noise"),
-            "fine_tuning": spec.get("run"),
+            "fine_tuning": without_places(spec.get("run")),
             "base": without_places(model.base.model_dump(mode="json")),
             "data": {
                 "source": without_places(source.manifest["source"]),

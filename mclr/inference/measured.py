@@ -13,7 +13,7 @@ from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
-from mclr.report.methods import METHODS
+from mclr.report.methods import methods_of
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
 
@@ -70,7 +70,7 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         )
     base = _shown(summary[summary["method"] == "base"])
     recipe = _shown(mine)
-    own_name = f"**{METHODS[run.method].suffix}, this model**"
+    own_name = f"**{methods_of(source.tier)[run.method].suffix}, this model**"
     base_name = f"**{source.model.label}, this model**" if run.is_base else "base model"
     lines = [
         _line("real images", _one(summary, REAL)),

@@ -15,6 +15,7 @@ from mclr.files import load_tensors, read_json
 from mclr.planning.job import Reads
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
+from mclr.report.methods import with_entries
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def find_source(tier: Tier, experiment: str) -> Source:
     reads = Reads(plan)
     tokenizer = reads.tokenizer_of(run.model)
     return Source(
-        tier=tier,
+        tier=with_entries(tier, Path("results", tier.tier)),
         run=run,
         base_run=base_run,
         step=int(metadata["step"]),
@@ -100,7 +101,7 @@ def without_places(content: Any) -> Any:
         return content
     return {
         key: Path(value).name
-        if key in ("path", "released") and isinstance(value, str)
+        if key in ("path", "released", "implementation") and isinstance(value, str)
         else without_places(value)
         for key, value in content.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +27,13 @@ from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.family import Family, load_network, make_family
 from mclr.models.spec import ModelSpec
+from mclr.objectives.objective import KIND
 from mclr.planning.specs import BaseSpec, FinetuneSpec
 from mclr.provenance import collect
 from mclr.training import processes
 from mclr.training.base import base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.share import WHOLE, Share
 from mclr.training.state import StateFolder
 
@@ -91,10 +94,11 @@ def finetune(
     trained = spec.with_(noise=settings.noise) if settings.noise else spec
     family = make_family(trained, manifest, tokenizer, device)
     x, labels = _examples(family, spec, data, encoded)
+    objective = settings.objective.loaded(spec.objective_sha256)
     generated = None
     if negatives:
         tensors, _ = load_tensors(negatives)
-        wanted = getattr(settings.objective, "n_negatives", 0)
+        wanted = objective.needs.negatives
         made, made_labels = tensors["x"][:wanted], tensors["labels"][:wanted]
         generated = Samples(made, made_labels, manifest.num_classes, generated=True)
     trainee = finetune_trainee(
@@ -112,7 +116,7 @@ def finetune(
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
-        _publish(run, spec, checkpoints, private, manifest, started, version, only)
+        _publish(run, spec, checkpoints, private, manifest, started, version, only, objective.facts)
 
 
 def _examples(
@@ -145,10 +149,11 @@ def _publish(
     started: float,
     version: str,
     only: str | None = None,
+    also: dict[str, Any] | None = None,
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
 
-    ``only``: another name for its one checkpoint.
+    ``only``: another name for its one checkpoint. ``also``: more facts for its provenance.
     Of several processes the first does so, and the others wait for it.
     """
     if not processes.is_first():
@@ -161,10 +166,11 @@ def _publish(
         target = run / "checkpoints" / (only or private.checkpoint(step).name)
         save_tensors(target, tensors, metadata | {"spec": canonical(spec)})
     content = spec.content()
-    if only and isinstance(spec, FinetuneSpec):
-        # The name of an objective comes first where its other values were selected.
-        objective = content["run"]["objective"]
-        content["run"]["objective"] = dict(sorted(objective.items(), key=lambda i: i[0] != "name"))
+    if only:  # what an objective is comes first where its other values were selected
+        tuned = content["run"]
+        tuned["objective"] = dict(
+            sorted(tuned["objective"].items(), key=lambda i: i[0] not in KIND)
+        )
     write_yaml(run / "config.yaml", content)
     facts = collect(
         data_sha256=manifest.hashes["train"],
@@ -172,6 +178,7 @@ def _publish(
         code=version,
         seconds=round(time.time() - started, 1),
         **spec.identity.model_dump(),
+        **(also or {}),
     )
     write_json(run / "provenance.json", facts)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])

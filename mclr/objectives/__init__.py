@@ -1,21 +1,51 @@
 """Every objective of the paper, written once over ℓ_θ(x, c) for all model families."""
 
-from mclr.config.objectives import Cca, CcDpo, Ddo, Mclr, Wmclr
-from mclr.objectives.base import (
-    Batch,
-    LogLikelihood,
-    LogRatios,
-    Loss,
-    preference_log_ratios,
-    preference_terms,
-)
-from mclr.objectives.cca import cca_loss
-from mclr.objectives.ccdpo import ccdpo_loss
-from mclr.objectives.contrast import Contrast, draw_partners
-from mclr.objectives.ddo import ddo_loss
-from mclr.objectives.mclr import mclr_loss
-from mclr.objectives.weights import class_posterior_weights
-from mclr.objectives.wmclr import NoisyLikelihood, wmclr_loss
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mclr.objectives.base import (
+        Batch,
+        LogLikelihood,
+        LogRatios,
+        Loss,
+        NoisyLikelihood,
+        preference_log_ratios,
+        preference_terms,
+    )
+    from mclr.objectives.cca import Cca, cca_loss
+    from mclr.objectives.ccdpo import CcDpo, ccdpo_loss
+    from mclr.objectives.contrast import Contrast, draw_partners
+    from mclr.objectives.ddo import Ddo, ddo_loss
+    from mclr.objectives.mclr import Mclr, mclr_loss
+    from mclr.objectives.objective import Given, Needs
+    from mclr.objectives.own import OwnObjective
+    from mclr.objectives.weights import class_posterior_weights
+    from mclr.objectives.wmclr import Wmclr, wmclr_loss
+else:
+    # Loaded when asked for: configurations are read with some of them, and without torch.
+    _NAMES = {
+        "base": (
+            *("Batch", "LogLikelihood", "LogRatios", "Loss", "NoisyLikelihood"),
+            *("preference_log_ratios", "preference_terms"),
+        ),
+        "cca": ("Cca", "cca_loss"),
+        "ccdpo": ("CcDpo", "ccdpo_loss"),
+        "contrast": ("Contrast", "draw_partners"),
+        "ddo": ("Ddo", "ddo_loss"),
+        "mclr": ("Mclr", "mclr_loss"),
+        "objective": ("Given", "Needs"),
+        "own": ("OwnObjective",),
+        "weights": ("class_posterior_weights",),
+        "wmclr": ("Wmclr", "wmclr_loss"),
+    }
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
 
 __all__ = [
     "Batch",
@@ -28,12 +58,15 @@ __all__ = [
     "Ddo",
     "ddo_loss",
     "draw_partners",
+    "Given",
     "LogLikelihood",
     "LogRatios",
     "Loss",
     "Mclr",
     "mclr_loss",
+    "Needs",
     "NoisyLikelihood",
+    "OwnObjective",
     "preference_log_ratios",
     "preference_terms",
     "Wmclr",

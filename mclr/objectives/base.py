@@ -19,6 +19,10 @@ from mclr.objectives.contrast import Contrast
 LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
 """(x (N, …), labels (N,), a draw for each) -> ℓ(x, c) (N,)."""
 
+NoisyLikelihood = Callable[[Tensor, Tensor], Tensor]
+"""(candidate labels (P, C), rows of the minibatch (P,)) -> log p_t(x_t|c) (P, C), up to a
+constant per row."""
+
 
 @dataclass(frozen=True)
 class Batch:

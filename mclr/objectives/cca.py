@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from mclr.config.objectives import Cca
-from mclr.objectives.base import (
-    Batch,
-    LogLikelihood,
-    Loss,
-    preference_log_ratios,
-    preference_terms,
+from pydantic import ConfigDict, Field
+
+from mclr.config.base import Count, Positive, Probability
+from mclr.objectives.method import LOG_RATIO, REWARD, Method
+from mclr.objectives.objective import Given, Needs, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mclr.objectives.base import Batch, LogLikelihood, Loss
+    from mclr.objectives.contrast import Contrast
+
+ENTRY = Method(
+    "cca",
+    "+CCA",
+    "#009e73",
+    "v",
+    "triangle-down",
+    title="CCA",
+    source="Eq. (159) of the MCLR paper",
+    meaning="Noise-contrastive estimation: x_w is of the class, x_l of another.",
+    equation=f"minimise  −E[ log σ(β r(x_w, c)) + λ log σ(−β r(x_l, c)) ],\n          {LOG_RATIO}",
+    note=(
+        "CCA, Eq. (159), an image x_w of class c and an image x_l of another:",
+        "min −log σ(r(x_w, c)) − λ log σ(−r(x_l, c))",
+        REWARD,
+    ),
+    trained=True,
+    saturates=True,
 )
-from mclr.objectives.contrast import Contrast
+
+
+class Cca(Objective):
+    """Eq. (159); thu-ml/CCA drops labels with probability uncond_ratio (0.1 in its recipes)."""
+
+    name: Literal["cca"]
+    beta: Positive
+    lam: Annotated[float, Field(gt=0, alias="lambda")]
+    K: Count = 1
+    uncond_ratio: Probability = 0.0
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(partners=self.K, reference=True, dropped=self.uncond_ratio)
+
+    def loss(self, given: Given, part: Tensor) -> Loss:
+        likelihoods = given.policy, given.reference
+        return cca_loss(self, *likelihoods, given.batch, given.contrast, part, given.dropped)
 
 
 # Eq. (159), for one tuple; equal to thu-ml/CCA's loss_type "CCA".
@@ -26,6 +66,9 @@ def cca_tuple_loss(
     Where ``unconditional`` (bool, same shape), the label was dropped: x_l is then no negative, and
     both samples count as positive with weight 1.
     """
+    import torch
+    from torch.nn.functional import logsigmoid
+
     negative = lam * logsigmoid(-other)
     if unconditional is not None:
         negative = torch.where(unconditional, logsigmoid(other), negative)
@@ -47,6 +90,8 @@ def cca_loss(
     ``unconditional`` (N,): samples of ``batch`` whose label is the null label, which the recipe of
     thu-ml/CCA drops at random (its uncond_ratio).
     """
+    from mclr.objectives.base import Loss, preference_log_ratios, preference_terms
+
     ratios = preference_log_ratios(policy, reference, batch, contrast, part)
     preferred, other = objective.beta * ratios.preferred, objective.beta * ratios.other
     dropped = None if unconditional is None else unconditional[part, None]

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+from typing import TYPE_CHECKING, Literal
 
-from mclr.config.objectives import Ddo
-from mclr.objectives.base import Batch, LogLikelihood, Loss, term
+from mclr.config.base import Count, Positive
+from mclr.objectives.method import LOG_RATIO, REWARD, Method
+from mclr.objectives.objective import Given, Needs, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mclr.objectives.base import Batch, LogLikelihood, Loss
+
+ENTRY = Method(
+    "ddo",
+    "+DDO",
+    "#56b4e9",
+    "^",
+    "triangle-up",
+    title="DDO",
+    source="arXiv 2503.01103",
+    meaning="Real images against images x̂ drawn from the frozen base model.",
+    equation="minimise  −E[ log σ(β r(x, c)) ] − α E[ log(1 − σ(β r(x̂, c))) ],\n"
+    f"          {LOG_RATIO}",
+    note=(
+        "DDO (arXiv 2503.01103), real images x and images x̂ drawn from the frozen base model:",
+        "min −log σ(r(x, c)) − α log σ(−r(x̂, c))",
+        REWARD,
+    ),
+    trained=True,
+    saturates=True,
+)
+
+
+class Ddo(Objective):
+    """DDO (arXiv 2503.01103): real samples against samples of the frozen base model."""
+
+    name: Literal["ddo"]
+    alpha: Positive
+    beta: Positive
+    n_negatives: Count
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference=True, negatives=self.n_negatives)
+
+    def loss(self, given: Given, part: Tensor) -> Loss:
+        return ddo_loss(self, given.policy, given.reference, given.batch, given.negatives, part)
 
 
 # Zheng et al. (arXiv 2503.01103): −E_data log σ(β r) − α E_ref log(1 − σ(β r)), r = log p_θ/p_ref.
@@ -25,6 +65,11 @@ def ddo_loss(
     diffusion part of DDO's training is unpublished: using the same one-draw surrogate as the
     other objectives is ours.
     """
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    from mclr.objectives.base import Loss, term
+
     P, N = len(part), len(batch.labels)
     if len(negatives.labels) != N:
         raise ValueError(f"{len(negatives.labels)} negatives for {N} samples: expected as many")

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+from pydantic import Field
 
-from mclr.config.objectives import Wmclr
-from mclr.objectives.base import Batch, LogLikelihood, Loss, term
-from mclr.objectives.contrast import Contrast
-from mclr.objectives.weights import class_posterior_weights
+from mclr.config.base import Count, Positive, Probability
+from mclr.objectives.method import Method
+from mclr.objectives.objective import Given, Needs, Objective
 
-NoisyLikelihood = Callable[[Tensor, Tensor], Tensor]
-"""(candidate labels (P, C), rows of the minibatch (P,)) -> log p_t(x_t|c) (P, C), up to a
-constant per row."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mclr.objectives.base import Batch, LogLikelihood, Loss, NoisyLikelihood
+    from mclr.objectives.contrast import Contrast
+
+ENTRY = Method(
+    "wmclr",
+    "+wMCLR",
+    "#882255",
+    "*",
+    "star",
+    title="weighted MCLR",
+    source="Eq. (23) and Theorem 3 of the MCLR paper; β is `dsm`",
+    meaning="MCLR weighted so that its optimum is the score of classifier-free guidance at "
+    "γ = 1/β.",
+    equation="minimise  −E[ (1 − p(c)) ρ (ℓ_θ(x, c) − ℓ_θ(x, c̃)) ] − β E[ ℓ_θ(x, c) ],\n"
+    "          ρ = p_t(x_t|c̃) / p_t(x_t)",
+    note=(
+        "Weighted MCLR, Eq. (23), whose optimum is the CFG score at γ = 1/β, β = `dsm`:",
+        "min −mean_k (1 − p(c)) r_k [ℓ_θ(x, c) − ℓ_θ(x, c̃_k)] − β ℓ_θ(x, c)",
+        "r_k = p_t(x_t|c̃_k) / p_t(x_t), estimated with the frozen base model.",
+    ),
+    trained=True,
+)
+
+
+class Wmclr(Objective):
+    """Theorem 3's weighted objective, Eq. (23): its optimum is the CFG score at γ = 1/dsm.
+
+    The ratio p_t(x_t|c̃)/p_t(x_t) is estimated with ``draws`` draws, two evaluations of the base
+    model each and per label; at most ``clip``, and 0 below ``floor``.
+    """
+
+    name: Literal["wmclr"]
+    dsm: Positive
+    K: Count = 4
+    draws: Count = 4
+    floor: Probability = 0.2
+    clip: Annotated[float, Field(ge=1)] = 10.0
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(partners=self.K, noisy=self.draws)
+
+    def loss(self, given: Given, part: Tensor) -> Loss:
+        noisy, priors = given.noisy_likelihood, given.priors
+        return wmclr_loss(self, given.policy, noisy, priors, given.batch, given.contrast, part)
 
 
 # Eq. (23) with partners of other classes, for which its proof needs the factor (1 − p(c)) r before
@@ -38,6 +81,11 @@ def wmclr_loss(
         noisy_likelihood: of the noisy samples, from the frozen base model.
         priors: p(c) of each class, (classes,).
     """
+    import torch
+
+    from mclr.objectives.base import Loss, term
+    from mclr.objectives.weights import class_posterior_weights
+
     K, P, N = contrast.K, len(part), len(batch.labels)
     own, others = batch.labels[part], batch.labels[contrast.index[part]]
     share = priors[own][:, None]

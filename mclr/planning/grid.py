@@ -13,6 +13,7 @@ from mclr.config.objectives import FineTuning
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.objectives.objective import KIND
 from mclr.planning.points import FINAL, STUDY, Point, Run
 
 
@@ -147,7 +148,7 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
         if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
             raise UserError(
                 f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
-                f"objective.{'/'.join(k for k in content['objective'] if k != 'name')}"
+                f"objective.{'/'.join(k for k in content['objective'] if k not in KIND)}"
             )
         section[last] = value
     try:

@@ -105,7 +105,7 @@ class Reads:
 
     def needs_negatives(self, run: Run) -> bool:
         """Whether a run contrasts with samples of the model that it starts from."""
-        return run.settings is not None and run.settings.objective.name == "ddo"
+        return run.settings is not None and run.settings.objective.needs.negatives > 0
 
     def pixels_side(self, model: str) -> int | None:
         """The side of one's own images that a model of pixels learns from."""

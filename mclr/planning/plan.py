@@ -107,6 +107,7 @@ class Plan(Grid):
             raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
         settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
+        about |= run.settings.objective.code
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
     # Jobs that sample or measure.
@@ -115,9 +116,9 @@ class Plan(Grid):
         """What samples the model that runs start from: a base model, or a best checkpoint."""
         settings = self.tier.models[self.model_of(start)]
         wanted = [
-            run.settings.objective.n_negatives
+            run.settings.objective.needs.negatives
             for run in self.runs.values()
-            if run.settings and run.settings.objective.name == "ddo" and run.start == start
+            if run.settings and run.start == start
         ]
         counts = {"n_negatives": max(wanted, default=0), "batch": self.tier.evaluation.batch}
         return NegativesSpec.model_validate(counts | _network(settings) | _sampler(settings))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mclr.config.objectives import FineTuning
+from mclr.objectives.objective import KIND
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Run:
         """What was chosen for this run and could have been chosen otherwise."""
         if self.settings is None:
             return {}
-        objective = self.settings.objective.model_dump(by_alias=True, exclude={"name"})
+        objective = self.settings.objective.model_dump(by_alias=True, exclude=KIND)
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
         start = {"from": self.settings.start} if self.settings.start else {}
         return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise, **start}

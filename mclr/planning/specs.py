@@ -86,6 +86,8 @@ class FinetuneSpec(ModelSpec):
     identity: Identity
     run: FineTuningRun
     seed: Seed
+    objective_sha256: str = ""
+    """Of the file of an objective of somebody's own."""
 
 
 class NegativesSpec(ModelSpec):

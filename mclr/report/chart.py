@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mclr.objectives.method import Method
+
 
 @dataclass(frozen=True)
 class Series:
@@ -15,7 +17,7 @@ class Series:
     """
 
     label: str
-    method: str
+    method: Method
     x: tuple[float, ...]
     y: tuple[float, ...]
     spread: tuple[float | None, ...]
@@ -29,7 +31,7 @@ class Series:
 def has_band(series: Series) -> bool:
     """Whether a line has a band: every spread is known, and it is no single point or level."""
     known = all(spread is not None for spread in series.spread)
-    return known and series.method != "base" and not series.guide and len(series.x) > 1
+    return known and series.method.name != "base" and not series.guide and len(series.x) > 1
 
 
 def band_of(series: Series) -> tuple[list[float], list[float]]:

@@ -13,7 +13,6 @@ from plotly.subplots import make_subplots
 from mclr.files import write_text
 from mclr.report.chart import Chart, Series, band_of, has_band
 from mclr.report.lines import Measured
-from mclr.report.methods import METHODS
 from mclr.report.names import LIBRARY
 
 # For a light page; a dark page inverts the drawing (``DARK``), lines and labels alike.
@@ -106,9 +105,9 @@ def _draw(chart: Chart) -> go.Figure:
 
 
 def _traces(series: Series, banded: bool, shown: bool) -> list[go.Scatter]:
-    method = METHODS[series.method]
+    method = series.method
     colour = series.colour or method.colour
-    is_base = series.method == "base"
+    is_base = method.name == "base"
     mode = "lines" if series.guide else "markers+text" if is_base else "lines+markers+text"
     line = go.Scatter(
         x=list(series.x),

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from mclr.objectives import untrained
+from mclr.objectives.method import Method
 from mclr.report.chart import Series
-from mclr.report.methods import METHODS, describe
+from mclr.report.methods import describe
 from mclr.report.summary import REAL
 from mclr.report.view import ModelView
 
@@ -40,7 +42,7 @@ class Measured(Series):
 
 def line(
     label: str,
-    method: str,
+    method: Method,
     rows: pd.DataFrame,
     x: str,
     y: str,
@@ -82,7 +84,7 @@ def point_key(row: Mapping[Hashable, Any]) -> str:
 def start(view: ModelView, x: str, y: str) -> Series:
     """The base model as a single point."""
     rows = view.from_base(view.summary.iloc[:0])
-    return line(f"Start ({view.label})", "base", rows, x, y, notes={0: "Start"})
+    return line(f"Start ({view.label})", untrained.BASE, rows, x, y, notes={0: "Start"})
 
 
 def floor(view: ModelView, lines: Iterable[Series], y: str) -> list[Series]:
@@ -91,17 +93,17 @@ def floor(view: ModelView, lines: Iterable[Series], y: str) -> list[Series]:
     level = view.real[y].dropna()
     if level.empty or not ends:
         return []
-    value, method = float(level.iloc[0]), METHODS[REAL]
+    value, method = float(level.iloc[0]), untrained.REAL
     xs = (min(ends), max(ends))
     words = f"<b>{method.suffix}</b><br>{LABELS[y][:-2]} {value:.3g}"
     return [
-        Series(method.suffix, REAL, xs, (value, value), (None, None), (words, words), guide=True)
+        Series(method.suffix, method, xs, (value, value), (None, None), (words, words), guide=True)
     ]
 
 
 def real_point(view: ModelView, x: str, y: str) -> list[Series]:
     """Real images as a single point of a trade-off; none if they were not measured."""
-    return [] if view.real.empty else [line(METHODS[REAL].suffix, REAL, view.real, x, y)]
+    return [] if view.real.empty else [line(untrained.REAL.suffix, untrained.REAL, view.real, x, y)]
 
 
 def ring_of(view: ModelView, method: str, path: pd.DataFrame) -> int | None:

@@ -1,4 +1,4 @@
-"""The compared methods: their order in tables, their names, and one fixed look in every figure.
+"""The compared methods of a tier: those of the catalogue, and objectives of the user's own.
 
 Light module: no plotting library is imported here, since the workflow reads names while parsing.
 """
@@ -7,55 +7,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.files import read_json
+from mclr.objectives.catalogue import with_others
+from mclr.objectives.method import Method
+from mclr.objectives.own import Entry, Own
 
 SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
 
 
-@dataclass(frozen=True)
-class Method:
-    """One method; ``marker`` is matplotlib's code and ``symbol`` plotly's name of one shape."""
-
-    name: str
-    suffix: str
-    colour: str
-    marker: str
-    symbol: str
-    in_table: bool = True
-
-    def label(self, model_label: str) -> str:
-        """Name in the paper's Table 1: the base model is called by the model's own label."""
-        return self.suffix or model_label
+def methods_of(tier: Tier) -> dict[str, Method]:
+    """Every method that results of a tier may name, in the order of tables and legends."""
+    own = [run.objective for run in tier.runs.values() if isinstance(run.objective, Own)]
+    return with_others(objective.entry for objective in own)
 
 
-# Colours: Okabe & Ito's palette, told apart with any colour vision, legible on white and black.
-METHODS = {
-    method.name: method
-    for method in (
-        Method("base", "", "#7f7f7f", "o", "circle"),
-        Method("cfg", "+CFG", "#e69f00", "s", "square"),
-        Method("ddo", "+DDO", "#56b4e9", "^", "triangle-up"),
-        Method("cca", "+CCA", "#009e73", "v", "triangle-down"),
-        Method("ccdpo", "+CC-DPO", "#cc79a7", "D", "diamond"),
-        Method("mclr", "+MCLR", "#d55e00", "P", "cross"),
-        Method("wmclr", "+wMCLR", "#882255", "*", "star"),
-        Method("mclr+dsm", "+MCLR + DSM", "#0072b2", "X", "x", in_table=False),
-        Method("mclr+cfg", "+MCLR + CFG", "#8c510a", "p", "pentagon", in_table=False),
-        Method("mclr+autoguidance", "+MCLR + autoguidance", "#5e4fa2", "<", "triangle-left", False),
-        Method("cfg-interval", "+CFG in an interval", "#b8860b", "h", "hexagon", in_table=False),
-        Method("mclr-dial", "+MCLR, dialled", "#1b7837", ">", "triangle-right", in_table=False),
-        Method("real", "Real images", "#6b6b6b", "d", "diamond-tall", in_table=False),
-    )
-}
+def with_entries(tier: Tier, results: Path) -> Tier:
+    """The tier with what runs have recorded of objectives of somebody's own: no code is run.
+
+    results: ``results/<tier>``; what has not run yet is called by the name of its class.
+    """
+    runs: dict[str, Any] = dict(tier.runs)
+    for name, run in tier.runs.items():
+        if isinstance(run.objective, Own):
+            objective = run.objective.with_entry(_recorded(name, results / "runs"))
+            runs[name] = run.model_copy(update={"objective": objective})
+    return tier.model_copy(update={"runs": runs})
 
 
-def method(name: str) -> Method:
-    """The method called ``name``; UserError lists the names if there is none."""
-    if name not in METHODS:
-        raise UserError(f"metrics: unknown method {name!r}; expected one of {', '.join(METHODS)}")
-    return METHODS[name]
+def _recorded(experiment: str, runs: Path) -> Entry:
+    for path in sorted(runs.glob(f"{experiment}-*/provenance.json")):
+        content = read_json(path)
+        if content.get("experiment") == experiment and "entry" in content:
+            try:
+                return Entry.model_validate(content["entry"])
+            except ValidationError as error:
+                item = error.errors()[0]
+                where = ".".join(map(str, item["loc"]))
+                raise UserError(f"{path}: entry.{where}: {item['msg']}; run it again") from None
+    return Entry()
 
 
 def describe(hyperparameters: str, only: Iterable[str] | None = None) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mclr.objectives import untrained
 from mclr.report.chart import Panel, Series
 from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start, wide
-from mclr.report.methods import METHODS
 from mclr.report.names import SWEEPS
 from mclr.report.summary import REAL
 from mclr.report.view import ModelView
@@ -14,8 +14,8 @@ from mclr.report.view import ModelView
 Panels = tuple[list[Panel], int]
 """The panels of one chart in reading order, and how many of them make a row."""
 
-TUNED = ("ddo", "cca", "ccdpo", "mclr", "wmclr", "mclr+dsm")
-STUDIES = ("mclr+cfg", "mclr+autoguidance", "cfg-interval")
+STUDIES = tuple(method.name for method in untrained.STUDIES)
+DIAL = untrained.MCLR_DIAL
 # Ordered values, dark to light: viridis, its yellow darkened to be legible on white.
 SHADES = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#c7a500")
 
@@ -48,7 +48,7 @@ def precision_recall(view: ModelView) -> Panels:
 def class_accuracy(view: ModelView) -> Panels:
     """Accuracy of the feature net's classifier along training and along γ."""
     guided = view.from_base(view.chosen("cfg")) if view.has("cfg") else view.from_base(view.real)
-    cfg = line(METHODS["cfg"].suffix, "cfg", guided, "guidance", "accuracy")
+    cfg = line(untrained.CFG.suffix, untrained.CFG, guided, "guidance", "accuracy")
     along = [cfg, start(view, "guidance", "accuracy")]
     along += floor(view, along, "accuracy")
     by_scale = Panel(LABELS["guidance"], LABELS["accuracy"], tuple(along), banded=True)
@@ -63,17 +63,17 @@ def sampling(view: ModelView) -> Panels:
 
 def dial(view: ModelView) -> Panels:
     """Metrics against t, and the dial's trade-offs beside CFG's."""
-    path = view.from_base(view.studied("mclr-dial", along="dial"))
+    path = view.from_base(view.studied(DIAL.name, along="dial"))
     path = view.from_best(path).sort_values("dial", ignore_index=True)
-    label = f"{METHODS['mclr-dial'].suffix} (NFE {int(path['nfe'].iloc[-1])})"
+    label = f"{DIAL.suffix} (NFE {int(path['nfe'].iloc[-1])})"
     panels = []
     for metric in ("fd", "is"):
-        lines = [line(label, "mclr-dial", path, "dial", metric), start(view, "dial", metric)]
+        lines = [line(label, DIAL, path, "dial", metric), start(view, "dial", metric)]
         lines += floor(view, lines, metric)
         panels.append(_panel("dial", metric, lines, banded=True))
     ends = {0: "", len(path) - 1: f"t={path['dial'].iloc[-1]:g}"}
     for x, y in (("fd", "is"), ("recall", "precision")):
-        turned = line(label, "mclr-dial", path, x, y, notes=ends)
+        turned = line(label, DIAL, path, x, y, notes=ends)
         panels.append(_panel(x, y, [_guided(view, "cfg", x, y), turned, start(view, x, y)]))
     return panels, 2
 
@@ -83,12 +83,12 @@ def cost(view: ModelView) -> Panels:
     panels = []
     for metric in ("fd", "is"):
         lines = []
-        for name, method in METHODS.items():
+        for name, method in view.methods.items():
             rows = view.best.loc[[name]].reset_index() if name in view.best.index else None
-            if name in (*STUDIES, "mclr-dial") and view.has(name):
+            if name in (*STUDIES, DIAL.name) and view.has(name):
                 rows = view.studied(name).nsmallest(1, "fd")
             if rows is not None and name != REAL:
-                lines.append(line(method.label(view.label), name, rows, "nfe", metric))
+                lines.append(line(method.label(view.label), method, rows, "nfe", metric))
         lines += floor(view, lines, metric)
         panels.append(_panel("nfe", metric, lines))
     return panels, 2
@@ -100,9 +100,9 @@ def cost(view: ModelView) -> Panels:
 def _along_steps(view: ModelView, metric: str) -> Panel:
     """One metric against fine-tuning steps; every line starts at the base model, step 0."""
     lines = [
-        line(METHODS[name].suffix, name, view.from_base(view.chosen(name)), "step", metric)
-        for name in TUNED
-        if name in view.best.index
+        line(method.suffix, method, view.from_base(view.chosen(name)), "step", metric)
+        for name, method in view.methods.items()
+        if method.trained and name in view.best.index
     ]
     lines.append(start(view, "step", metric))
     return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
@@ -111,8 +111,15 @@ def _along_steps(view: ModelView, metric: str) -> Panel:
 def _swept(view: ModelView, metric: str, methods: Iterable[str], keys: tuple[str, ...]) -> Panel:
     found = view.swept(methods, keys)
     lines = [
-        line(label, method, view.from_base(rows), "step", metric, colour=_shade(i, len(found)))
-        for i, (label, method, rows) in enumerate(found)
+        line(
+            label,
+            view.methods[name],
+            view.from_base(rows),
+            "step",
+            metric,
+            colour=_shade(i, len(found)),
+        )
+        for i, (label, name, rows) in enumerate(found)
     ]
     lines.append(start(view, "step", metric))
     return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
@@ -124,7 +131,7 @@ def _shade(i: int, n: int) -> str:
 
 def _compared(view: ModelView) -> list[str]:
     """The methods of a trade-off: those of Table 1, and CFG on top of MCLR."""
-    names = [name for name, method in METHODS.items() if method.in_table and name != "base"]
+    names = [name for name, method in view.methods.items() if method.in_table and name != "base"]
     return [name for name in [*names, "mclr+cfg"] if view.has(name)]
 
 
@@ -137,7 +144,8 @@ def trade_off(view: ModelView, x: str, y: str, methods: Iterable[str]) -> Panel:
             continue
         path = view.from_base(view.chosen(name))
         ring, end = ring_of(view, name, path), {len(path) - 1: "End"}
-        lines.append(line(METHODS[name].suffix, name, path, x, y, notes=end, ring=ring))
+        method = view.methods[name]
+        lines.append(line(method.suffix, method, path, x, y, notes=end, ring=ring))
     return _panel(x, y, [*lines, *real_point(view, x, y), start(view, x, y)])
 
 
@@ -152,11 +160,12 @@ def _guided(view: ModelView, name: str, x: str, y: str) -> Series:
         of_base = rows["hyperparameters"].iloc[0] == "{}"
         path = view.from_base(rows) if of_base else view.from_best(rows)
         ring, notes = None, {len(path) - 1: f"γ={path['guidance'].iloc[-1]:g}"}
-    return line(METHODS[name].suffix, name, path, x, y, notes=notes, ring=ring)
+    method = view.methods[name]
+    return line(method.suffix, method, path, x, y, notes=notes, ring=ring)
 
 
 def _panel(x: str, y: str, lines: list[Series], banded: bool = False) -> Panel:
-    made = [series for series in lines if series.method != REAL]
+    made = [series for series in lines if series.method.name != REAL]
     return Panel(
         LABELS[x],
         LABELS[y],

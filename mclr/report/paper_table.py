@@ -16,7 +16,7 @@ from mclr.config.models import Model
 from mclr.config.tier import Tier
 from mclr.models.edm2.config import Edm2Model
 from mclr.models.var.config import VarModel
-from mclr.report.methods import METHODS
+from mclr.objectives.catalogue import METHODS
 from mclr.report.rows import COLUMNS, Table
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from mclr.config.tier import Tier, fd_and_rest
+from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
-from mclr.report.methods import METHODS, describe
+from mclr.report.methods import describe, methods_of
 from mclr.report.summary import REAL, check_metrics, table_rows
 
 
@@ -94,13 +95,13 @@ def make_table(
         UserError: as ``check_metrics`` and ``summarise``.
     """
     check_metrics(metrics, tier)
-    net = features or tier.report.features
+    net, methods = features or tier.report.features, methods_of(tier)
     rows = table_rows(metrics, net, tier.report.features, stage)
-    rows = rows[[METHODS[name].in_table or name == REAL for name in rows["method"]]]
+    rows = rows[[methods[name].in_table or name == REAL for name in rows["method"]]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
     source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
-        _block(f"{source} ({name})", model.label, found[found["model"] == name])
+        _block(f"{source} ({name})", model.label, found[found["model"] == name], methods)
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
@@ -115,11 +116,11 @@ def _of_model(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     return pd.concat([own[real], own[~real]])
 
 
-def _block(heading: str, label: str, rows: pd.DataFrame) -> Block:
+def _block(heading: str, label: str, rows: pd.DataFrame, methods: Mapping[str, Method]) -> Block:
     columns = [_cells(rows, column) for column in COLUMNS]
     found = [
         Row(
-            METHODS[row["method"]].label(label),
+            methods[row["method"]].label(label),
             "–" if row["method"] == REAL else str(int(row["nfe"])),
             _chosen(row),
             cells,

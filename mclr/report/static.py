@@ -21,7 +21,6 @@ from PIL import Image
 
 from mclr.files import atomic
 from mclr.report.chart import Chart, Panel, Series, band_of, has_band
-from mclr.report.methods import METHODS
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -109,24 +108,24 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def _colour(series: Series) -> str:
-    return series.colour or METHODS[series.method].colour
+    return series.colour or series.method.colour
 
 
 def _look(series: Series) -> dict[str, Any]:
     if series.guide:
         return {"color": _colour(series), "marker": "", "linestyle": ":"}
-    dashes = "none" if series.method == "base" or len(series.x) == 1 else "-"
-    marker = METHODS[series.method].marker
+    dashes = "none" if series.method.name == "base" or len(series.x) == 1 else "-"
+    marker = series.method.marker
     return {"color": _colour(series), "marker": marker, "linestyle": dashes}
 
 
 def _handle(series: Series) -> Line2D:
-    size = 8 if series.method == "base" else 5
+    size = 8 if series.method.name == "base" else 5
     return Line2D([], [], label=series.label, markersize=size, **_look(series))
 
 
 def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
-    is_base = series.method == "base"
+    is_base = series.method.name == "base"
     look = _look(series) | ({"markersize": 8, "zorder": 4} if is_base else {})
     axes.plot(series.x, series.y, **look)
     if banded and has_band(series):

@@ -8,8 +8,9 @@ import pandas as pd
 
 from mclr.config.tier import Tier, fd_and_rest
 from mclr.errors import UserError
+from mclr.objectives.catalogue import place
 from mclr.planning.points import FINAL, GRID, STUDY
-from mclr.report.methods import METHODS, method
+from mclr.report.methods import methods_of
 
 POINT = ["model", "method", "hyperparameters", "guidance", "step", "dial"]
 GROUP = [*POINT, "stage"]
@@ -96,8 +97,6 @@ def best_rows(metrics: pd.DataFrame, features: str) -> pd.DataFrame:
     Rows of the final seeds take no part. Models keep the order in which they first occur in
     ``metrics``, methods the order of Table 1.
     """
-    for name in metrics["method"].unique():
-        method(name)
     summary = summarise(metrics, features)
     return _best(metrics, summary[summary["stage"] != FINAL])
 
@@ -137,8 +136,7 @@ def _best(metrics: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 def _in_order(metrics: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     models = {name: i for i, name in enumerate(metrics["model"].unique())}
-    order = {name: i for i, name in enumerate(METHODS)}
-    places = [(models[m], order[k]) for m, k in zip(rows["model"], rows["method"], strict=True)]
+    places = [(models[m], place(k)) for m, k in zip(rows["model"], rows["method"], strict=True)]
     return rows.iloc[sorted(range(len(rows)), key=places.__getitem__)].reset_index(drop=True)
 
 
@@ -150,8 +148,10 @@ def check_metrics(metrics: pd.DataFrame, tier: Tier) -> None:
 
     Methods that the report does not know and mixed protocols of one model are refused too.
     """
+    known = methods_of(tier)
     for name in metrics["method"].unique():
-        method(name)
+        if name not in known:
+            raise UserError(f"metrics: unknown method {name!r}; expected one of {', '.join(known)}")
     for name in metrics["model"].unique():
         if name not in tier.models:
             raise UserError(

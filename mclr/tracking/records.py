@@ -23,6 +23,7 @@ from mclr.files import read_json, sha256
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
 from mclr.provenance import UNKNOWN
+from mclr.report.methods import methods_of, with_entries
 from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
@@ -112,12 +113,15 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
         UserError: a file is damaged.
     """
     plan = Plan(tier)
+    methods = methods_of(with_entries(tier, results_dir))
     records = []
     for experiment in plan.experiments:
         rows, protocol = _evaluated_rows(results_dir, experiment)
         for run in plan.all_of(experiment):
             own = [row for row in rows if row["run_id"] == run.run_id]
-            reader = _RunReader(plan, run, results_dir, own, protocol)
+            reader = _RunReader(
+                plan, run, results_dir, own, protocol, note(methods.get(run.method))
+            )
             if reader.events:
                 records.append(reader.record())
     report = _report(results_dir)
@@ -164,9 +168,15 @@ class _RunReader:
     """Reads the files of one run, given the rows evaluated for it."""
 
     def __init__(
-        self, plan: Plan, run: Run, results_dir: Path, rows: list[dict[str, Any]], protocol: str
+        self,
+        plan: Plan,
+        run: Run,
+        results_dir: Path,
+        rows: list[dict[str, Any]],
+        protocol: str,
+        words: str,
     ) -> None:
-        self.run, self.rows, self.protocol = run, rows, protocol
+        self.run, self.rows, self.protocol, self.words = run, rows, protocol, words
         self.folder = results_dir / "runs" / run.run_id
         self.nets = plan.tier.report.nets
         trained = run.settings or plan.model(run).base
@@ -202,7 +212,7 @@ class _RunReader:
         facts = {name: UNKNOWN if fact is None else fact for name, fact in facts.items()}
         packages = self.provenance.get("packages", {})
         versions = {f"package.{name}": version for name, version in packages.items()}
-        notes = {NOTE: note(self.run.method)}
+        notes = {NOTE: self.words}
         return _texts({"experiment": self.run.experiment, **notes, **facts, **versions})
 
     def _training(self) -> list[Value]:

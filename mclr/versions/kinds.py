@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from mclr.config.features import FeatureNet
 from mclr.config.models import Model
@@ -19,20 +20,29 @@ from mclr.config.objectives import Objective
 from mclr.theory.lab.run import TOPICS, module_of
 from mclr.versions.digest import Code, Symbol
 
+OWN = "own"
+"""Family, or objective, of somebody's own."""
+
 # What leads to the code of one family, objective or net alone: a kind that has nothing to do with
 # it does not depend on these definitions, or on what only they refer to.
 FAMILIES = {
     "edm2": {"Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"},
     "var": {"VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"},
-    "own": {"own_family", "OwnFamily", "OwnModel", "OwnBase"},
+    OWN: {"own_family", "OwnFamily", "OwnModel", "OwnBase"},
 }
 OBJECTIVES = {
-    "mclr": {"Mclr", "mclr_loss"},
-    "wmclr": {"Wmclr", "wmclr_loss", "_noisy_likelihood"},
-    "ccdpo": {"CcDpo", "ccdpo_loss"},
-    "cca": {"Cca", "cca_loss"},
-    "ddo": {"Ddo", "ddo_loss"},
+    str(get_args(cls.model_fields["name"].annotation)[0]): {cls.__name__}
+    for cls in get_args(get_args(Objective)[0])
 }
+LOSSES = frozenset(f"{name}_loss" for name in OBJECTIVES if name != OWN)
+"""Each in the module of its objective; reading a configuration runs none of them."""
+NOISY = "noisy_likelihood"
+ASK_FOR_NOISY = ("wmclr", OWN)
+HELPERS = (
+    *("mclr.objectives.base:preference_log_ratios", "mclr.objectives.base:preference_terms"),
+    "mclr.objectives.weights:class_posterior_weights",
+)
+"""What the class of somebody's own objective may call."""
 NETS = {
     "classifier": {"ClassifierFeatures", "Classifier", "_train_classifier"},
     "efficientnet-lite0": {"EfficientNetFeatures", "EfficientNetLite0", "_pretrained"},
@@ -94,11 +104,23 @@ def _of_nets(command: str, *nets: str) -> list[Kind]:
 
 def _finetuning() -> list[Kind]:
     return [
-        Kind(f"finetune.{family}.{name}", _others(FAMILIES, family) | _others(OBJECTIVES, name))
+        Kind(
+            f"finetune.{family}.{name}",
+            _others(FAMILIES, family)
+            | _others(OBJECTIVES, name)
+            | (frozenset() if name in ASK_FOR_NOISY else {NOISY}),
+            HELPERS if name == OWN else (),
+        )
         for family in FAMILIES
         for name in OBJECTIVES
         if name != "wmclr" or family == "edm2"
     ]
+
+
+def _without_losses(kind: Kind) -> Kind:
+    """Theory, which calls what it tests, and fine-tuning stay as they are."""
+    runs_them = kind.name.startswith(("finetune.", "theory"))
+    return kind if runs_them else replace(kind, without=kind.without | LOSSES)
 
 
 def _theory() -> list[Kind]:
@@ -107,7 +129,7 @@ def _theory() -> list[Kind]:
 
 
 KINDS = {
-    kind.name: kind
+    kind.name: _without_losses(kind)
     for kind in (
         *(Kind(name) for name in ("fetch", "fetch-released", "prepare", "prepare-images")),
         *_of_nets("feature-net", "classifier", "efficientnet-lite0"),

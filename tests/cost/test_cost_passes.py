@@ -21,7 +21,8 @@ from mclr.models.var.sampler import var_sample
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
 from mclr.planning.points import evaluations
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 
 N = 8
 

@@ -9,8 +9,8 @@ import torch
 from naive import LOG2, Toy, algorithm_1, algorithm_2, ddo, toy
 from torch import Tensor, nn
 
-from mclr.config.objectives import Cca, CcDpo, Ddo, Mclr
 from mclr.likelihood import Draw
+from mclr.objectives import Cca, CcDpo, Ddo, Mclr
 from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss

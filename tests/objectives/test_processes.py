@@ -12,7 +12,7 @@ import torch.multiprocessing as multiprocessing
 from naive import Toy, toy
 from torch import Tensor
 
-from mclr.config.objectives import Cca, CcDpo, Mclr
+from mclr.objectives import Cca, CcDpo, Mclr
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners

@@ -10,10 +10,10 @@ from naive import LOG2, OneRow, algorithm_1, algorithm_2
 from tiny import Trained
 from torch import Tensor, nn
 
-from mclr.config.objectives import CcDpo, Mclr
 from mclr.data.load import Manifest, step_generator
 from mclr.likelihood import Draw
 from mclr.models.family import Family, load_network, make_family
+from mclr.objectives import CcDpo, Mclr
 from mclr.objectives.base import Batch, LogLikelihood
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners

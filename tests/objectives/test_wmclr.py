@@ -7,8 +7,8 @@ import torch
 from naive import toy
 from torch import Tensor
 
-from mclr.config.objectives import Wmclr
 from mclr.likelihood import Draw, denoising_log_likelihood, noise_weight
+from mclr.objectives import Wmclr
 from mclr.objectives.base import Batch, Loss
 from mclr.objectives.contrast import Contrast, draw_partners
 from mclr.objectives.wmclr import wmclr_loss

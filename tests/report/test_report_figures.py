@@ -14,12 +14,13 @@ from PIL import Image
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.objectives.catalogue import METHODS
 from mclr.planning.plan import Plan
 from mclr.report.chart import Chart, Series, has_band
 from mclr.report.curves import charts, write_figures
 from mclr.report.grids import mosaic, progressive_columns, progressive_grid, write_grids
 from mclr.report.interactive import write_html
-from mclr.report.methods import METHODS, describe, varying
+from mclr.report.methods import describe, varying
 from mclr.report.names import LIBRARY, figure_files, figure_names, similarity_files
 from mclr.report.static import write_static
 
@@ -171,7 +172,7 @@ def test_noise_levels_of_a_run_without_its_own_are_the_models(rich: dict[str, Ch
 
 
 def test_dsm_ablation_holds_both_methods(drawn: dict[str, Chart]) -> None:
-    methods = {line.method for line in drawn["edm2-dsm-ablation"].panels[1].series}
+    methods = {line.method.name for line in drawn["edm2-dsm-ablation"].panels[1].series}
     assert methods == {"base", "mclr", "mclr+dsm"}
     assert "var-dsm-ablation" not in drawn
 

@@ -104,7 +104,7 @@ def test_unknown_names_are_refused_with_the_valid_ones(metrics: pd.DataFrame, ti
     with pytest.raises(UserError, match="measured with digits-net"):
         summarise_of(metrics, "dino")
     with pytest.raises(UserError, match=r"unknown method 'magic'.*ccdpo"):
-        best_rows(metrics.replace({"method": {"ddo": "magic"}}))
+        make_table(metrics.replace({"method": {"ddo": "magic"}}), tier)
     with pytest.raises(UserError, match="model 'gan' is not in tier digits; expected edm2, var"):
         make_table(metrics.replace({"model": {"var": "gan"}}), tier)
     with pytest.raises(UserError, match="no row of method 'base' for model 'var'"):

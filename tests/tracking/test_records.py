@@ -12,7 +12,8 @@ from tracking_files import BATCH, START, append, train, write_evaluations, write
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.tracking.notes import METHODS, NOTE, note
+from mclr.objectives.catalogue import METHODS
+from mclr.tracking.notes import NOTE, note
 from mclr.tracking.records import Record, Value, metrics_digest, read_records, unfinished
 
 
@@ -30,7 +31,7 @@ def test_a_run_has_few_parameters_and_says_where_it_comes_from(tier: Tier, resul
         "experiment": "edm-mclr", "git_commit": "abc123", "git_dirty": "false",
         "data_sha256": "d" * 64, "config_sha256": "c" * 64, "code": "k" * 16,
         "hardware": "a processor", "python": "3.11", "package.torch": "2.14.1",
-        "mlflow.note.content": note("mclr"),
+        "mlflow.note.content": note(METHODS["mclr"]),
     }  # fmt: skip
     assert sorted(run.artefacts) == ["config.yaml", "provenance.json"]
 
@@ -57,8 +58,9 @@ def test_the_note_of_a_run_has_the_papers_equation(tier: Tier, results: Path) ->
     assert "Eq. (7)" in records["edm-base"].tags[NOTE]
     text = records["edm-mclr-seed0"].tags[NOTE]
     assert "Eq. (22)" in text and "\n    min −mean_k [ℓ_θ(x, c) − ℓ_θ(x, c̃_k)]\n" in text
-    assert all("Eq." in note(name) or "arXiv" in note(name) for name in METHODS)
-    assert note("no such method") == ""
+    noted = [method for method in METHODS.values() if method.trained or method.name == "base"]
+    assert all("Eq." in note(method) or "arXiv" in note(method) for method in noted)
+    assert note(None) == note(METHODS["real"]) == ""
 
 
 def test_curves_are_drawn_against_images_seen(tier: Tier, results: Path) -> None:

@@ -36,7 +36,8 @@ from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training import base as base_training
 from mclr.training import finetune as fine_tuning
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.gradient import accumulate
 from mclr.training.loop import _read
 from mclr.training.share import Share
@@ -159,7 +160,7 @@ def test_weighted_mclr(
     settings = FineTuning.model_validate(run)
     monkeypatch.setattr(Samples, "priors", machine.cpu(torch.full((10,), 0.1)))
     monkeypatch.setattr(
-        "mclr.objectives.wmclr.class_posterior_weights",
+        "mclr.objectives.weights.class_posterior_weights",
         lambda log_likelihood, priors, clip, floor: log_likelihood * priors,
     )
     with machine.mode:

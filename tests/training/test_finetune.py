@@ -18,7 +18,8 @@ from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_settings, base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.gradient import accumulate
 from mclr.training.loop import _step
 from mclr.training.share import WHOLE, Share

@@ -22,7 +22,8 @@ from mclr.models.family import load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee
-from mclr.training.finetune import Samples, finetune_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 from mclr.training.loop import train
 from mclr.training.memory import is_out_of_memory
 from mclr.training.share import Share

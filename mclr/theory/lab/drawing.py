@@ -18,7 +18,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mclr.report.methods import METHODS
+from mclr.objectives.catalogue import METHODS
 from mclr.report.static import STYLE
 from mclr.report.static import save as save_file
 

@@ -1,0 +1,70 @@
+"""Classes of somebody's own, named as ``path/to/file.py:Class``: found, and loaded.
+
+Their code runs, so it is taken only from where a configuration of the user's own says, and never
+from below the folders that hold what others made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import TypeVar
+
+from mclr.errors import UserError
+
+T = TypeVar("T")
+FROM_OTHERS = ("results", "data")
+"""Folders of weights, data and results, which may come from others."""
+
+
+def source_of(implementation: str) -> Path:
+    """The file of ``path/to/file.py:Class``.
+
+    Raises:
+        UserError: there is none, or it is where code is not taken from.
+    """
+    path, _, name = implementation.rpartition(":")
+    if not name or not Path(path).is_file():
+        raise UserError(
+            f"implementation: {implementation!r}: expected path/to/file.py:Class, with a path "
+            "from the folder in which Snakemake runs"
+        )
+    if any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in FROM_OTHERS):
+        raise UserError(
+            f"implementation: {path}: no code is run from below {' and '.join(FROM_OTHERS)}, which "
+            "hold what may come from others; move the file, if it is yours"
+        )
+    return Path(path)
+
+
+def find_class(implementation: str, base: type[T], place: str) -> type[T]:
+    """The class that ``path/to/file.py:Class`` names; its file is run.
+
+    base: what it must be derived from; place: where that is to be imported from.
+
+    Raises:
+        UserError: no such file or class, an error in the file, or not derived from ``base``.
+    """
+    path = source_of(implementation)
+    name = implementation.rpartition(":")[2]
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}_{key}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"implementation: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        steps = traceback.extract_tb(error.__traceback__)
+        lines = [step.lineno for step in steps if step.filename == str(path)]
+        where = f"{path}:{lines[-1]}" if lines else str(path)
+        said = " ".join(str(error).split())
+        raise UserError(f"implementation: {where}: {type(error).__name__}: {said}") from error
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"implementation: {path} has no class {name} derived from {place}")
+    return found
