@@ -20,22 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from mclr.config.reading import load_tier
-from mclr.cost.coders import SD_VAE
-from mclr.cost.feature_nets import feature_macs
 from mclr.cost.hardware import GPUS, Gpu, Work
 from mclr.cost.images import images_of
 from mclr.cost.memory import memory_of
-from mclr.cost.networks import Network
 from mclr.cost.passes import objective_passes
 from mclr.cost.work import Workload
 from mclr.data.load import step_generator
 from mclr.device import set_up
 from mclr.files import save_tensors
+from mclr.metrics.cost import feature_macs
 from mclr.metrics.dinov2 import dinov2_of
 from mclr.metrics.inception import load_inception
 from mclr.metrics.reference import Reference
 from mclr.metrics.vit import VIT_L_14, Vit
+from mclr.models.cost import Cost
 from mclr.models.edm2.config import Edm2Model
+from mclr.models.edm2.cost import SD_VAE
 from mclr.models.family import Family, make_family
 from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
@@ -256,7 +256,7 @@ class Bench:
         yield self.neighbours(50_000, 2048)
 
 
-def _work(network: Network, macs: float) -> Work:
+def _work(network: Cost, macs: float) -> Work:
     return Work(half=macs) if network.half else Work(single=macs)
 
 

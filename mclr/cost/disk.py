@@ -6,11 +6,10 @@ import math
 
 from mclr.config.features import PublishedFeatures
 from mclr.cost.downloads import released_downloads
-from mclr.cost.feature_nets import dimensions, logits, published_parameters
-from mclr.cost.networks import Network
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
-from mclr.models.edm2.config import Edm2Model
+from mclr.metrics.cost import dimensions, logits, published_parameters
+from mclr.models.cost import Cost
 
 FLOAT = 4  # bytes
 INDEX_ROW = 100
@@ -38,16 +37,11 @@ def _data(load: Workload) -> float:
     total = _prepared(load)
     for name in load.subjects("encode"):
         network = load.networks[name]
-        item = 2 if isinstance(network.model, Edm2Model) else 4
-        total += load.images.n_train * math.prod(network.shape) * item
+        total += load.images.n_train * math.prod(network.shape) * network.kept_bytes
     for side in load.subjects("encode_pixels"):
         total += load.images.n_train * load.images.pixels(int(side))
     for start in load.subjects("negatives"):
-        network = load.networks[load.plan.model_of(start)]
-        is_latent = isinstance(network.model, Edm2Model)
-        # Pixels and drawn latents are float32, tokens int64; of latents half the moments.
-        values = math.prod(network.shape) // (2 if network.encoder.parameters else 1)
-        size = values * FLOAT if is_latent else math.prod(network.shape) * 8
+        size = load.networks[load.plan.model_of(start)].drawn_bytes
         total += size * load.plan.negatives_spec(start).n_negatives
     return total
 
@@ -76,7 +70,7 @@ def _checkpoints(load: Workload) -> float:
     for rule in ("guide", "import_guide"):
         total += sum(load.guides[name].parameters for name in load.subjects(rule))
     for rule in ("tokenizer", "import_tokenizer"):
-        total += sum(load.networks[name].encoder.parameters for name in load.subjects(rule))
+        total += sum(load.networks[name].coder.parameters for name in load.subjects(rule))
     for folder in load.subjects("published_net"):
         settings = plan.tier.features[plan.nets[folder][0]]
         if isinstance(settings, PublishedFeatures):
@@ -120,7 +114,7 @@ def _state(load: Workload, gpus: int) -> float:
     return float(sum(sorted(sizes, reverse=True)[:gpus]))
 
 
-def _held(network: Network, checkpoints: int, *, is_base: bool = False) -> float:
+def _held(network: Cost, checkpoints: int, *, is_base: bool = False) -> float:
     """Bytes of weights, Adam's moments, an average of EDM2's base, and checkpoints."""
-    has_average = is_base and isinstance(network.model, Edm2Model)
+    has_average = is_base and network.has_average
     return FLOAT * (3 + has_average + max(1, checkpoints)) * network.parameters

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 from mclr.config.features import PublishedFeatures
-from mclr.config.models import released_files
-from mclr.cost.feature_nets import dimensions, published_parameters
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
 from mclr.data.released import FOLDER, released_row
-from mclr.models.edm2.config import Edm2Model
+from mclr.metrics.cost import dimensions, published_parameters
 from mclr.planning.job import release
 
 CONFIG_BYTES = 1e3
@@ -67,11 +65,11 @@ def _sizes(load: Workload) -> dict[str, float]:
     """
     plan, found = load.plan, dict[str, float]()
     for name, model in plan.tier.models.items():
-        files, item = released_files(model), 2 if isinstance(model, Edm2Model) else 4
+        files, item = model.releases, load.networks[name].release_bytes
         sizes = {
             "base": item * load.networks[name].parameters,
             "guide": item * load.guides[name].parameters if name in load.guides else 0,
-            "tokenizer": 4 * load.networks[name].encoder.parameters if "tokenizer" in files else 0,
+            "tokenizer": 4 * load.networks[name].coder.parameters if "tokenizer" in files else 0,
         }
         found |= {part.released: float(sizes[role]) for role, part in files.items()}
     nets = plan.tier.features

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mclr.cost.networks import Network
 from mclr.cost.passes import BASE, Passes, objective_passes
 from mclr.cost.work import Workload, training_of
-from mclr.models.edm2.config import Edm2Model
+from mclr.models.cost import Cost
 
 RESERVED = 2e9
 """Bytes: CUDA's context, libraries' workspaces."""
@@ -62,16 +61,16 @@ def memory_of(load: Workload) -> list[Memory]:
     return found
 
 
-def _training(name: str, kind: str, network: Network, passes: Passes, batch: int) -> Memory:
+def _training(name: str, kind: str, network: Cost, passes: Passes, batch: int) -> Memory:
     """Weights, gradients, Adam's two moments in float32; average or frozen base beside them."""
-    average = 4 if isinstance(network.model, Edm2Model) else 0
+    average = 4 if network.has_average else 0
     beside = average if kind in ("base", "guide") else _item(network)
     always, row = network.training_bytes()
     fixed = (16 + beside) * network.parameters + always
     return Memory(name, kind, fixed, passes.trained * row, batch)
 
 
-def _sampling(name: str, network: Network, guide: Network | None, batch: int) -> Memory:
+def _sampling(name: str, network: Cost, guide: Cost | None, batch: int) -> Memory:
     """Guided, from the weights of the files and fixed ones.
 
     That is two rows for each image, or one row of each of two networks, whose recorded passes keep
@@ -82,5 +81,5 @@ def _sampling(name: str, network: Network, guide: Network | None, batch: int) ->
     return Memory(name, "sampling", (4 + _item(network)) * size, row, batch)
 
 
-def _item(network: Network) -> int:
+def _item(network: Cost) -> int:
     return 2 if network.half else 4

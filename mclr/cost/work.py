@@ -13,13 +13,11 @@ from mclr.config.features import (
 )
 from mclr.config.models import Model
 from mclr.config.released import Released
-from mclr.cost.feature_nets import dimensions, feature_macs
 from mclr.cost.hardware import Work
 from mclr.cost.images import Images
-from mclr.cost.networks import Network
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
-from mclr.models.edm2.config import Edm2Model
-from mclr.models.var.config import VarModel
+from mclr.metrics.cost import dimensions, feature_macs
+from mclr.models.cost import cost_of
 from mclr.planning.job import Job
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
@@ -37,11 +35,12 @@ class Workload:
 
     def __init__(self, plan: Plan, images: Images, targets: Sequence[str] = ()) -> None:
         self.plan, self.images, models = plan, images, plan.tier.models
-        self.networks = {name: Network(model, images) for name, model in models.items()}
+        shapes = {name: images.manifest(model.resolution) for name, model in models.items()}
+        self.networks = {name: cost_of(model, shapes[name]) for name, model in models.items()}
         self.guides = {
-            name: Network(model, images, is_guide=True)
+            name: cost_of(model, shapes[name], is_guide=True)
             for name, model in models.items()
-            if isinstance(model, Edm2Model) and model.guide
+            if model.guide
         }
         self.dag = Jobs(plan, views_of(plan.tier))
         self.jobs = self.dag.behind(targets)
@@ -76,7 +75,7 @@ class Workload:
             case "tokenizer":
                 return self._tokenizer(job.subject)
             case "encode":
-                macs = self.networks[job.subject].encoder.encode
+                macs = self.networks[job.subject].coder.encode
                 return self._code(job.subject, macs * self.images.n_train)
             case "base" | "guide":
                 return self._base(job)
@@ -105,12 +104,12 @@ class Workload:
 
     def _code(self, model: str, macs: float) -> Work:
         """Passes of the encoder, or of both while they are trained."""
-        return Work(half=macs) if self.networks[model].encoder.half else Work(single=macs)
+        return Work(half=macs) if self.networks[model].coder.half else Work(single=macs)
 
     def decoding(self, model: str, count: float) -> Work:
         """Images from tokens or latents."""
-        macs = self.networks[model].encoder.decode * count
-        match getattr(self.plan.tier.models[model], "decoding", None):
+        macs = self.networks[model].coder.decode * count
+        match self.plan.tier.models[model].decoding:
             case None | "float32":
                 return self._code(model, macs)
             case "tf32":
@@ -139,13 +138,8 @@ class Workload:
         self, model: str, count: float, guided: bool = False, interval: Any = None, guide: str = ""
     ) -> Work:
         """Images; ``guide`` net: what guides is a network of its own, else one of this size."""
-        network = self.networks[model]
-        if not isinstance(network.model, Edm2Model):
-            return self._pass(model, network.generation * (2 if guided else 1) * count)
-        alone = network.model.nfe_of(False)
-        more = network.model.nfe_of(guided, interval) - alone
-        other = self.guides[model] if guide == "net" else network
-        return self._pass(model, (alone * network.evaluation + more * other.evaluation) * count)
+        other = self.guides[model] if guide == "net" else None
+        return self._pass(model, self.networks[model].sampling(guided, interval, other) * count)
 
     def _features(self, model: str) -> int:
         """Of one image at the model's resolution, by all feature nets."""
@@ -157,11 +151,10 @@ class Workload:
     # Jobs.
 
     def _tokenizer(self, model: str) -> Work:
-        coder, settings = self.networks[model].encoder, self.plan.tier.models[model]
+        coder, settings = self.networks[model].coder, self.plan.tier.models[model]
         training = training_of(settings, "tokenizer")
         passes = training.steps * training.batch * (1 + BACKWARD)
-        is_latent = isinstance(settings, Edm2Model)
-        seen = min(STATISTICS_IMAGES, self.images.n_train) if is_latent else 0
+        seen = min(STATISTICS_IMAGES, self.images.n_train) if coder.statistics else 0
         return self._code(model, (coder.encode + coder.decode) * passes + coder.encode * seen)
 
     def _feature_net(self, folder: str) -> Work:
@@ -216,22 +209,17 @@ class Workload:
         tuned = bool(self.plan.tuned_by_mclr(model))
         n, sets = study.n_images, 4 + tuned
         made = self._generate(model, n * (1 + tuned)) + self._generate(model, 2 * n, True)
-        draws = study.draws if isinstance(network.model, Edm2Model) else 1
+        draws = study.draws if network.model.noise else 1
         labels = 1 + min(study.others, self.images.source.classes - 1)
         likelihoods = sets * n * draws * labels * network.evaluation
-        coded = n * (sets * network.encoder.encode + (sets - 1) * network.encoder.decode)
+        coded = n * (sets * network.coder.encode + (sets - 1) * network.coder.decode)
         return Work(cpu=made.macs + likelihoods + coded)
 
 
 def training_of(model: Model, role: str) -> Any:
     """How a base, guide or tokenizer is trained."""
-    found: Any = model.base
-    if role == "guide" and isinstance(model, Edm2Model) and model.guide:
-        found = model.guide.base
-    elif role == "tokenizer" and isinstance(model, VarModel):
-        found = model.tokenizer.training
-    elif role == "tokenizer" and isinstance(model, Edm2Model):
-        found = getattr(model.autoencoder, "training", model.autoencoder)
+    guide = model.guide.base if model.guide else None
+    found: Any = {"base": model.base, "guide": guide, "tokenizer": model.coder}[role]
     if found is None or isinstance(found, Released):
         raise ValueError(f"{model.label}: its {role} is not trained")
     return found

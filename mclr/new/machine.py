@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import cache
 from statistics import median
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from mclr.config.base import Precision
 from mclr.config.models import Model
 from mclr.cost.images import Images
-from mclr.cost.networks import Network
 from mclr.cost.passes import BASE
 from mclr.device import CPU
 from mclr.errors import UserError
-from mclr.likelihood import token_log_likelihood
-from mclr.models.edm2.config import Edm2Model, Edm2Network
-from mclr.models.edm2.precond import Precond, build
-from mclr.models.precision import DTYPES, autocast, cpu_has_bfloat16
-from mclr.models.var.config import VarConfig, VarModel
-from mclr.models.var.network import Var
+from mclr.models.cost import Cost, cost_of
+from mclr.models.precision import DTYPES, cpu_has_bfloat16
 
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""
@@ -95,46 +88,35 @@ def this_machine(cores: int | None = None, device: str = "auto") -> Machine:
 
 def rate(model: Model, images: Images, machine: Machine) -> float:
     """Multiply-adds a second of training steps of a model: on one core, or on the GPU."""
-    network = Network(model, images)
-    if network.parameters > LARGE:
-        network = Network(_narrower(model), images)
-    if network.config is None:
-        raise ValueError(f"{model.label}: no EDM2 or VAR network to time")
-    macs = BASE.evaluations * network.evaluation
+    cost = cost_of(model, images.manifest(model.resolution))
+    if cost.parameters > LARGE:
+        cost = cost.narrower()
+    macs = BASE.evaluations * cost.evaluation
     rows = min(MOST_ROWS, max(1, int(PASS_MACS[bool(machine.gpu)] // macs)))
-    return macs * rows / _seconds(network.config, model.precision, rows, machine.device)
+    key = cost.key, model.precision, rows, machine.device
+    if key not in _SECONDS:
+        _SECONDS[key] = _seconds(cost, DTYPES[model.precision], rows, machine.device)
+    return macs * rows / _SECONDS[key]
 
 
-def _narrower(model: Model) -> Model:
-    """The same kind of network, of fewer parameters."""
-    if isinstance(model, Edm2Model):
-        less: dict[str, Any] = {"model_channels": 64}
-    elif isinstance(model, VarModel):
-        size = model.network
-        less = {"depth": 1, "embed_dim": size.width, "num_heads": size.heads}
-    else:
-        return model
-    return model.model_copy(update={"network": model.network.model_copy(update=less)})
+_SECONDS: dict[Hashable, float] = {}
+"""What was timed: by network, number type, rows and device."""
 
 
-@cache
-def _seconds(
-    config: Edm2Network | VarConfig, precision: Precision, rows: int, device: torch.device
-) -> float:
+def _seconds(cost: Cost, dtype: torch.dtype, rows: int, device: torch.device) -> float:
     """The median of a few training steps after one that warms up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a job has
     try:
-        net = _network(config).to(device).train().requires_grad_(True)
+        net = cost.build().to(device).train().requires_grad_(True)
         optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
         found = []
         for _ in range(1 + REPEATS):
             start = _now(device)
-            _evaluate(net, config, precision, rows, device).backward()
+            cost.evaluate(net, rows, dtype, device).float().square().mean().backward()
             optimiser.step()
             optimiser.zero_grad()
-            if isinstance(net, Precond):
-                net.normalize_weights_()
+            cost.restore(net)
             found.append(_now(device) - start)
         return median(found[1:])
     finally:
@@ -147,34 +129,3 @@ def _now(device: torch.device) -> float:
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _network(config: Edm2Network | VarConfig) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    if isinstance(config, Edm2Network):
-        return build(config, generator)
-    return Var.build(config, generator)
-
-
-def _evaluate(
-    net: nn.Module,
-    config: Edm2Network | VarConfig,
-    precision: Precision,
-    rows: int,
-    device: torch.device,
-) -> Tensor:
-    """Some number that depends on all of a pass of ``rows`` images."""
-    if isinstance(config, Edm2Network):
-        side = config.img_resolution
-        x = torch.zeros(rows, config.img_channels, side, side, device=device)
-        labels = torch.zeros(rows, config.label_dim, device=device)
-        made = net(x, torch.ones(rows, device=device), labels, dtype=DTYPES[precision])
-    else:
-        tokens = torch.zeros(rows, config.length, dtype=torch.int64, device=device)
-        inputs = torch.zeros(
-            rows, config.length - config.first_length, config.z_channels, device=device
-        )
-        with autocast(precision, device):
-            made = token_log_likelihood(net(tokens[:, 0], inputs), tokens)
-    value: Tensor = made.float().square().mean()
-    return value

@@ -15,11 +15,11 @@ from mclr.config.features import Dinov2Features, InceptionFeatures
 from mclr.config.reading import load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.downloads import released_downloads
-from mclr.cost.feature_nets import dimensions, feature_macs, logits, published_parameters
 from mclr.cost.images import IMAGENET, images_of
 from mclr.cost.memory import memory_of
 from mclr.cost.work import Workload
 from mclr.errors import UserError
+from mclr.metrics.cost import dimensions, feature_macs, logits, published_parameters
 from mclr.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]

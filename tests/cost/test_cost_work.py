@@ -15,11 +15,12 @@ from mclr.cost.downloads import source_bytes
 from mclr.cost.hardware import GPUS, START_SECONDS, Work
 from mclr.cost.images import images_of
 from mclr.cost.memory import MARGIN, RESERVED, Memory, memory_of
-from mclr.cost.trace import trace
 from mclr.cost.work import Workload, shard_images
 from mclr.data.load import load_images, load_manifest
 from mclr.errors import UserError
-from mclr.models.flops import evaluation_flops, generation_flops
+from mclr.models.edm2.cost import evaluation_macs
+from mclr.models.trace import trace
+from mclr.models.var.cost import generation_macs, likelihood_macs
 from mclr.planning.plan import Plan
 
 TRAIN, REFERENCE = 1000, 797
@@ -57,10 +58,10 @@ def test_an_unknown_source_is_named(tiny_plan: Plan) -> None:
 
 def test_passes_of_the_networks(load: Workload) -> None:
     edm2, var = load.networks["edm2"], load.networks["var"]
-    assert edm2.evaluation == evaluation_flops(edm2.config)
-    assert var.evaluation == evaluation_flops(var.config) == VAR
+    assert edm2.evaluation == evaluation_macs(edm2.config)
+    assert var.evaluation == likelihood_macs(var.config) == VAR
     assert edm2.generation == 3 * edm2.evaluation
-    assert var.generation == generation_flops(var.config)
+    assert var.generation == generation_macs(var.config)
 
 
 def test_work_of_training(load: Workload, jobs: dict[str, Job]) -> None:
@@ -85,7 +86,7 @@ def test_work_of_sampling(load: Workload, jobs: dict[str, Job]) -> None:
     assert load.of(jobs[f"{base}-0/seed-0:0"]).macs == 32 * 3 * edm2.evaluation + features
     assert load.of(jobs[f"{base}-2/seed-0:0"]).macs == 32 * 6 * edm2.evaluation + features
     one = load.of(jobs["sample:var-base/var-base/step-000004/guidance-1.5/seed-1:1"])
-    assert one.macs == 28 * (2 * var.generation + var.encoder.decode) + 8 * CLASSIFIER
+    assert one.macs == 28 * (2 * var.generation + var.coder.decode) + 8 * CLASSIFIER
     assert one.cpu == 0 and one.needs_gpu
     assert load.of(jobs["negatives:edm2"]).macs == 24 * 3 * edm2.evaluation
 
@@ -104,7 +105,7 @@ def test_decoding_counts_at_its_own_rate(
     jobs = {job.name: job for job in found.jobs}
     name = "sample:var-base/var-base/step-000004/guidance-0/seed-0:0"
     work, usual = found.of(jobs[name]), load.of(jobs[name])
-    decoded = 32 * load.networks["var"].encoder.decode
+    decoded = 32 * load.networks["var"].coder.decode
     assert work.macs == usual.macs and decoded > 0
     moved = Work(single=usual.single - decoded) + Work(**{kind: decoded})
     assert work == moved
@@ -113,8 +114,8 @@ def test_decoding_counts_at_its_own_rate(
 def test_var_keeps_keys_and_values_while_sampling(load: Workload) -> None:
     """float32: of 21 tokens of width 8 in one block."""
     var = load.networks["var"]
-    assert var._kept_bytes() == 2 * 21 * 8 * 4
-    assert load.networks["edm2"]._kept_bytes() == 0
+    assert var.cache_bytes() == 2 * 21 * 8 * 4
+    assert load.networks["edm2"].cache_bytes() == 0
 
 
 def test_sixteen_bits_are_another_rate(load: Workload, tiny: dict[str, Any]) -> None:
@@ -172,7 +173,7 @@ def test_memory_grows_with_the_rows_of_an_objective(load: Workload) -> None:
 def test_disk(load: Workload, tiny_plan: Plan) -> None:
     found = disk_of(load, gpus=2)
     edm2, var = (load.networks[name] for name in ("edm2", "var"))
-    coder = var.encoder.parameters
+    coder = var.coder.parameters
     # Per model one base, 4 experiments of 2 seeds with 2 checkpoints, and 4 best ones.
     assert found["checkpoints"] == 4 * (21 * (edm2.parameters + var.parameters) + coder)
     points = len(points_of(tiny_plan))

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from mclr.models.edm2.config import PRESETS, Edm2Network, preset
+from mclr.models.edm2.cost import evaluation_macs
 from mclr.models.edm2.precond import Precond
-from mclr.models.flops import evaluation_flops, generation_flops
 from mclr.models.var.config import VAR_PRESETS, VarConfig, VqvaeConfig, var_preset
+from mclr.models.var.cost import generation_macs, likelihood_macs
 from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
@@ -120,7 +121,7 @@ def test_edm2_names_and_shapes(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_edm2_cost(name: str) -> None:
     """Within 1.4 % of the paper, whose count includes operations per element."""
-    gflops = evaluation_flops(preset(name)) / 1e9
+    gflops = evaluation_macs(preset(name)) / 1e9
     published = EDM2_PAPER[name][1]
     assert 0.986 * published < gflops < published
     assert page_rows()[name][1:3] == [f"{gflops:.1f}", f"{published}"]
@@ -135,17 +136,17 @@ def test_edm2_cost_by_kind_of_operation() -> None:
             match = re.search(r"(\d+)x\d+_", key)
             convolutions += math.prod(shape) * (int(match.group(1)) if match else 64) ** 2
     assert convolutions / 1e9 == pytest.approx(545.50, abs=0.04)
-    products = evaluation_flops(config) - convolutions
+    products = evaluation_macs(config) - convolutions
     assert products / 1e9 == pytest.approx(1.43, abs=0.005)
 
 
 def test_cost_is_proportional_to_the_batch() -> None:
     tiny = Edm2Network(img_resolution=8, img_channels=1, label_dim=3, model_channels=8)
-    per_image = evaluation_flops(tiny, 2) - evaluation_flops(tiny, 1)
-    assert evaluation_flops(tiny, 5) == 5 * per_image > 0
+    per_image = evaluation_macs(tiny, 2) - evaluation_macs(tiny, 1)
+    assert evaluation_macs(tiny, 5) == 5 * per_image > 0
     small = VarConfig(depth=2, embed_dim=32, num_heads=2, patch_nums=(1, 2, 3))
-    assert evaluation_flops(small, 3) == 3 * evaluation_flops(small)
-    assert generation_flops(small, 3) == 3 * generation_flops(small)
+    assert likelihood_macs(small, 3) == 3 * likelihood_macs(small)
+    assert generation_macs(small, 3) == 3 * generation_macs(small)
 
 
 # --- VAR ---------------------------------------------------------------------------------------
@@ -247,10 +248,10 @@ def var_costs(c: VarConfig) -> tuple[int, int, int]:
 def test_var_cost_is_that_of_its_matrix_products(name: str) -> None:
     config = var_preset(name)
     likelihood, cached, uncached = var_costs(config)
-    assert evaluation_flops(config) == likelihood
-    assert generation_flops(config) == cached
+    assert likelihood_macs(config) == likelihood
+    assert generation_macs(config) == cached
     if name == "var-d16":
-        assert generation_flops(config, cached=False) == uncached
+        assert generation_macs(config, cached=False) == uncached
 
 
 @pytest.mark.parametrize("name", VAR_PRESETS)

@@ -1,7 +1,7 @@
 """VAR as its paper writes it: no cache, one pass per condition, every token computed anew.
 
 The yardstick of correctness and speed for ``mclr.models.var`` and its sampler. Module names are
-those of the library, so one state dict fits both. Without drop path and shared modulation.
+those of the library, so one state dict fits both. No drop path and no shared modulation.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from mclr.config.features import (
     InceptionFeatures,
     PublishedFeatures,
 )
-from mclr.cost.trace import parameters, trace
 from mclr.metrics.classifier import Classifier
 from mclr.metrics.vit import VIT_L_14, Vit, VitConfig
+from mclr.models.trace import parameters, trace
 
 Settings = ClassifierFeatures | EfficientNetFeatures | InceptionFeatures | Dinov2Features
 

@@ -1,0 +1,168 @@
+"""What EDM2 costs: denoiser calls, and the autoencoder of a model of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cache, cached_property, partial
+from math import prod
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mclr.config.base import canonical
+from mclr.config.released import Released
+from mclr.data.load import Manifest
+from mclr.device import CPU
+from mclr.models.cost import Coder, Cost, traced_coder
+from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Model, Edm2Network
+from mclr.models.edm2.encoders import VAE_REDUCTION
+from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
+from mclr.models.edm2.precond import Precond, build
+from mclr.models.trace import Trace, parameters, trace
+
+SD_LATENTS = 4
+# The config.json that data/versions.csv names (stabilityai/sd-vae-ft-mse), as diffusers reads it.
+SD_VAE = {
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "latent_channels": SD_LATENTS,
+    "norm_num_groups": 32,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+
+
+class Edm2Cost(Cost):
+    """See ``mclr.models.cost.Cost``."""
+
+    model: Edm2Model
+    has_average = True
+    release_bytes = 2
+    kept_bytes = 2
+
+    def __init__(self, model: Edm2Model, manifest: Manifest, *, is_guide: bool = False) -> None:
+        super().__init__(model, manifest, is_guide=is_guide)
+        guide = model.guide if is_guide else None
+        self.latents = _latents_of(model, manifest)
+        self.config = Edm2Network(
+            **(guide or model).network.model_dump(),
+            img_resolution=self.latents[1],
+            img_channels=self.latents[0],
+            label_dim=0 if guide and not guide.conditional else manifest.num_classes,
+        )
+
+    @property
+    def key(self) -> Hashable:
+        return self.config
+
+    def traced(self, rows: int, grad: bool) -> Trace:
+        return _traced(self.config, torch.bfloat16 if self.half else torch.float32, rows, grad)
+
+    @property
+    def parameters(self) -> int:
+        return _parameters(self.config)
+
+    @property
+    def generation(self) -> int:
+        return self.evaluation * self.model.nfe_of(False)
+
+    def sampling(self, guided: bool, interval: Any = None, guide: Cost | None = None) -> float:
+        alone = self.model.nfe_of(False)
+        more = self.model.nfe_of(guided, interval) - alone
+        return alone * self.evaluation + more * (guide or self).evaluation
+
+    def build(self) -> nn.Module:
+        return build(self.config, torch.Generator().manual_seed(0))
+
+    def evaluate(self, net: Any, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return _denoise(net, rows, dtype, device)
+
+    def restore(self, net: Any) -> None:
+        net.normalize_weights_()
+
+    def narrower(self) -> Edm2Cost:
+        network = self.model.network.model_copy(update={"model_channels": 64})
+        return Edm2Cost(self.model.model_copy(update={"network": network}), self.manifest)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels, or mean and deviation of latents."""
+        channels, *sides = self.latents
+        return (2 * channels if self.coder.parameters else channels, *sides)
+
+    @property
+    def drawn_bytes(self) -> float:
+        """float32, of pixels or of drawn latents."""
+        return 4 * prod(self.latents)
+
+    @cached_property
+    def coder(self) -> Coder:
+        inner, images = self.model.autoencoder, self.manifest
+        if inner is None:
+            return Coder()
+        if isinstance(inner, Released):
+            return _stable_diffusion(images.resolution)
+        text = canonical(inner.network)
+        return _autoencoder(text, images.channels, images.resolution, self.half)
+
+
+def evaluation_macs(config: Edm2Network, rows: int = 1) -> int:
+    """Multiply-adds of a call of the denoiser; sampling makes 2 num_steps − 1 of them."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return _traced(config, torch.float32, rows, False).macs
+
+
+def _latents_of(model: Edm2Model, manifest: Manifest) -> tuple[int, ...]:
+    """Shape of what the denoiser sees of an image: (channels, side, side)."""
+    if model.autoencoder is None:
+        return manifest.shape
+    if isinstance(model.autoencoder, Released):
+        side = manifest.resolution // VAE_REDUCTION
+        return SD_LATENTS, side, side
+    return latent_shape(model.autoencoder.network, manifest)
+
+
+@cache
+def _traced(config: Edm2Network, dtype: torch.dtype, rows: int, grad: bool) -> Trace:
+    evaluate = partial(_denoise, rows=rows, dtype=dtype, device=CPU)
+    return trace(lambda: Precond(config), evaluate, grad=grad)
+
+
+def _denoise(net: Precond, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    c = net.config
+    x = torch.zeros(rows, c.img_channels, c.img_resolution, c.img_resolution, device=device)
+    labels, sigma = torch.zeros(rows, c.label_dim, device=device), torch.ones(rows, device=device)
+    return cast(Tensor, net(x, sigma, labels, dtype=dtype))
+
+
+@cache
+def _parameters(config: Edm2Network) -> int:
+    with torch.device("meta"):
+        return parameters(Precond(config))
+
+
+@cache
+def _autoencoder(text: str, channels: int, side: int, half: bool) -> Coder:
+    network = AutoencoderArchitecture.model_validate_json(text)
+    latent = latent_shape(network, Manifest(channels, side, 0, (), {}))
+    return traced_coder(
+        lambda: build_autoencoder(network, channels, torch.Generator().manual_seed(0)),
+        lambda net: posterior(net, torch.empty(1, channels, side, side)),
+        lambda net: net.decode(torch.empty(1, *latent)).sample,
+        half=half,
+        statistics=True,
+    )
+
+
+@cache
+def _stable_diffusion(side: int) -> Coder:
+    from diffusers import AutoencoderKL
+
+    latent = side // VAE_REDUCTION
+    return traced_coder(
+        lambda: cast(nn.Module, cast(Any, AutoencoderKL)(**SD_VAE)),
+        lambda net: net.encode(torch.empty(1, 3, side, side)).latent_dist,
+        lambda net: net.decode(torch.empty(1, SD_LATENTS, latent, latent)).sample,
+    )
