@@ -27,9 +27,9 @@ PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.m
 each_tier = pytest.mark.parametrize("published", TIERS, ids=[each.tier for each in TIERS])
 
 
-def clone(folder: Path) -> Checkout:
+def clone(folder: Path, source: Path = ROOT) -> Checkout:
     """A git clone, with the environment that runs the tests in place of its own."""
-    subprocess.run(("git", "clone", "--quiet", str(ROOT), str(folder)), check=True)
+    subprocess.run(("git", "clone", "--quiet", str(source), str(folder)), check=True)
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     for name in ("requirements.lock", "pyproject.toml"):
         os.utime(folder / name, (0, 0))  # older than the environment: make need not make it again

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from checkout import Checkout
 from stores import s3_server, ssh_server
 from test_publication import clone
@@ -18,6 +20,8 @@ from test_publication import clone
 Remote = dict[str, str]
 SERVERS = {"ssh": ssh_server, "s3": s3_server}
 KILLS = 3
+LEFT_OUT = ("benchmarks", "best", "evaluations", "figures", "grids", "runs")
+"""Folders of the fashion tier that the clones do without: 1,865 files like those of digits."""
 
 # A DVC command that is SIGKILLed when its list of what to transfer has the first output alone.
 CUT_SHORT = """
@@ -48,9 +52,10 @@ def remote(
 def pushed(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A clone that has pulled from the embedded remote and pushed to the server, killed often."""
     checkout = clone(tmp_path_factory.mktemp("first") / "mclr")
+    leave_out(checkout)
     checkout.run("dvc", "pull", "--remote", "embedded")
     use(checkout, remote)
-    kill_at_random(checkout, "dvc", "push")
+    kill_at_random(checkout, lambda: stored(remote), objects(checkout), "dvc", "push")
     check_store(checkout, "--heal")
     checkout.run("dvc", "push")
     yield checkout
@@ -60,10 +65,27 @@ def pushed(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def second(remote: Remote, pushed: Checkout, tmp_path: Path) -> Iterator[Checkout]:
     """Another clone of the same commit, with nothing pulled."""
-    checkout = clone(tmp_path / "mclr")
+    checkout = clone(tmp_path / "mclr", pushed.folder)
     use(checkout, remote)
     yield checkout
     shutil.rmtree(checkout.folder)
+
+
+def leave_out(checkout: Checkout) -> None:
+    """Commit a fashion tier of few files: pipelines of two files in one remote, as before."""
+    folder = checkout.folder / "workflow" / "fashion"
+    for path in (folder / "dvc.yaml", folder / "dvc.lock"):
+        content = yaml.safe_load(path.read_text())
+        stage = content["stages"]["fashion"]
+        places = [Path(out["path"] if "path" in out else next(iter(out))) for out in stage["outs"]]
+        stage["outs"] = [
+            out
+            for out, place in zip(stage["outs"], places, strict=True)
+            if place.name not in LEFT_OUT
+        ]
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    checkout.run("git", *identity, "commit", "-qam", "fewer files")
 
 
 def use(checkout: Checkout, settings: Remote) -> None:
@@ -73,10 +95,15 @@ def use(checkout: Checkout, settings: Remote) -> None:
         checkout.run("dvc", "remote", "modify", "--local", "team", name, value)
 
 
-def kill_at_random(checkout: Checkout, *command: str) -> None:
-    """Start a command and SIGKILL it, at random moments from when it begins to transfer."""
-    moments = random.Random(0)
-    for _ in range(KILLS):
+def kill_at_random(
+    checkout: Checkout, transferred: Callable[[], int], count: int, *command: str
+) -> None:
+    """Start a command and SIGKILL it, each time after it has transferred some more of the objects.
+
+    transferred: how many of the ``count`` there are where it brings them.
+    """
+    shares, ends = random.Random(0), list[int]()
+    for share in sorted(shares.uniform(0.05, 0.5) for _ in range(KILLS)):
         process = subprocess.Popen(
             command,
             cwd=checkout.folder,
@@ -84,9 +111,41 @@ def kill_at_random(checkout: Checkout, *command: str) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(1 + 3 * moments.random())
+        while process.poll() is None and transferred() < share * count:
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        ends.append(process.wait())
+    assert -signal.SIGKILL in ends, "every one was done before it could be killed"
+
+
+def objects(checkout: Checkout) -> int:
+    """How many there are in the cache of a clone."""
+    folder = checkout.folder / ".dvc" / "cache" / "files"
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def stored(settings: Remote) -> int:
+    """How many objects there are in a remote."""
+    if settings["url"].startswith("ssh"):
+        return sum(path.is_file() for path in folder_of(settings).rglob("*"))
+    pages = s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket="results")
+    return sum(page["KeyCount"] for page in pages)
+
+
+def folder_of(settings: Remote) -> Path:
+    """Where a remote over SSH lies on this machine."""
+    return Path("/", settings["url"].split("/", 3)[3])
+
+
+def s3_client(settings: Remote) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=settings["endpointurl"],
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    )
 
 
 def check_store(checkout: Checkout, *options: str) -> tuple[int, str]:
@@ -134,9 +193,9 @@ def test_a_killed_push_is_completed_by_the_next(pushed: Checkout) -> None:
     assert "Everything is up to date" in pushed.run("dvc", "push").stdout
 
 
-def test_what_one_pushes_another_pulls(second: Checkout) -> None:
+def test_what_one_pushes_another_pulls(pushed: Checkout, second: Checkout) -> None:
     """Pulls are killed too; then nothing is damaged and nothing is left to do."""
-    kill_at_random(second, "dvc", "pull")
+    kill_at_random(second, lambda: objects(second), objects(pushed), "dvc", "pull")
     assert check_store(second, "--heal")[0] == 0
     second.run("dvc", "pull")
     assert "Everything is up to date" in second.run("dvc", "pull").stdout
@@ -150,18 +209,11 @@ def flip_a_byte(settings: Remote, oid: str) -> None:
     """Damage an object of the remote behind DVC's back."""
     path = f"files/md5/{oid[:2]}/{oid[2:]}"
     if settings["url"].startswith("ssh"):
-        file = Path("/", settings["url"].split("/", 3)[3], path)
+        file = folder_of(settings) / path
         file.chmod(0o644)
         file.write_bytes(flipped(file.read_bytes()))
         return
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=settings["endpointurl"],
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
+    client = s3_client(settings)
     place = {"Bucket": "results", "Key": f"mclr/{path}"}
     content = client.get_object(**place)["Body"].read()
     client.put_object(**place, Body=flipped(content))
