@@ -40,7 +40,6 @@ from mclr.models.family import Family, make_family
 from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
 from mclr.training.share import Share
@@ -156,7 +155,7 @@ class Bench:
 
         images = float(batch)
         if isinstance(model, Edm2Model):
-            images *= (2 * FEW_STEPS - 1) / evaluations(model, False)
+            images *= (2 * FEW_STEPS - 1) / model.nfe_of(False)
         planned = self.memory[name, "sampling"].total(batch)
         kind = "sample guided" if guided else "sample"
         return Case(f"{name} {kind}", images, _work(network, macs), planned, make)

@@ -129,7 +129,7 @@ def trained(
 
     folder, data = tmp_path_factory.mktemp("trained"), Data(prepared)
     net, tokenizer, state = folder / "cnn", folder / "tokenizer" / "var.safetensors", folder / "s"
-    train_feature_net(tiny_plan.tier.features["cnn"].model_dump(), data, net, state)
+    train_feature_net(tiny_plan.tier.features["cnn"], data, net, state)
     train_tokenizer(tiny_plan.tokenizer_spec("var"), data, tokenizer, state)
     train_base(tiny_plan.base_spec("edm2"), data, None, folder / "edm2-base", state)
     train_base(tiny_plan.base_spec("var"), data, tokenizer, folder / "var-base", state)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mclr.config.base import canonical
+from mclr.config.objectives import CcDpo
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
-from mclr.planning.points import checkpoint_path, evaluations
 
 
 def plan_of(content: dict[str, Any]) -> Plan:
@@ -57,8 +57,9 @@ def test_sweeps_multiply(tiny: dict[str, Any]) -> None:
     ]
     assert len(runs) == 8
     assert runs[2].hyperparameters == {"lr": 0.0001, "batch": 4, "beta": 1.0, "K": 2}
-    spec = Plan(parse_tier(tiny, "")).finetune_spec(runs[2].run_id)["run"]
-    assert (spec["lr"], spec["objective"]["beta"], spec["sweep"]) == (0.0001, 1.0, {})
+    spec = Plan(parse_tier(tiny, "")).finetune_spec(runs[2].run_id).run
+    assert isinstance(spec.objective, CcDpo)
+    assert (spec.lr, spec.objective.beta, spec.sweep) == (0.0001, 1.0, {})
 
 
 def test_sweep_by_alias_and_of_integers(tiny: dict[str, Any]) -> None:
@@ -106,28 +107,26 @@ def test_points(tiny_plan: Plan) -> None:
 
 def test_evaluations_per_image(tiny_plan: Plan) -> None:
     edm2, var = tiny_plan.tier.models["edm2"], tiny_plan.tier.models["var"]
-    assert [evaluations(edm2, g) for g in (0.0, 2.0)] == [3, 6]
-    assert [evaluations(var, g) for g in (0.0, 1.5)] == [3, 6]
+    assert [edm2.nfe_of(g > 0) for g in (0.0, 2.0)] == [3, 6]
+    assert [var.nfe_of(g > 0) for g in (0.0, 1.5)] == [3, 6]
 
 
 def test_rows(tiny_plan: Plan) -> None:
-    rows = tiny_plan.evaluate_spec("var-base")["points"]
-    assert [row["method"] for row in rows] == ["base", "base", "cfg", "cfg"]
-    assert [row["nfe"] for row in rows] == [3, 3, 6, 6]
-    row = tiny_plan.evaluate_spec("edm2-ddo")["points"][-1]
-    assert row["checkpoint"] == checkpoint_path("tiny", "edm2-ddo-seed1", 4)
-    assert row["checkpoint"] == (
-        "results/tiny/runs/edm2-ddo-seed1/checkpoints/step-000004.safetensors"
-    )
-    assert (row["model"], row["method"], row["seed"], row["step"]) == ("edm2", "ddo", 1, 4)
+    rows = tiny_plan.evaluate_spec("var-base").points
+    assert [row.method for row in rows] == ["base", "base", "cfg", "cfg"]
+    assert [row.nfe for row in rows] == [3, 3, 6, 6]
+    row = tiny_plan.evaluate_spec("edm2-ddo").points[-1]
+    assert row.checkpoint == tiny_plan.files.checkpoint("edm2-ddo-seed1", 4)
+    assert row.checkpoint == "results/tiny/runs/edm2-ddo-seed1/checkpoints/step-000004.safetensors"
+    assert (row.model, row.method, row.seed, row.step) == ("edm2", "ddo", 1, 4)
 
 
 def test_negatives_serve_the_most_demanding_run(tiny: dict[str, Any]) -> None:
-    assert plan_of(tiny).negatives_spec("edm2")["n_negatives"] == 24
+    assert plan_of(tiny).negatives_spec("edm2").n_negatives == 24
     tiny["runs"]["edm2-ddo"]["sweep"] = {"objective.n_negatives": [10, 50]}
-    assert plan_of(tiny).negatives_spec("edm2")["n_negatives"] == 50
+    assert plan_of(tiny).negatives_spec("edm2").n_negatives == 50
     del tiny["runs"]["edm2-ddo"]
-    assert plan_of(tiny).negatives_spec("edm2")["n_negatives"] == 0
+    assert plan_of(tiny).negatives_spec("edm2").n_negatives == 0
 
 
 # ------------------------------------------------------------------ who reads which key
@@ -232,9 +231,9 @@ def test_a_new_run_touches_no_other(tiny: dict[str, Any]) -> None:
 def test_network_evaluations_are_counted_as_in_table_1(tiny_tier: Tier) -> None:
     edm2, var = tiny_tier.models["edm2"], tiny_tier.models["var"]
     paper = edm2.model_copy(update={"sampler": edm2.sampler.model_copy(update={"num_steps": 32})})
-    assert [evaluations(paper, gamma) for gamma in (0.0, 0.7)] == [63, 126]
+    assert [paper.nfe_of(gamma > 0) for gamma in (0.0, 0.7)] == [63, 126]
     scales = len(var.tokenizer.network.patch_nums)
-    assert [evaluations(var, gamma) for gamma in (0.0, 2.0)] == [scales, 2 * scales]
+    assert [var.nfe_of(gamma > 0) for gamma in (0.0, 2.0)] == [scales, 2 * scales]
 
 
 def test_a_models_transform_decides_what_is_encoded_alone(tiny: dict[str, Any]) -> None:
@@ -244,7 +243,8 @@ def test_a_models_transform_decides_what_is_encoded_alone(tiny: dict[str, Any]) 
     other = Plan(parse_tier(tiny, "tiny"))
     for name in ("encode_spec", "tokenizer_spec"):
         without, with_it = getattr(plan, name)("var"), getattr(other, name)("var")
-        assert with_it == without | {"transform": "var"} and "transform" not in without
+        assert with_it.content() == without.content() | {"transform": "var"}
+        assert "transform" not in without.content()
     assert other.base_spec("var") == plan.base_spec("var")
     assert other.encode_spec("edm2") == plan.encode_spec("edm2")
 
@@ -256,15 +256,15 @@ def test_rounds_start_from_the_best_of_the_one_before(tiny: dict[str, Any]) -> N
     }
     plan = Plan(parse_tier(tiny, "tiny"))
     first, second = plan.runs["edm2-ddo-seed0"], plan.runs["edm2-ddo-2-seed0"]
-    assert plan.start_checkpoint(first.start) == checkpoint_path("tiny", "edm2-base", 4)
+    assert plan.start_checkpoint(first.start) == plan.files.checkpoint("edm2-base", 4)
     assert plan.start_checkpoint(second.start) == "results/tiny/best/edm2-ddo.safetensors"
-    assert plan.negatives_spec(first.start)["n_negatives"] == 24
-    assert plan.negatives_spec(second.start)["n_negatives"] == 30
+    assert plan.negatives_spec(first.start).n_negatives == 24
+    assert plan.negatives_spec(second.start).n_negatives == 30
     assert second.hyperparameters == first.hyperparameters | {
         "from": "edm2-ddo", "n_negatives": 30
     }  # fmt: skip
-    assert "from" not in plan.finetune_spec("edm2-ddo-seed0")["run"]
-    assert plan.finetune_spec("edm2-ddo-2-seed0")["run"]["from"] == "edm2-ddo"
+    assert "from" not in plan.finetune_spec("edm2-ddo-seed0").content()["run"]
+    assert plan.finetune_spec("edm2-ddo-2-seed0").content()["run"]["from"] == "edm2-ddo"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 
 from mclr.config.base import canonical
 from mclr.config.reading import parse_tier
@@ -21,7 +21,7 @@ from mclr.jobs.selection import select
 from mclr.jobs.training import finetune
 from mclr.models.edm2.sampler import guided_denoiser, heun_sample, time_steps, within_interval
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
+from mclr.planning.specs import SampleSpec
 
 STUDY = {
     "guidance": [0.5],
@@ -91,8 +91,9 @@ def test_noise_of_the_fine_tuning_alone(staged: dict[str, Any]) -> None:
     plan = plan_of(staged)
     run = plan.of("edm2-mclr")[0]
     assert run.hyperparameters["P_mean"] == -0.5
-    assert plan.finetune_spec(run.run_id)["run"]["noise"] == {"P_mean": -0.5, "P_std": 1.0}
-    assert plan.base_spec("edm2")["noise"] == {"P_mean": -0.8, "P_std": 1.6}
+    tuned, base = plan.finetune_spec(run.run_id).content(), plan.base_spec("edm2").content()
+    assert tuned["run"]["noise"] == {"P_mean": -0.5, "P_std": 1.0}
+    assert base["noise"] == tuned["noise"] == {"P_mean": -0.8, "P_std": 1.6}
 
 
 @pytest.mark.parametrize(
@@ -163,11 +164,11 @@ def test_rows_of_finals_and_studies_tell_what_was_selected(
     staged: dict[str, Any], trained: Trained, selection: Path, tmp_path: Path
 ) -> None:
     plan = plan_of(staged)
-    spec = plan.evaluate_spec("edm2-mclr-final") | {"shards": 1}
+    spec = plan.evaluate_spec("edm2-mclr-final").with_(shards=1)
     for planned in plan.evaluations["edm2-mclr-final"]:
         files = [tmp_path / planned.path / f"shard-000.{kind}" for kind in ("parquet", "png")]
         sample(
-            plan.sample_spec(planned) | {"shards": 1}, 0, trained.manifest, trained.base("edm2"),
+            plan.sample_spec(planned).with_(shards=1), 0, trained.manifest, trained.base("edm2"),
             None, {"cnn": trained.net / "net.safetensors"}, *files,
         )  # fmt: skip
     evaluate(spec, trained.manifest, {"cnn": trained.net}, tmp_path, tmp_path / "e.json", selection)
@@ -182,12 +183,12 @@ def test_rows_of_finals_and_studies_tell_what_was_selected(
 # ------------------------------------------------------------------ ways to sample
 
 
-def images(trained: Trained, folder: Path, spec: dict[str, Any], **how: Any) -> torch.Tensor:
+def images(trained: Trained, folder: Path, spec: SampleSpec, **how: Any) -> torch.Tensor:
     """The features of 20 samples."""
     from mclr.metrics.features import read_features
 
     sample(
-        spec | {"shards": 1}, 0, trained.manifest, how.pop("weights", trained.base("edm2")), None,
+        spec.with_(shards=1), 0, trained.manifest, how.pop("weights", trained.base("edm2")), None,
         {"cnn": trained.net / "net.safetensors"}, folder / "f.parquet", folder / "g.png", **how,
     )  # fmt: skip
     return read_features([folder / "f.parquet"], "cnn").features
@@ -214,7 +215,7 @@ def test_dial(trained: Trained, tuned: Path, tiny_plan: Plan, tmp_path: Path) ->
     ends = [images(trained, tmp_path, spec, weights=w) for w in (base, tuned)]
     assert not torch.equal(*ends)
     dialled = {
-        t: images(trained, tmp_path, spec | {"dial": t}, weights=tuned, base=base)
+        t: images(trained, tmp_path, spec.with_(dial=t), weights=tuned, base=base)
         for t in (0.0, 0.5, 2.0)
     }
     assert torch.equal(dialled[0.0], ends[0])
@@ -226,7 +227,7 @@ def test_autoguidance_of_equal_models_changes_nothing(
     trained: Trained, tuned: Path, tiny_plan: Plan, tmp_path: Path
 ) -> None:
     spec = tiny_plan.sample_spec(tiny_plan.points("edm2-base")[0])
-    guided = spec | {"guidance": 0.8, "guide": "base"}
+    guided = spec.with_(guidance=0.8, guide="base")
     base = trained.base("edm2")
     plain = images(trained, tmp_path, spec)
     assert torch.equal(images(trained, tmp_path, guided, base=base), plain)
@@ -237,12 +238,12 @@ def test_autoguidance_of_equal_models_changes_nothing(
 def test_guidance_in_an_interval(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
     """All levels: CFG. No level: no guidance. Some levels: something else."""
     spec = tiny_plan.sample_spec(tiny_plan.points("edm2-base")[0])
-    spec |= {"sampler": spec["sampler"] | {"num_steps": 5}}
-    cfg = spec | {"guidance": 2.0}
+    spec = edited(spec, sampler={"num_steps": 5})
+    cfg = spec.with_(guidance=2.0)
     plain, full = (images(trained, tmp_path, s) for s in (spec, cfg))
-    assert torch.equal(images(trained, tmp_path, cfg | {"interval": [0, 1e6]}), full)
-    assert torch.equal(images(trained, tmp_path, cfg | {"interval": [200, 300]}), plain)
-    some = images(trained, tmp_path, cfg | {"interval": [0.05, 1]})
+    assert torch.equal(images(trained, tmp_path, cfg.with_(interval=[0, 1e6])), full)
+    assert torch.equal(images(trained, tmp_path, cfg.with_(interval=[200, 300])), plain)
+    some = images(trained, tmp_path, cfg.with_(interval=[0.05, 1]))
     assert not torch.equal(some, full)
     assert not torch.equal(some, plain)
 
@@ -250,8 +251,8 @@ def test_guidance_in_an_interval(trained: Trained, tiny_plan: Plan, tmp_path: Pa
 def test_selected_guidance_is_read(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
     spec = tiny_plan.sample_spec(tiny_plan.points("edm2-base")[0])
     write_json(tmp_path / "s.json", {"guidance": 2.0})
-    found = images(trained, tmp_path, spec | {"guidance": None}, selection=tmp_path / "s.json")
-    assert torch.equal(found, images(trained, tmp_path, spec | {"guidance": 2.0}))
+    found = images(trained, tmp_path, spec.with_(guidance=None), selection=tmp_path / "s.json")
+    assert torch.equal(found, images(trained, tmp_path, spec.with_(guidance=2.0)))
 
 
 def test_evaluations_within_an_interval_are_counted_as_they_are_made(
@@ -273,7 +274,7 @@ def test_evaluations_within_an_interval_are_counted_as_they_are_made(
         heun_sample(
             within_interval(guided, plain, (low, high)), torch.randn(1, 1, 2, 2), num_steps=6
         )
-        assert evaluations(model, True, (low, high)) == rows
+        assert model.nfe_of(True, (low, high)) == rows
 
 
 def test_specs_of_points_differ_by_how_they_are_sampled(staged: dict[str, Any]) -> None:

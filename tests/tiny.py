@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from mclr.config.base import Spec
+
+S = TypeVar("S", bound=Spec)
 
 TRAINING = {"seed": 0, "steps": 4, "batch": 16, "lr": 0.01}
 
@@ -83,6 +87,14 @@ TINY: dict[str, Any] = {
     },
     "report": {"features": "cnn"},
 }
+
+
+def edited(spec: S, **sections: dict[str, Any]) -> S:
+    """A specification with keys of its sections changed: ``edited(spec, run={"lr": 1})``."""
+    content = spec.content()
+    for name, changes in sections.items():
+        content[name] |= changes
+    return type(spec).model_validate(content)
 
 
 @dataclass(frozen=True)

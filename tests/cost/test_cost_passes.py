@@ -20,7 +20,6 @@ from mclr.models.var.network import Var
 from mclr.models.var.sampler import var_sample
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
 
@@ -93,7 +92,7 @@ def test_evaluations_of_a_sample(
         labels = torch.arange(N)
         guide = net if by_base else None
         family.generate(net, range(N), labels, guidance, guide=guide, interval=interval)
-    expected = evaluations(tiny_plan.tier.models["edm2"], guidance != 0, interval)
+    expected = tiny_plan.tier.models["edm2"].nfe_of(guidance != 0, interval)
     assert rows.frozen == N * expected
 
 
@@ -116,4 +115,4 @@ def test_evaluations_of_a_sample_of_var(
     monkeypatch.setattr(Var, "scale_logits", counting)
     uniforms = seeded_uniforms(range(N), config.length)
     var_sample(var, vqvae, torch.arange(N), uniforms, cfg=cfg)
-    assert sum(found) == N * evaluations(model, cfg != 0)
+    assert sum(found) == N * model.nfe_of(cfg != 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 
+from mclr.config.base import canonical
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json
 from mclr.planning.plan import Plan
@@ -22,8 +22,7 @@ RUN = "edm2-mclr-seed0"
 
 
 def command(folder: Path, trained: Trained, plan: Plan, size: int, steps: int) -> list[str]:
-    spec = plan.finetune_spec(RUN)
-    spec["run"]["checkpoints"] = [2, steps]
+    spec = edited(plan.finetune_spec(RUN), run={"checkpoints": [2, steps]})
     launcher = [
         "-m",
         "torch.distributed.run",
@@ -34,7 +33,7 @@ def command(folder: Path, trained: Trained, plan: Plan, size: int, steps: int) -
     ]
     return [
         sys.executable, *(launcher if size > 1 else ["-m"]),
-        "mclr", "--log", str(folder / "log"), "finetune", "--spec", json.dumps(spec),
+        "mclr", "--log", str(folder / "log"), "finetune", "--spec", canonical(spec),
         "--data", str(trained.prepared), "--base", str(trained.edm2),
         "--run", str(folder / "run"), "--state", str(folder / "state"), "--micro-batch", "3",
     ]  # fmt: skip

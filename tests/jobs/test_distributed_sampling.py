@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from tiny import Trained
 from torch import multiprocessing
 
+from mclr.config.base import canonical
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.planning.plan import Plan
@@ -30,7 +30,7 @@ def make(folder: Path, trained: Trained, specs: dict[str, Any]) -> None:
         for shards in (1, 4):
             name = folder / f"{model}-{shards}"
             sample(
-                specs[model] | {"shards": shards}, 0, trained.manifest, weights, tokenizer, nets,
+                specs[model].with_(shards=shards), 0, trained.manifest, weights, tokenizer, nets,
                 name.with_suffix(".parquet"), name.with_suffix(".png"),
             )  # fmt: skip
         spec = specs[f"{model}-negatives"]
@@ -89,7 +89,7 @@ def test_the_command_under_torchrun(
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     arguments = [
         *launcher, "--nproc-per-node=2", "-m", "--", "mclr", "--log", str(tmp_path / "log"),
-        "sample", "--spec", json.dumps(specs["edm2"] | {"shards": 1}),
+        "sample", "--spec", canonical(specs["edm2"].with_(shards=1)),
         "--manifest", str(trained.manifest), "--weights", str(trained.edm2),
         "--features", f"cnn={trained.net}", "--output", str(tmp_path / "f.parquet"),
         "--grid", str(tmp_path / "g.png"),

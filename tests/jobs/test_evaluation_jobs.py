@@ -33,6 +33,7 @@ from mclr.metrics.measure import Measure
 from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, scores
 from mclr.planning.plan import Plan
+from mclr.planning.specs import PlannedPoint
 
 
 class Scene:
@@ -43,16 +44,16 @@ class Scene:
         self.spec = plan.evaluate_spec("edm2-mclr")
         self.nets = {"cnn": load_feature_net(trained.net / "net.safetensors", manifest)}
         self.images, _ = load_images(trained.prepared / "train.parquet", manifest)
-        for point in self.spec["points"]:
+        for point in self.spec.points:
             self.write(point, 0, range(12))
             self.write(point, 1, range(12, 20))
 
-    def shard(self, point: dict[str, Any], shard: int) -> Path:
-        return self.folder / "features" / str(point["path"]) / f"shard-{shard:03d}.parquet"
+    def shard(self, point: PlannedPoint, shard: int) -> Path:
+        return self.folder / "features" / point.path / f"shard-{shard:03d}.parquet"
 
-    def write(self, point: dict[str, Any], shard: int, rows: Any) -> None:
-        seeds = [20 * point["seed"] + i for i in rows]
-        images = self.images[torch.tensor(seeds) + 40 * point["step"]]
+    def write(self, point: PlannedPoint, shard: int, rows: Any) -> None:
+        seeds = [20 * point.seed + i for i in rows]
+        images = self.images[torch.tensor(seeds) + 40 * point.step]
         labels = torch.tensor([seed % 10 for seed in seeds])
         stream_features(
             self.shard(point, shard),
@@ -75,13 +76,13 @@ def scene(trained: Trained, manifest: Manifest, tiny_plan: Plan, tmp_path: Path)
 def test_rows(scene: Scene) -> None:
     found = scene.run()
     assert [(row["seed"], row["step"]) for row in found["rows"]] == [(0, 2), (0, 4), (1, 2), (1, 4)]
-    point, row = scene.spec["points"][3], found["rows"][3]
+    point, row = scene.spec.points[3], found["rows"][3]
     generated = read_features([scene.shard(point, s) for s in (0, 1)], "cnn")
     real = read_features([scene.trained.net / "reference.parquet"], "cnn")
     expected = scores("cnn", generated, Reference(real.features, 3), classes=10)
     mean, std = inception_score(generated.logits, 2)
     assert row == {
-        "tier": "tiny", **point, "n_samples": 20, "protocol": found["protocol"]["id"],
+        "tier": "tiny", **point.model_dump(), "n_samples": 20, "protocol": found["protocol"]["id"],
         **expected, "is_mean": mean, "is_std": std, "is_cnn": mean,
     }  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_protocol(scene: Scene, manifest: Manifest) -> None:
 
 def test_two_feature_nets(scene: Scene) -> None:
     """Columns of both; ``is_mean`` is the Inception Score of the one that is configured."""
-    for point in scene.spec["points"]:
+    for point in scene.spec.points:
         for shard in (0, 1):
             table = pq.read_table(scene.shard(point, shard))
             for column in ("features", "logits"):
@@ -122,19 +123,19 @@ def test_two_feature_nets(scene: Scene) -> None:
 
 
 def test_missing_seeds(scene: Scene) -> None:
-    scene.write(scene.spec["points"][1], 1, range(12, 19))
+    scene.write(scene.spec.points[1], 1, range(12, 19))
     with pytest.raises(UserError, match=r"step-000004.*: 19 images, expected the 20 seeds from 0"):
         scene.run()
 
 
 def test_duplicate_seeds(scene: Scene) -> None:
-    scene.write(scene.spec["points"][2], 1, range(11, 19))
+    scene.write(scene.spec.points[2], 1, range(11, 19))
     with pytest.raises(UserError, match="20 images, expected the 20 seeds from 20; delete the"):
         scene.run()
 
 
 def test_missing_shard(scene: Scene) -> None:
-    scene.shard(scene.spec["points"][0], 1).unlink()
+    scene.shard(scene.spec.points[0], 1).unlink()
     with pytest.raises(UserError, match="a feature shard is missing or damaged"):
         scene.run()
 
@@ -142,7 +143,7 @@ def test_missing_shard(scene: Scene) -> None:
 def test_shards_of_an_earlier_configuration_are_not_read(scene: Scene) -> None:
     """Three shards once, two now: the third file is still there and means nothing."""
     before = scene.run()
-    for point in scene.spec["points"]:
+    for point in scene.spec.points:
         scene.write(point, 2, range(14, 20))
     assert scene.run() == before
 
@@ -154,7 +155,7 @@ def floors_of(scene: Scene, **edit: Any) -> dict[str, Any]:
     spec = {
         "tier": "tiny",
         "models": ["edm2", "var"],
-        "evaluation": scene.spec["evaluation"] | edit,
+        "evaluation": scene.spec.evaluation.model_dump() | edit,
     }
     output = scene.folder / "floors.json"
     arguments = ["--spec", canonical(spec), "--manifest", scene.trained.manifest]
@@ -305,7 +306,7 @@ def test_other_packages_are_told_with_the_row(
     """Of the sampling job, of this one and of training; nothing where all are the lock file's."""
     assert all("packages" not in row for row in scene.run()["rows"])
 
-    path = scene.shard(scene.spec["points"][0], 1)
+    path = scene.shard(scene.spec.points[0], 1)
     noted = "torch 2.13.0 (requirements.lock: 2.14.1)"
     stream_features(path, with_packages([pq.read_table(path)], noted))
     rows = scene.run()["rows"]

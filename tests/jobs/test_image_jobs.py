@@ -22,10 +22,10 @@ from mclr.jobs.encoding import load_encoded
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data
 from mclr.jobs.training import finetune, train_base
-from mclr.metrics.features import load_feature_net, read_features
+from mclr.metrics.features import SETTINGS, load_feature_net, read_features
 from mclr.models.edm2.family import Edm2Family
 from mclr.planning.plan import Plan
-from mclr.planning.points import PIXELS
+from mclr.planning.specs import PIXELS
 
 STEP = "checkpoints/step-000004.safetensors"
 
@@ -89,7 +89,7 @@ def test_pixels_train_the_same_model_stored_or_not(
 
 
 def test_a_model_of_pixels_takes_images_as_they_are(plan: Plan, data: Data) -> None:
-    network = dict(plan.base_spec("edm2")["network"])
+    network = plan.base_spec("edm2").content()["network"]
     del network["family"]
     family, rng = Edm2Family(network, data.manifest, None, None), torch.Generator()
     images = data.rows("train", torch.arange(4))[0]
@@ -113,7 +113,7 @@ def test_feature_net(
     if "kind" in settings:
         monkeypatch.setattr(Data, "train", None)
     folder = tmp_path / "net"
-    train_feature_net(settings, data, folder, tmp_path / "state")
+    train_feature_net(SETTINGS.validate_python(settings), data, folder, tmp_path / "state")
     net = load_feature_net(folder / "net.safetensors", data.manifest)
     found = read_features([folder / "reference.parquet"], "net")
     features, logits = net(reference)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tiny import Trained
+from tiny import Trained, edited
 from torch import Tensor
 
 from mclr.data.load import Manifest
@@ -28,22 +28,23 @@ from mclr.jobs.sampling import (
 from mclr.metrics.features import Features, read_features
 from mclr.models.family import load_network, make_family
 from mclr.planning.plan import Plan
+from mclr.planning.specs import SampleSpec
 
 MODELS = ("edm2", "var")
 
 
-def spec_of(plan: Plan, model: str, guidance: float = 0.0, **edit: Any) -> dict[str, Any]:
+def spec_of(plan: Plan, model: str, guidance: float = 0.0, **edit: Any) -> SampleSpec:
     points = plan.points(f"{model}-base")
     point = next(p for p in points if p.seed == 1 and p.guidance == guidance)
-    return plan.sample_spec(point) | edit
+    return plan.sample_spec(point).with_(**edit)
 
 
 def run(
-    folder: Path, trained: Trained, model: str, spec: dict[str, Any], weights: Path | None = None
+    folder: Path, trained: Trained, model: str, spec: SampleSpec, weights: Path | None = None
 ) -> tuple[Features, list[Any]]:
     """All shards of a point: features by seed, and the grids."""
     files, grids = [], []
-    for shard in range(spec["shards"]):
+    for shard in range(spec.shards):
         files.append(folder / f"shard-{shard:03d}.parquet")
         grid = folder / f"shard-{shard:03d}.png"
         sample(
@@ -65,8 +66,8 @@ def test_labels() -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 4])
-def test_shards_are_whole_batches(shards: int) -> None:
-    spec = {"seed": 3, "n_samples": 20, "batch": 6, "shards": shards}
+def test_shards_are_whole_batches(shards: int, tiny_plan: Plan) -> None:
+    spec = spec_of(tiny_plan, "edm2", seed=3, n_samples=20, batch=6, shards=shards)
     parts = [shard_batches(spec, shard) for shard in range(shards)]
     assert all(parts)
     batches = [batch for part in parts for batch in part]
@@ -191,13 +192,13 @@ def test_grid_of_some_classes(trained: Trained, tiny_plan: Plan, tmp_path: Path)
     """Its columns are those of the whole grid."""
     spec = spec_of(tiny_plan, "edm2")
     _, whole = run(tmp_path, trained, "edm2", spec)
-    _, some = run(tmp_path, trained, "edm2", spec | {"grid_classes": [7, 2]})
+    _, some = run(tmp_path, trained, "edm2", spec.with_(grid_classes=[7, 2]))
     wanted = cells(whole[0])[:, [7, 2]].int()
     rows = torch.from_numpy(some[0]).view(-1, 8, 2, 8).permute(0, 2, 1, 3).int()
     found = rows.reshape(wanted.shape)
     assert (found - wanted).abs().max() <= 1
     with pytest.raises(UserError, match=r"evaluation.grid_classes: 10 is no class of the data"):
-        run(tmp_path, trained, "edm2", spec | {"grid_classes": [10]})
+        run(tmp_path, trained, "edm2", spec.with_(grid_classes=[10]))
 
 
 def test_write_grid(manifest: Manifest, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_negatives(model: str, trained: Trained, tiny_plan: Plan, tmp_path: Path
     assert tensors["labels"].tolist() == [i % 10 for i in range(24)]
     assert len(tensors["x"]) == 24 and metadata["seed"] == str(NEGATIVES_SEED)
     assert tensors["x"].is_floating_point() == (model == "edm2")
-    fewer = spec | {"n_negatives": 12}
+    fewer = spec.with_(n_negatives=12)
     sample_negatives(fewer, trained.manifest, trained.base(model), tokenizer, output)
     assert torch.equal(load_tensors(output)[0]["x"], tensors["x"][:12])
 
@@ -264,8 +265,7 @@ def test_damaged_checkpoint(
 def test_checkpoint_of_another_architecture(
     trained: Trained, tiny_plan: Plan, tmp_path: Path
 ) -> None:
-    spec = spec_of(tiny_plan, "edm2")
-    spec["network"] = spec["network"] | {"model_channels": 8}
+    spec = edited(spec_of(tiny_plan, "edm2"), network={"model_channels": 8})
     with pytest.raises(UserError, match="weights do not fit the configured network"):
         run(tmp_path, trained, "edm2", spec)
 

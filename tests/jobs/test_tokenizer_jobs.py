@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny import edited
 
 from mclr.cli import cli
 from mclr.config.base import canonical
@@ -22,9 +23,10 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import autoencoder_trainee, train_tokenizer
 from mclr.jobs.training import finetune, train_base
-from mclr.models.edm2.config import AutoencoderTraining
+from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan
+from mclr.planning.specs import EncodeSpec
 from mclr.training import loop
 from mclr.training.gradient import accumulate
 
@@ -72,12 +74,18 @@ def encoded(plan: Plan, data: Data, autoencoder: Path) -> Path:
 # --- autoencoder -------------------------------------------------------------------------------
 
 
+def coder_of(plan: Plan, **training: float) -> Autoencoder:
+    """The autoencoder of the tier, trained otherwise."""
+    coder = plan.tokenizer_spec("latent").autoencoder
+    assert coder is not None
+    settings = {**coder.training.model_dump(), **training}
+    return coder.model_copy(update={"training": AutoencoderTraining.model_validate(settings)})
+
+
 def test_loss_is_squared_error_and_divergence(plan: Plan, data: Data, manifest: Manifest) -> None:
     """Against diffusers' own distribution: both terms summed per image, then their mean."""
-    spec = plan.tokenizer_spec("latent")
-    settings = AutoencoderTraining.model_validate(spec["autoencoder"]["training"])
     images = data.train()[0]
-    trainee = autoencoder_trainee(spec, settings, images, manifest, CPU)
+    trainee = autoencoder_trainee(coder_of(plan), "float32", images, manifest, CPU)
     found = accumulate(trainee.losses(3))
     x = images[minibatch(len(images), 16, 3, 0)] / 127.5 - 1
     net: Any = trainee.net
@@ -94,18 +102,16 @@ def test_loss_is_squared_error_and_divergence(plan: Plan, data: Data, manifest: 
 
 
 def test_learning_rate_rises_and_falls(plan: Plan, data: Data, manifest: Manifest) -> None:
-    spec = plan.tokenizer_spec("latent")
-    settings = AutoencoderTraining(seed=0, steps=150, batch=8, lr=0.5, kl=0)
-    who = autoencoder_trainee(spec, settings, data.train()[0], manifest, CPU)
+    coder = coder_of(plan, steps=150, batch=8, lr=0.5, kl=0)
+    who = autoencoder_trainee(coder, "float32", data.train()[0], manifest, CPU)
     rates = [who.learning_rate(step) for step in (0, 49, 100, 149)]
     assert rates == pytest.approx([0.01, 0.5, 0.25, 0.005])
     assert who.optimizer.param_groups[0]["betas"] == (0.9, 0.99)
 
 
 def test_autoencoder_learns_to_reconstruct(plan: Plan, data: Data, manifest: Manifest) -> None:
-    spec = plan.tokenizer_spec("latent")
-    settings = AutoencoderTraining(seed=0, steps=200, batch=32, lr=0.02, kl=0.01)
-    who = autoencoder_trainee(spec, settings, data.train()[0], manifest, CPU)
+    coder = coder_of(plan, steps=200, batch=32, lr=0.02, kl=0.01)
+    who = autoencoder_trainee(coder, "float32", data.train()[0], manifest, CPU)
     errors = []
     for step in range(60):
         who.optimizer.param_groups[0]["lr"] = who.learning_rate(step)
@@ -117,7 +123,7 @@ def test_autoencoder_learns_to_reconstruct(plan: Plan, data: Data, manifest: Man
 
 def test_file_of_the_autoencoder(plan: Plan, data: Data, autoencoder: Path) -> None:
     tensors, metadata = load_tensors(autoencoder)
-    assert json.loads(metadata["spec"]) == plan.tokenizer_spec("latent")
+    assert json.loads(metadata["spec"]) == plan.tokenizer_spec("latent").content()
     family = make_family(plan.base_spec("latent"), data.manifest, autoencoder)
     kept = family.encode(data.train()[0])
     x = torch.cat([family.from_encoded(kept, step_generator(s)) for s in range(5)])
@@ -194,7 +200,7 @@ def test_commands(plan: Plan, data: Data, autoencoder: Path, encoded: Path, tmp_
 def test_what_was_encoded_for_another_network_is_refused(plan: Plan, encoded: Path) -> None:
     spec = plan.base_spec("latent")
     with pytest.raises(UserError, match="encoded for another network"):
-        load_encoded(encoded, {**spec, "precision": "bfloat16"})
+        load_encoded(encoded, spec.with_(precision="bfloat16"))
     with pytest.raises(UserError, match="missing"):
         load_encoded(encoded.with_name("absent"), spec)
 
@@ -216,12 +222,12 @@ def test_encoding_goes_on_after_a_failure(
 
         monkeypatch.setattr("mclr.jobs.encoding.Progress.update", update)
 
-    def run(spec: dict[str, Any]) -> None:
+    def run(spec: EncodeSpec) -> None:
         encode(spec, data, autoencoder, output, state)
 
     fails_at(100)
     with pytest.raises(RuntimeError, match="no more"):
-        run(plan.encode_spec("latent") | {"precision": "auto"})
+        run(plan.encode_spec("latent").with_(precision="auto"))
     fails_at(150)
     with pytest.raises(RuntimeError, match="no more"):
         run(plan.encode_spec("latent"))
@@ -281,7 +287,7 @@ def test_latents_are_drawn_anew_at_every_step(plan: Plan, data: Data, autoencode
     images, labels = data.train()
     seen = []
     family.base_loss = lambda net, x, labels, draw: seen.append(x) or x.sum()  # type: ignore
-    settings = base_settings(spec).model_copy(update={"batch": 4, "label_dropout": 0.0})
+    settings = base_settings(spec.content()).model_copy(update={"batch": 4, "label_dropout": 0.0})
     who = base_trainee(family, settings, family.encode(images[:4]), labels[:4], 10)
     for step in (0, 0, 1):
         list(who.losses(step))
@@ -304,13 +310,13 @@ def test_fine_tuning_has_its_own_noise_levels(
     other = {"P_mean": 0.5, "P_std": 0.3}
     specs = {
         "own": spec,
-        "run": {**spec, "run": spec["run"] | {"noise": other}},
-        "model": {**spec, "noise": other},
+        "run": edited(spec, run={"noise": other}),
+        "model": spec.with_(noise=other),
     }
     found = {}
-    for name, content in specs.items():
+    for name, told in specs.items():
         run = tmp_path / name
-        finetune(content, data, base, autoencoder, None, run, tmp_path / "s", encoded=encoded)
+        finetune(told, data, base, autoencoder, None, run, tmp_path / "s", encoded=encoded)
         found[name] = load_tensors(run / STEP)[0]
     assert all(torch.equal(found["run"][key], found["model"][key]) for key in found["run"])
     assert any(not torch.equal(found["run"][key], found["own"][key]) for key in found["run"])

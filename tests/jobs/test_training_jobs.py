@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny import Trained
+from tiny import TRAINING, Trained, edited
 
 from mclr.config.base import canonical
 from mclr.data.load import Manifest
@@ -47,8 +47,7 @@ def tune(
     folder: Path, trained: Trained, plan: Plan, run_id: str, negatives: Path | None = None,
     share: Share = WHOLE, **edit: Any,
 ) -> Path:  # fmt: skip
-    spec, model = plan.finetune_spec(run_id), plan.runs[run_id].model
-    spec["run"] |= edit
+    spec, model = edited(plan.finetune_spec(run_id), run=edit), plan.runs[run_id].model
     run = folder / run_id
     finetune(
         spec, Data(trained.prepared), trained.base(model), trained.tokenizer_of(model),
@@ -84,7 +83,7 @@ def test_micro_batches_end_at_the_same_weights(
 def test_base_run(trained: Trained, tiny_plan: Plan, manifest: Manifest) -> None:
     for model in MODELS:
         run, spec = trained.base(model).parent.parent, tiny_plan.base_spec(model)
-        assert yaml.safe_load((run / "config.yaml").read_text()) == spec
+        assert yaml.safe_load((run / "config.yaml").read_text()) == spec.content()
         provenance = read_json(run / "provenance.json")
         assert provenance["data_sha256"] == manifest.hashes["train"]
         assert len(provenance["config_sha256"]) == 64 and provenance["seconds"] >= 0
@@ -189,7 +188,7 @@ def test_training_again_gives_the_same_bytes(
     data, state = Data(trained.prepared), tmp_path / "state"
     train_base(tiny_plan.base_spec("edm2"), data, None, tmp_path / "edm2-base", state)
     train_tokenizer(tiny_plan.tokenizer_spec("var"), data, tmp_path / "t" / "var", state)
-    net = tiny_plan.tier.features["cnn"].model_dump()
+    net = tiny_plan.tier.features["cnn"]
     train_feature_net(net, data, tmp_path / "cnn", state)
     again = tmp_path / "edm2-base" / "checkpoints" / "step-000004.safetensors"
     assert sha256(again) == sha256(trained.edm2)
@@ -199,8 +198,8 @@ def test_training_again_gives_the_same_bytes(
 
 
 def test_tokenizer_learns(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
-    spec = tiny_plan.tokenizer_spec("var")
-    spec["tokenizer"]["training"] |= {"steps": 60}
+    training = {**TRAINING, "steps": 60}
+    spec = edited(tiny_plan.tokenizer_spec("var"), tokenizer={"training": training})
     output = tmp_path / "t" / "var.safetensors"
     train_tokenizer(spec, Data(trained.prepared), output, tmp_path / "state")
     events = read_events(tmp_path / "t" / "var-training" / "events.jsonl")
@@ -212,18 +211,19 @@ def test_tokenizer_learns(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> 
 # ------------------------------------------------------------------ keys and resuming
 
 
-def test_key_covers_specification_version_and_inputs(tmp_path: Path) -> None:
+def test_key_covers_specification_version_and_inputs(tiny_plan: Plan, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("a")
 
-    def key(spec: dict[str, Any], version: str = "base.edm2 1") -> str:
+    def key(lr: float, version: str = "base.edm2 1") -> str:
+        spec = edited(tiny_plan.base_spec("edm2"), base={"lr": lr})
         return state_folder(tmp_path / "s", version, spec, data).key
 
-    first = key({"lr": 1})
-    assert key({"lr": 1}) == first != key({"lr": 2})
+    first = key(1)
+    assert key(1) == first != key(2)
     data.write_text("b")
-    second = key({"lr": 1})
-    assert len({first, second, key({"lr": 1}, "base.edm2 2")}) == 3
+    second = key(1)
+    assert len({first, second, key(1, "base.edm2 2")}) == 3
 
 
 def test_interrupted_fine_tuning(
@@ -282,8 +282,8 @@ def assert_stopped(status: int, errors: str, name: str, events: Path, steps: int
 
 def test_sigterm_to_a_real_base_job(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
     """EDM2 with Adam and an average of weights: killed by SIGTERM, run again, same bytes."""
-    steps, spec, data = 250, tiny_plan.base_spec("edm2"), Data(trained.prepared)
-    spec["base"] |= {"steps": steps, "batch": 2}
+    steps, data = 250, Data(trained.prepared)
+    spec = edited(tiny_plan.base_spec("edm2"), base={"steps": steps, "batch": 2})
     run, state = tmp_path / "parts" / "edm2-base", tmp_path / "state"
     arguments = command(
         "base", "--spec", canonical(spec), "--data", trained.prepared, "--run", run,
@@ -305,8 +305,8 @@ def test_sigterm_to_a_real_fine_tuning_job(
     trained: Trained, tiny_plan: Plan, tmp_path: Path
 ) -> None:
     run_id, steps = "var-mclr-seed0", 250
-    spec = tiny_plan.finetune_spec(run_id)
-    spec["run"] |= {"checkpoints": [5, steps], "batch": 2}
+    run_settings = {"checkpoints": [5, steps], "batch": 2}
+    spec = edited(tiny_plan.finetune_spec(run_id), run=run_settings)
     run = tmp_path / "parts" / run_id
     arguments = command(
         "finetune", "--spec", canonical(spec), "--data", trained.prepared,

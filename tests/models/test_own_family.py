@@ -20,7 +20,6 @@ from mclr.jobs.training import finetune, train_base
 from mclr.metrics.features import read_features
 from mclr.models.family import load_network, make_family
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_family.py"
 
@@ -93,7 +92,7 @@ def test_points_are_sampled_and_counted(
         )  # fmt: skip
         found[point.guidance] = read_features([features], "cnn").features
     assert not torch.equal(found[0.0], found[0.5])
-    assert [evaluations(plan.tier.models["own"], guided) for guided in (False, True)] == [1, 2]
+    assert [plan.tier.models["own"].nfe_of(guided) for guided in (False, True)] == [1, 2]
 
 
 def test_an_edit_of_the_class_changes_its_jobs(tmp_path: Path) -> None:
