@@ -280,14 +280,14 @@ def test_model_of_latents_is_trained_and_tuned_on_encoded_images(
 
 def test_latents_are_drawn_anew_at_every_step(plan: Plan, data: Data, autoencoder: Path) -> None:
     """The same rows at two steps: other x; the same step twice: the same x."""
-    from mclr.training.base import base_settings, base_trainee
+    from mclr.training.base import base_trainee
 
     spec = plan.base_spec("latent")
     family = make_family(spec, data.manifest, autoencoder)
     images, labels = data.train()
     seen = []
     family.base_loss = lambda net, x, labels, draw: seen.append(x) or x.sum()  # type: ignore
-    settings = base_settings(spec.content()).model_copy(update={"batch": 4, "label_dropout": 0.0})
+    settings = spec.base.model_copy(update={"batch": 4, "label_dropout": 0.0})
     who = base_trainee(family, settings, family.encode(images[:4]), labels[:4], 10)
     for step in (0, 0, 1):
         list(who.losses(step))

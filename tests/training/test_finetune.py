@@ -17,7 +17,7 @@ from mclr.models.edm2.config import Edm2Model
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
-from mclr.training.base import base_settings, base_trainee
+from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
 from mclr.training.gradient import accumulate
@@ -264,8 +264,8 @@ def test_priors_are_the_shares_of_the_classes() -> None:
 
 
 def test_base_settings_are_typed(tiny_plan: Plan) -> None:
-    assert base_settings(tiny_plan.base_spec("edm2")) == tiny_plan.tier.models["edm2"].base
-    assert base_settings(tiny_plan.base_spec("var")) == tiny_plan.tier.models["var"].base
+    assert tiny_plan.base_spec("edm2").base == tiny_plan.tier.models["edm2"].base
+    assert tiny_plan.base_spec("var").base == tiny_plan.tier.models["var"].base
 
 
 def test_labels_are_dropped_to_the_null_label(
