@@ -49,7 +49,7 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
     files.mkdir(parents=True)
     images(files / "images")
     released = write_released(files)
-    content["data"] |= {"classes": CLASSES, "resolution": 16, "n_reference": 40}
+    content["data"] |= {"classes": CLASSES, "resolution": 16, "n_reference": 20}
     vit = {key: getattr(TINY_VIT, key) for key in ("width", "depth", "heads", "patch", "grid")}
     content["features"]["dinov2"] |= {"side": 28, "network": vit}
     for net in content["features"].values():
@@ -77,7 +77,7 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
         if "n_negatives" in run["objective"]:
             run["objective"]["n_negatives"] = 8
     content["studies"] = {"edm2-s-mclr": {"guidance": [0.1]}}
-    content["evaluation"] |= {"n_samples": 16, "batch": 8, "shards": 1, "isc_splits": 2}
+    content["evaluation"] |= {"n_samples": 10, "batch": 5, "shards": 1, "isc_splits": 2}
     content["evaluation"]["grid_classes"] = [0, 3, 7]
     return content
 
