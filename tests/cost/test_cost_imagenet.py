@@ -82,7 +82,7 @@ def test_published_nets_see_real_images_on_a_gpu(load: Workload) -> None:
 
 
 def test_stable_diffusions_autoencoder_computes_in_float32(load: Workload) -> None:
-    coder = load.networks["edm2-l"].encoder
+    coder = load.networks["edm2-l"].coder
     assert coder.parameters == 83_653_863  # stabilityai/sd-vae-ft-mse
     assert load.networks["edm2-l"].shape == (8, 64, 64)
     work = load.of(Job("encode", "edm2-l"))
