@@ -40,9 +40,12 @@ class Micro:
 
 TESTS = "tests/workflow"
 OWN_IMAGES = ("docs/examples/digit_images.py", "pictures")
+BASES = [f"results/micro/runs/{model}-base/config.yaml" for model in ("edm2", "var")]
+TRAIN_BASES = ("-m", "snakemake", "--configfile", f"{TESTS}/micro.yaml", "--cores", "2", *BASES)
 TIERS = (
     Micro("micro", f"{TESTS}/micro.yaml"),
     Micro("stages", f"{TESTS}/stages.yaml"),
+    Micro("imported", f"{TESTS}/imported.yaml", TRAIN_BASES),
     Micro("options", f"{TESTS}/options.yaml"),
     Micro("own", f"{TESTS}/own.yaml"),
     Micro("images", f"{TESTS}/images.yaml", OWN_IMAGES),
