@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 
 from mclr.config.tier import Tier
-from mclr.models.edm2.config import Edm2Model
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
 
@@ -122,7 +121,7 @@ def swept_value(tier: Tier, model: str, hyperparameters: str, keys: tuple[str, .
     ``hyperparameters`` is JSON text, as in ``metrics.parquet``.
     """
     settings = tier.models[model]
-    values = settings.noise.model_dump() if isinstance(settings, Edm2Model) else {}
+    values = settings.noise.model_dump() if settings.noise else {}
     values |= json.loads(hyperparameters)
     return json.dumps([values.get(key) for key in keys])
 

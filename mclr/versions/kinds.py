@@ -22,8 +22,14 @@ from mclr.versions.digest import Code, Symbol
 # What leads to the code of one family, objective or net alone: a kind that has nothing to do with
 # it does not depend on these definitions, or on what only they refer to.
 FAMILIES = {
-    "edm2": {"Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"},
-    "var": {"VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"},
+    "edm2": {
+        *("Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"),
+        *("Edm2Network", "Precond", "read_edm2"),
+    },
+    "var": {
+        *("VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"),
+        *("VarConfig", "VqvaeConfig", "Var", "Vqvae", "read_var", "read_pth"),
+    },
     "own": {"own_family", "OwnFamily", "OwnModel", "OwnBase"},
 }
 OBJECTIVES = {
@@ -89,7 +95,8 @@ def _of_families(command: str, *families: str) -> list[Kind]:
 
 
 def _of_nets(command: str, *nets: str) -> list[Kind]:
-    return [Kind(f"{command}.{net}", _others(NETS, net)) for net in nets]
+    families = _others(FAMILIES, "")  # published statistics are imported by code that knows them
+    return [Kind(f"{command}.{net}", _others(NETS, net) | families) for net in nets]
 
 
 def _finetuning() -> list[Kind]:
@@ -117,7 +124,7 @@ KINDS = {
         *_of_families("encode", "edm2", "var"),
         Kind(f"encode.{PIXELS}", frozenset({FAMILY_ENTRY})),
         *_of_families("base", *FAMILIES),
-        *_of_families("import-base", "edm2", "var"),
+        *_of_families("import-base", *FAMILIES),
         *_finetuning(),
         *_of_families("sample", *FAMILIES),
         *(Kind(name) for name in ("evaluate", "floors", "select", "best", "metrics")),
