@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from mclr.config.models import Model
 from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -15,9 +17,6 @@ from mclr.inference.card import write_card
 from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
-from mclr.models.edm2.config import Edm2Model
-from mclr.models.own.config import OwnModel
-from mclr.models.var.config import VarModel
 
 SHOWN = 10
 """Classes in the picture of samples."""
@@ -45,16 +44,11 @@ def export_model(tier: Tier, experiment: str, output: Path) -> list[Path]:
 def model_config(source: Source) -> ModelConfig:
     """``config.json`` of a checkpoint."""
     model, spec = source.model, source.spec
-    if isinstance(model, OwnModel):
-        raise UserError(
-            f"experiment {source.run.experiment}: a family of your own is made by your class in "
-            f"{model.implementation}, which a model folder does not hold; use it from there"
-        )
     channels, resolution, _ = source.manifest["shape"]
     return ModelConfig(
         format=FORMAT,
         mclr=importlib.metadata.version("mclr"),
-        network=spec["network"],
+        network=_without_code(spec["network"]),
         precision=spec["precision"],
         decoding=model.decoding,
         sampler=model.sampler,
@@ -80,10 +74,15 @@ def model_config(source: Source) -> ModelConfig:
     )
 
 
-def _knows_the_null_label(model: Edm2Model | VarModel) -> bool:
+def _without_code(network: dict[str, Any]) -> dict[str, Any]:
+    """The architecture; of a family of one's own without its class, which a folder never names."""
+    return {key: value for key, value in network.items() if key not in ("implementation", "sha256")}
+
+
+def _knows_the_null_label(model: Model) -> bool:
     """Whether base training dropped labels: EDM2's released networks never saw a dropped one."""
     if isinstance(model.base, Released):
-        return isinstance(model, VarModel)
+        return model.released_null_label
     return model.base.label_dropout > 0
 
 

@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from mclr.config.base import Count, Decoding, Precision, Section
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
 from mclr.models.edm2.config import Edm2Sampler
+from mclr.models.own.config import OwnSampler
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VarSampler
 
@@ -35,6 +36,7 @@ FAMILIES = ("edm2", "var")
 loads with a class that the caller gives, and never with code that the folder names."""
 
 OWN = "own"
+SAMPLERS: dict[str, type[Section]] = {"edm2": Edm2Sampler, "var": VarSampler, OWN: OwnSampler}
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -59,8 +61,8 @@ class ModelConfig(Section):
     """
     precision: Precision
     decoding: Decoding | None = None
-    sampler: Edm2Sampler | VarSampler | None = None
-    """Settings of the sampler; None of a family of one's own, whose class samples as it likes."""
+    sampler: SerializeAsAny[Section] | None = None
+    """Settings of the sampler; of a family of one's own those that its class has, if any."""
     images: Images
     null_label: bool
     """Whether training dropped labels, so that the network can be guided by its null label."""
@@ -79,11 +81,16 @@ class ModelConfig(Section):
             raise ValueError(f"family {family!r} is unknown; choose from {', '.join(FAMILIES)}")
         return network
 
-    @model_validator(mode="after")
-    def _sampled(self) -> ModelConfig:
-        if (self.sampler is None) != self.is_own:
-            raise ValueError("sampler: edm2 and var need its settings, and others have none")
-        return self
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _of_family(cls, sampler: Any, info: ValidationInfo) -> Section | None:
+        if isinstance(sampler, Section):
+            return sampler
+        family = info.data.get("network", {}).get("family")
+        if sampler is None and family in FAMILIES:
+            raise ValueError(f"{family} needs its settings")
+        known = SAMPLERS.get(family)
+        return known.model_validate(sampler) if known and sampler is not None else None
 
     @property
     def is_own(self) -> bool:

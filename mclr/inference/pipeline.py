@@ -198,20 +198,20 @@ class ClassConditionalPipeline:
             raise UserError(
                 f"sampler setting {next(iter(changes))!r} is unknown, this model's family has none"
             )
-        known = type(own).model_fields
+        known = own.model_dump()
         for name in changes:
             if name not in known:
                 raise UserError(
                     f"sampler setting {name!r} is unknown, this model has {', '.join(known)}"
                 )
         try:
-            settings = type(own).model_validate(own.model_dump() | changes)
+            settings = type(own).model_validate(known | changes)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"sampler setting {where or ''}: {first['msg']}") from None
         changed = cast(Any, copy.copy(self._family))
-        changed.sampler = settings
+        changed.sampler = settings.model_dump() if self._own else settings
         return cast(Family, changed)
 
 

@@ -28,6 +28,9 @@ VAR_RELEASE = "var-vae"
 CODES = ("vocab_size", "z_channels", "patch_nums")
 """What a VAR transformer and its tokenizer have in common."""
 
+WIDTHS = {"edm2": ("model_channels", 192), "var": ("embed_dim", 0)}
+"""Where a network says its width, and what it is if it does not."""
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -55,6 +58,12 @@ class GivenBase:
     noise: tuple[float, float] | None = None
     null_label: bool | None = None
     codes: Codes | None = None
+
+    @property
+    def width(self) -> int:
+        """Channels of the network, as far as ``network`` says."""
+        key, default = WIDTHS[self.family]
+        return int(self.network.get(key, default))
 
 
 def recognise(file: Path, tokenizer: Path | None = None) -> GivenBase:

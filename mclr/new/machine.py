@@ -19,6 +19,9 @@ from mclr.errors import UserError
 from mclr.models.cost import Cost, cost_of
 from mclr.models.precision import DTYPES, cpu_has_bfloat16
 
+GPU_PRECISION: dict[str, Precision] = {"edm2": "float16", "var": "bfloat16"}
+"""Where float16 would need scaled losses to train a transformer, bfloat16 does not."""
+
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""
 
@@ -66,7 +69,7 @@ class Machine:
     def precision(self, family: str, channels: int) -> Precision:
         """The numbers that a network of this width is fastest in here."""
         if self.gpu:
-            return "float16" if family == "edm2" else "bfloat16"
+            return GPU_PRECISION[family]
         return "bfloat16" if channels >= NARROW and cpu_has_bfloat16() else "float32"
 
 

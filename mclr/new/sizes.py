@@ -38,6 +38,11 @@ class Size:
     channels: int
     least_images: int
     levels: tuple[int, ...] = ()
+    family: str = "edm2"
+
+    @property
+    def width(self) -> int:
+        return self.channels
 
     @property
     def channel_mult(self) -> tuple[int, ...]:
@@ -135,19 +140,18 @@ LARGE_VAR_GRIDS = (
     Grid(5_000, (0.5, 1.5, 3, 5), (0.00001, 0.00002), (), (50, 100, 200, 400)),
     Grid(1_000, (0.5, 3), (0.00002,), (), (50, 200)),
 )
+GRIDS_OF = {
+    "edm2": {False: GRIDS, True: LARGE_GRIDS},
+    "var": {False: VAR_GRIDS, True: LARGE_VAR_GRIDS},
+}
+WIDE_OF = {"edm2": WIDE, "var": WIDE_VAR}
 
 
 def grids_for(size: Size | GivenBase) -> tuple[Grid, ...]:
     """Grids for a base model, the largest first."""
-    if isinstance(size, GivenBase) and size.family == "var":
-        return LARGE_VAR_GRIDS if is_large(size) else VAR_GRIDS
-    return LARGE_GRIDS if is_large(size) else GRIDS
+    return GRIDS_OF[size.family][is_large(size)]
 
 
 def is_large(size: Size | GivenBase) -> bool:
     """Whether a network is of the paper's kind of size, which is fine-tuned more gently."""
-    if isinstance(size, Size):
-        return size.channels >= WIDE
-    if size.family == "var":
-        return int(size.network.get("embed_dim", 0)) >= WIDE_VAR
-    return int(size.network.get("model_channels", WIDE)) >= WIDE
+    return size.width >= WIDE_OF[size.family]

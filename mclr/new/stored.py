@@ -115,14 +115,17 @@ def _checkpoint(file: Path, spec: dict[str, Any], shapes: Shapes) -> Stored:
     if "tokenizer" in spec and not family:
         channels = shapes["encoder.conv_in.weight"][1]
         return Stored(VqvaeConfig(**spec["tokenizer"]["network"], img_channels=channels))
-    if family == "edm2":
-        return _edm2(file, spec, network, shapes)
-    if family == "var":
-        codes = network.pop("tokenizer")
-        common = {key: codes[key] for key in ("vocab_size", "z_channels", "patch_nums")}
-        classes = shapes["class_emb.weight"][0] - 1
-        return Stored(VarConfig(**network, **common, num_classes=classes))
-    refuse(file, f"a model of family {family!r}" if family else "it does not say what it holds")
+    read = {"edm2": _edm2, "var": _var}.get(family)
+    if read is None:
+        refuse(file, f"a model of family {family!r}" if family else "it does not say what it holds")
+    return read(file, spec, network, shapes)
+
+
+def _var(file: Path, spec: dict[str, Any], network: dict[str, Any], shapes: Shapes) -> Stored:
+    codes = network.pop("tokenizer")
+    common = {key: codes[key] for key in ("vocab_size", "z_channels", "patch_nums")}
+    classes = shapes["class_emb.weight"][0] - 1
+    return Stored(VarConfig(**network, **common, num_classes=classes))
 
 
 def _edm2(file: Path, spec: dict[str, Any], network: dict[str, Any], shapes: Shapes) -> Stored:

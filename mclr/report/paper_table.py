@@ -14,8 +14,6 @@ from typing import Any
 
 from mclr.config.models import Model
 from mclr.config.tier import Tier
-from mclr.models.edm2.config import Edm2Model
-from mclr.models.var.config import VarModel
 from mclr.objectives.catalogue import METHODS
 from mclr.report.rows import COLUMNS, Table
 
@@ -64,6 +62,8 @@ EDM2_L = PaperBlock(
         "mclr": (63, 42.50, 0.849, 0.492, 332.02),
     },
 )
+COUNTERPARTS = {("edm2", False): EDM2_S, ("edm2", True): EDM2_L, ("var", True): VAR_D24}
+"""The paper's models by family, and whether they are of latents or tokens."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,9 @@ def counterpart(model: Model) -> PaperBlock | None:
 
     None where labels leak, and for a family that the paper does not have.
     """
-    if isinstance(model, VarModel):
-        return VAR_D24
-    if not isinstance(model, Edm2Model):
-        return None
     if getattr(model.base, "label_noise", 0):
         return None
-    return EDM2_L if model.autoencoder else EDM2_S
+    return COUNTERPARTS.get((model.family, model.has_coder))
 
 
 def beside_paper(table: Table, tier: Tier) -> list[Beside]:

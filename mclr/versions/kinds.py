@@ -26,9 +26,16 @@ OWN = "own"
 # What leads to the code of one family, objective or net alone: a kind that has nothing to do with
 # it does not depend on these definitions, or on what only they refer to.
 FAMILIES = {
-    "edm2": {"Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"},
-    "var": {"VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"},
-    OWN: {"own_family", "OwnFamily", "OwnModel", "OwnBase"},
+    "edm2": {
+        *("Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"),
+        *("Edm2Network", "Precond", "read_edm2", "Edm2Spec", "Edm2Sampler", "Autoencoder"),
+    },
+    "var": {
+        *("VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"),
+        *("VarConfig", "VqvaeConfig", "Var", "Vqvae", "read_var", "read_pth"),
+        *("VarSpec", "VarSampler", "Tokenizer"),
+    },
+    OWN: {"own_family", "OwnFamily", "OwnModel", "OwnBase", "OwnSpec", "OwnSampler"},
 }
 OBJECTIVES = {
     str(get_args(cls.model_fields["name"].annotation)[0]): {cls.__name__}
@@ -99,7 +106,8 @@ def _of_families(command: str, *families: str) -> list[Kind]:
 
 
 def _of_nets(command: str, *nets: str) -> list[Kind]:
-    return [Kind(f"{command}.{net}", _others(NETS, net)) for net in nets]
+    families = _others(FAMILIES, "")  # published statistics are imported by code that knows them
+    return [Kind(f"{command}.{net}", _others(NETS, net) | families) for net in nets]
 
 
 def _finetuning() -> list[Kind]:
@@ -139,7 +147,7 @@ KINDS = {
         *_of_families("encode", "edm2", "var"),
         Kind(f"encode.{PIXELS}", frozenset({FAMILY_ENTRY})),
         *_of_families("base", *FAMILIES),
-        *_of_families("import-base", "edm2", "var"),
+        *_of_families("import-base", *FAMILIES),
         *_finetuning(),
         *_of_families("sample", *FAMILIES),
         *(Kind(name) for name in ("evaluate", "floors", "select", "best", "metrics")),

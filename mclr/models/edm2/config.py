@@ -243,6 +243,8 @@ class Edm2Model(Section):
         return self
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
+    released_null_label: ClassVar[bool] = False
+    """Whether released weights know the null label. EDM2's own recipes drop no labels."""
 
     def architecture(self) -> dict[str, Any]:
         """Section ``network`` of a specification."""

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+)
 
-from mclr.config.base import Count, NonNegative, Positive, Probability, Scales, Section, Seed, plain
-from mclr.config.released import Released, released_parts
+from mclr.config.base import (
+    Count,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    Scales,
+    Section,
+    Seed,
+    plain,
+)
+from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 from mclr.errors import UserError
 from mclr.files import sha256
 from mclr.models.implementation import source_of
@@ -25,6 +43,13 @@ class OwnBase(Section):
     label_dropout: Probability = 0.1
 
 
+class OwnSampler(Section):
+    """Numbers for ``generate``, by names of one's own: the class gives them a meaning."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+
 class OwnModel(Section):
     """A family of one's own: a class derived from ``mclr.models.own.OwnFamily``."""
 
@@ -36,12 +61,34 @@ class OwnModel(Section):
     options: dict[str, bool | int | float | str] = Field(default={})
     nfe: Count
     """Network evaluations per image; guidance doubles them."""
-    base: OwnBase
+    base: Annotated[Annotated[OwnBase, Tag(TRAINED)] | FromOthers, ORIGIN]
+    sampler: OwnSampler | None = None
     guidance: Scales
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
+    """One of those that its class has (``precisions``)."""
+
+    @field_validator("base")
+    @classmethod
+    def _readable(cls, base: OwnBase | Released) -> OwnBase | Released:
+        if isinstance(base, Released) and Path(base.released).suffix not in ("", ".safetensors"):
+            raise ValueError(
+                f"released: {base.released}: weights of a family of one's own are a .safetensors "
+                "file with the names of its network's state; convert them"
+            )
+        return base
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a sampler where there is none: so specifications were before it could be."""
+        content: dict[str, Any] = plainly(self)
+        if self.sampler is None:
+            content.pop("sampler", None)
+        return content
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
     """What its class may be able to do; which of these it can, the class says when a job starts."""
+    released_null_label: ClassVar[bool] = True
+    """Whether released weights know the null label: taken for granted, since nobody can see it."""
 
     @property
     def guide(self) -> None:
@@ -50,10 +97,6 @@ class OwnModel(Section):
     @property
     def noise(self) -> None:
         """Noise levels are an affair of its class."""
-
-    @property
-    def sampler(self) -> None:
-        """So is its sampler."""
 
     @property
     def transform(self) -> None:

@@ -82,7 +82,9 @@ def made_of(
 
 
 def _sampler(spec: ModelSpec) -> dict[str, float]:
-    return spec.sampler if isinstance(spec.sampler, dict) else {}
+    """Numbers by name, which may happen to be those of another family's sampler."""
+    sampler = spec.sampler or {}
+    return sampler if isinstance(sampler, dict) else sampler.model_dump()
 
 
 def _asked(spec: ModelSpec) -> list[tuple[str, str]]:

@@ -220,6 +220,8 @@ class VarModel(Section):
     """float32 if absent."""
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null"})
+    released_null_label: ClassVar[bool] = True
+    """Whether released weights know the null label. Every VAR was trained with it."""
 
     @property
     def guide(self) -> None:
