@@ -16,7 +16,6 @@ from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
-from mclr.models.edm2.encoders import RgbEncoder
 from mclr.models.edm2.latents import (
     build_autoencoder,
     encode_moments,
@@ -25,6 +24,7 @@ from mclr.models.edm2.latents import (
     latent_statistics,
     posterior,
 )
+from mclr.models.pixels import RgbEncoder
 from mclr.models.precision import autocast
 from mclr.models.recipe import linear_learning_rate
 from mclr.models.var.config import TokenizerTraining, VqvaeArchitecture, VqvaeConfig

@@ -29,6 +29,7 @@ FAMILIES = {
     "edm2": {
         *("Edm2Family", "Edm2Model", "Edm2Base", "autoencoder_trainee", "AutoencoderTraining"),
         *("Edm2Network", "Precond", "read_edm2", "Edm2Spec", "Edm2Sampler", "Autoencoder"),
+        *("encode_moments", "latent_statistics", "pack_vae"),
     },
     "var": {
         *("VarFamily", "VarModel", "VarBase", "vqvae_trainee", "TokenizerTraining"),

@@ -12,14 +12,8 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.models.edm2.encoders import (
-    FINAL_STD,
-    RAW_MEAN,
-    RAW_STD,
-    Encoder,
-    RgbEncoder,
-    StabilityVaeEncoder,
-)
+from mclr.models.edm2.encoders import FINAL_STD, RAW_MEAN, RAW_STD, StabilityVaeEncoder
+from mclr.models.pixels import Encoder, RgbEncoder
 
 with np.load(Path(__file__).parents[1] / "golden" / "edm2_encoders.npz") as _data:
     META = json.loads(str(_data["meta_json"]))

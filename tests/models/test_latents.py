@@ -12,7 +12,6 @@ from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
 from mclr.models.edm2.config import AutoencoderArchitecture
-from mclr.models.edm2.encoders import Encoder
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.latents import (
     LatentAutoencoder,
@@ -22,6 +21,7 @@ from mclr.models.edm2.latents import (
     latent_shape,
     latent_statistics,
 )
+from mclr.models.pixels import Encoder
 
 SMALL = AutoencoderArchitecture(channels=[4, 4, 8], latent_channels=3, norm_groups=2)
 MANIFEST = Manifest(1, 16, 2, ("a", "b"), {})

@@ -16,10 +16,10 @@ from torch import Tensor
 from mclr.data.load import Manifest
 from mclr.files import load_tensors
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.edm2.encoders import RgbEncoder
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond
 from mclr.models.edm2.sampler import guided_denoiser, heun_sample
+from mclr.models.pixels import RgbEncoder
 from mclr.models.seeded import seeded_noise
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -79,6 +79,14 @@ def test_a_kind_has_its_family_and_objective_alone(code: Code) -> None:
     assert not [m for m in figures if m.startswith("mclr.training") or m.endswith("sampler")]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_code_of_a_family_is_in_its_own_kinds_alone(family: str, code: Code) -> None:
+    """But for its part of the configuration, which whoever reads a tier knows."""
+    for name in (name for name in KINDS if family not in name.split(".")):
+        inside = {m for m in modules(code, name) if m.startswith(f"mclr.models.{family}.")}
+        assert inside <= {f"mclr.models.{family}.config"}, name
+
+
 def test_matching() -> None:
     assert matching("sample") == ["sample.edm2", "sample.var", "sample.own"]
     assert matching("finetune.var.cca") == ["finetune.var.cca"]

@@ -1,9 +1,8 @@
-"""Images to what a diffusion model works on, and back: plain pixels, or Stable Diffusion latents.
+"""Images to latents of Stable Diffusion's autoencoder, and back.
 
 Latents of an autoencoder of the pipeline itself are in ``mclr.models.edm2.latents``.
 
-An encoder has a slow half, ``encode_pixels``, whose raw result is stored with the data set, and a
-fast half, ``encode_latents``, applied whenever an image is used. Constants are those of EDM2
+Constants are those of EDM2
 (Karras et al. 2024, arXiv 2312.02696, appendix B.1); its latents differ from other users of the
 same autoencoder in having no factor 0.18215 and pixels in [0, 1].
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -21,6 +20,7 @@ from torch import Generator, Tensor
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
+from mclr.models.pixels import check_pixels
 from mclr.models.precision import decoding_in
 from mclr.models.weights import load_weights
 
@@ -30,40 +30,6 @@ VAE_REDUCTION = 8  # pixels per latent along one side
 RAW_MEAN = (5.81, 3.25, 0.12, -2.15)  # of the latents of ImageNet, per channel
 RAW_STD = (4.17, 4.62, 3.71, 3.28)
 FINAL_MEAN, FINAL_STD = 0.0, 0.5  # what the denoiser expects: its sigma_data
-
-
-class Encoder(Protocol):
-    """What every encoder offers; N images of height H and width W."""
-
-    def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to the raw form that is stored: a pure function of the image."""
-
-    def encode_latents(
-        self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
-    ) -> Tensor:
-        """Raw form to the model's x (N, …), float32, with zero mean and known deviation."""
-
-    def decode(self, x: Tensor) -> Tensor:
-        """The model's x to uint8 (N, C, H, W)."""
-
-
-class RgbEncoder:
-    """Pixels themselves, as in EDM2's ImageNet-64: x in [−1, 1], any number of channels."""
-
-    def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """The pixels unchanged; UserError unless uint8 (N, C, H, W)."""
-        _check_pixels(pixels)
-        return pixels
-
-    def encode_latents(
-        self, raw: Tensor, generator: Generator | None = None, *, noise: Tensor | None = None
-    ) -> Tensor:
-        """x = raw / 127.5 − 1; nothing is drawn."""
-        return raw.float() / 127.5 - 1
-
-    def decode(self, x: Tensor) -> Tensor:
-        """127.5 x + 128, clipped, fractions cut off."""
-        return (x.float() * 127.5 + 128).clip(0, 255).to(torch.uint8)
 
 
 class StabilityVaeEncoder:
@@ -109,7 +75,7 @@ class StabilityVaeEncoder:
 
         Raises UserError for another type or shape, or sides that are not multiples of 8.
         """
-        _check_pixels(pixels)
+        check_pixels(pixels)
         if pixels.shape[1] != 3 or any(side % VAE_REDUCTION for side in pixels.shape[2:]):
             raise UserError(
                 f"images of shape {tuple(pixels.shape[1:])}: the autoencoder expects (3, H, W) "
@@ -202,11 +168,3 @@ def draw_latents(
         noise = torch.randn(mean.shape, generator=generator, device=generator.device)
     z = mean + noise.to(mean) * std
     return z * scale.to(z) + bias.to(z)
-
-
-def _check_pixels(pixels: Tensor) -> None:
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4:
-        raise UserError(
-            f"images of type {pixels.dtype} and shape {tuple(pixels.shape)}: expected uint8 "
-            "(N, C, H, W) with values 0 to 255"
-        )

@@ -29,7 +29,7 @@ from mclr.models.edm2.config import (
     Edm2Network,
     Edm2Sampler,
 )
-from mclr.models.edm2.encoders import RgbEncoder, StabilityVaeEncoder
+from mclr.models.edm2.encoders import StabilityVaeEncoder
 from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.edm2.sampler import (
@@ -39,6 +39,7 @@ from mclr.models.edm2.sampler import (
     within_interval,
 )
 from mclr.models.family import Family
+from mclr.models.pixels import RgbEncoder
 from mclr.models.precision import check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record

@@ -17,7 +17,8 @@ from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.models.edm2.config import AutoencoderArchitecture
-from mclr.models.edm2.encoders import FINAL_STD, RgbEncoder, draw_latents
+from mclr.models.edm2.encoders import FINAL_STD, draw_latents
+from mclr.models.pixels import RgbEncoder
 from mclr.models.precision import autocast
 from mclr.models.weights import load_weights
 
