@@ -60,7 +60,7 @@ def find_class(implementation: str, base: type[T], place: str) -> type[T]:
         spec.loader.exec_module(module)
     except Exception as error:
         steps = traceback.extract_tb(error.__traceback__)
-        lines = [step.lineno for step in steps if step.filename == str(path)]
+        lines = [step.lineno for step in steps if Path(step.filename).resolve() == path.resolve()]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         said = " ".join(str(error).split())
         raise UserError(f"implementation: {where}: {type(error).__name__}: {said}") from error

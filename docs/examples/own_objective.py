@@ -26,9 +26,7 @@ class Ipo(OwnObjective):
     label: ClassVar[str] = "+IPO"
     colour: ClassVar[str] = "#5b2c83"
     source: ClassVar[str] = "arXiv 2310.12036, on the pairs of CC-DPO"
-    meaning: ClassVar[str] = (
-        "An image x_w of the class leads one of another, x_l, by a finite margin."
-    )
+    meaning: ClassVar[str] = "An image x_w of the class leads one of another, x_l, by so much."
     equation: ClassVar[str] = (
         "minimise  E[ ( r(x_w, c) − r(x_l, c) − 1/(2β) )² ],  r(x, c) = ℓ_θ(x, c) − ℓ_ref(x, c)"
     )

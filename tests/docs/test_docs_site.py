@@ -27,10 +27,6 @@ def commands(page: Path) -> list[str]:
 README = set(commands(ROOT / "README.md"))
 # Commands that are not in the README, and the test that runs them.
 RUN_BY = {
-    r"(git apply|mclr schema|python -m mclr\.versions bump)": (
-        "tests/workflow/test_howtos.py",
-        ("test_own_objective_in_the_pipeline",),
-    ),
     r".*(digit_images|tutorial|my-generator)": (
         "tests/workflow/test_tutorial.py",
         ("test_the_tutorial",),
@@ -39,9 +35,9 @@ RUN_BY = {
         "tests/workflow/test_howtos.py",
         ("test_memory",),
     ),
-    r"python docs/examples/own_objective\.py .*": (
-        "tests/docs/test_examples.py",
-        ("test_own_objective_moves_its_margin",),
+    r"(mclr|snakemake) .*docs/examples/own_objective\.yaml.*": (
+        "tests/workflow/test_howtos.py",
+        ("test_own_objective_in_the_pipeline",),
     ),
     r"snakemake --configfile docs/examples/own_family\.yaml .*": (
         "tests/workflow/test_pipeline.py",

@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import TINY, Trained
 
+from mclr.config.reading import load_tier, parse_tier
 from mclr.data.load import Manifest, load_images
 from mclr.events import read_events
+from mclr.jobs.inputs import Data
+from mclr.jobs.training import finetune
 from mclr.models.family import load_network, make_family
-from mclr.objectives.base import Batch
-from mclr.objectives.contrast import draw_partners
+from mclr.objectives import Batch, Given, draw_partners
+from mclr.planning.objectives import check_objectives
 from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
 import own_objective
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -36,9 +41,8 @@ def own_loss(trained: Trained, tiny_plan: Plan, manifest: Manifest) -> Any:
         return family.log_likelihood(net, x, labels, draw)
 
     def value(part: list[int], policy: Any = ell) -> float:
-        objective = own_objective.Ipo(beta=0.25, K=2)
-        rows = torch.tensor(part)
-        return own_objective.ipo_loss(objective, policy, ell, batch, contrast, rows).value.item()
+        given = Given(policy, ell, batch, torch.full((10,), 0.1), partners=contrast)
+        return own_objective.Ipo(beta=0.25, K=2).loss(given, torch.tensor(part)).value.item()
 
     return value
 
@@ -56,9 +60,25 @@ def test_own_objective_of_parts_adds_up(own_loss: Any) -> None:
 
 
 def test_own_objective_moves_its_margin(trained: Trained, tmp_path: Path) -> None:
-    base = trained.edm2.parents[1]
-    objective = own_objective.Ipo(beta=0.02, K=4)
-    weights = own_objective.finetune(base, trained.prepared, tmp_path, objective, steps=20)
-    assert weights.is_file()
-    margins = [e["margin"] for e in read_events(tmp_path / "events.jsonl") if e["event"] == "train"]
-    assert 0 < margins[0] < margins[-1]
+    """The job of the workflow, with the class by its file."""
+    implementation = f"{ROOT}/docs/examples/own_objective.py:Ipo"
+    run = TINY["runs"]["edm2-mclr"] | {
+        "objective": {"implementation": implementation, "beta": 0.02, "K": 4},
+        **{"lr": 0.01, "batch": 64, "checkpoints": [150]},
+    }
+    plan = Plan(parse_tier(TINY | {"runs": {"edm2-ipo": run}}, "tiny"))
+    finetune(
+        plan.finetune_spec("edm2-ipo-seed0"), Data(trained.prepared), trained.edm2, None, None,
+        tmp_path / "run", tmp_path / "state",
+    )  # fmt: skip
+    events = read_events(tmp_path / "run" / "events.jsonl")
+    margins = [event["margin"] for event in events if event["event"] == "train"]
+    assert margins[-1] > 10 * abs(margins[0]), margins
+
+
+def test_the_example_of_an_own_objective_is_a_valid_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = Plan(load_tier(Path("docs/examples/own_objective.yaml")))
+    check_objectives(plan)
+    betas = [run.hyperparameters["beta"] for run in plan.of("edm2-ipo")]
+    assert betas == [0.02, 0.1] and {run.method for run in plan.of("edm2-ipo")} == {"ipo"}

@@ -107,7 +107,7 @@ def test_numbers_of_equations(text: str, numbers: list[int]) -> None:
 def test_places_are_read_from_comments_docstrings_and_methods() -> None:
     places = equations()
     assert Place("mclr.objectives.mclr", "mclr_loss") in places[22]  # the comment above
-    assert Place("mclr.config.objectives", "CcDpo") in places[156]  # a docstring
+    assert Place("mclr.objectives.ccdpo", "CcDpo") in places[156]  # a docstring
     assert Place("mclr.theory.lab.tabular", "World.mixed") in places[18]  # a method
     assert 67 not in places  # Karras et al., Eq. 67: another paper's number has no parentheses
 

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tiny import Trained
+from tiny import TINY, Trained
 
+from mclr.config.reading import parse_tier
 from mclr.jobs.evaluation import evaluate
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data
@@ -72,10 +73,11 @@ def test_a_kind_has_its_family_and_objective_alone(code: Code) -> None:
     assert {"mclr.models.var.network", "mclr.objectives.cca", "mclr.likelihood"} <= var
     assert not [m for m in var if m.startswith("mclr.models.edm2") or m.endswith("own")]
     assert not var & {"mclr.objectives.mclr", "mclr.objectives.ddo", "mclr.objectives.wmclr"}
+    figures = modules(code, "figures")
+    assert "mclr.objectives.cca" in figures and "mclr.objectives.base" not in figures
     edm2 = modules(code, "sample.edm2")
     assert {"mclr.models.edm2.network", "mclr.models.edm2.sampler", "mclr.metrics.vit"} <= edm2
     assert not [m for m in edm2 if m.startswith("mclr.models.var")]
-    figures = modules(code, "figures")
     assert not [m for m in figures if m.startswith("mclr.training") or m.endswith("sampler")]
 
 
@@ -126,8 +128,17 @@ def weights_of(trained: Trained, model: str) -> tuple[Path, Path | None]:
     return trained.base(model), trained.tokenizer_of(model)
 
 
+def with_own(model: str) -> Plan:
+    """The tiny tier with the example of somebody's own objective."""
+    implementation = f"{ROOT}/docs/examples/own_objective.py:Ipo"
+    objective = {"implementation": implementation, "beta": 0.1, "K": 2}
+    run = TINY["runs"][f"{model}-mclr"] | {"objective": objective}
+    return Plan(parse_tier(TINY | {"runs": {f"{model}-own": run}}, "tiny"))
+
+
 def tuned(model: str, objective: str) -> Job:
     def job(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]:
+        plan = with_own(model) if objective == "own" else plan
         base, tokenizer = weights_of(trained, model)
         drawn = plan.negatives_spec(model)
         spec = plan.finetune_spec(f"{model}-{objective}-seed0")

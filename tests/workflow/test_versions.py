@@ -76,7 +76,7 @@ def test_a_colour_makes_no_job_stale_and_is_a_matter_of_pictures(
     copy_of_finished: Callable[[], Checkout],
 ) -> None:
     checkout = copy_of_finished()
-    checkout.edit("mclr/report/methods.py", "#d55e00", "#d55e01")
+    checkout.edit("mclr/objectives/mclr.py", "#d55e00", "#d55e01")
     assert checkout.planned() == {}
     result = run(checkout, "check")
     assert result.returncode == 1
