@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from mclr.config.features import FeatureNet
-from mclr.config.models import Model
 from mclr.config.objectives import Objective
 from mclr.theory.lab.run import TOPICS, module_of
 from mclr.versions.digest import Code, Symbol
@@ -48,7 +46,7 @@ NOISY = "noisy_likelihood"
 ASK_FOR_NOISY = ("wmclr", OWN)
 HELPERS = (
     *("mclr.objectives.base:preference_log_ratios", "mclr.objectives.base:preference_terms"),
-    "mclr.objectives.weights:class_posterior_weights",
+    *("mclr.objectives.weights:class_posterior_weights", "mclr.objectives:__getattr__"),
 )
 """What the class of somebody's own objective may call."""
 NETS = {
@@ -161,26 +159,6 @@ KINDS = {
     )
 }
 """Every kind, in the order in which data flow."""
-
-
-def of_model(command: str, model: Model) -> str:
-    """The kind of a job that runs networks of a model."""
-    return f"{command}.{model.family}"
-
-
-def of_finetuning(model: Model, objective: Objective) -> str:
-    """The kind of a fine-tuning job."""
-    return f"finetune.{model.family}.{objective.name}"
-
-
-def of_negatives(model: Model) -> str:
-    """The kind of a job that draws what DDO contrasts with."""
-    return f"finetune.{model.family}.ddo"
-
-
-def of_net(command: str, net: FeatureNet) -> str:
-    """The kind of a job that makes a feature net."""
-    return f"{command}.{net.kind}"
 
 
 def matching(name: str, known: Iterable[str] = KINDS) -> list[str]:
