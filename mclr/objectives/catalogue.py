@@ -36,9 +36,9 @@ METHODS = {
 """In the order of tables and legends."""
 
 LAST_ROW = list(METHODS).index("wmclr")
-SHAPES = (("H", "hexagon2"), ("8", "octagon"), ("1", "y-up"), ("2", "y-down"), ("|", "line-ns"))
+SHAPES = (("H", "hexagon2"), ("8", "octagon"))
 SHADES = ("#000000", "#7a5195", "#4d7c0f", "#be123c", "#0e7490")
-"""Looks of methods that are not ours, for those that have none."""
+"""Looks of methods that are not ours, where they name no colour."""
 
 
 def place(name: str) -> tuple[int, int, str]:
@@ -49,15 +49,10 @@ def place(name: str) -> tuple[int, int, str]:
 
 
 def with_others(others: Iterable[Method]) -> dict[str, Method]:
-    """The catalogue with other methods in their places; what has no look is given one."""
-    found = dict(METHODS)
-    for i, method in enumerate(sorted(others, key=lambda method: method.name)):
+    """The catalogue with other methods in their places, each with a look."""
+    found, distinct = dict(METHODS), {method.name: method for method in others}
+    for i, name in enumerate(sorted(distinct)):
         marker, symbol = SHAPES[i % len(SHAPES)]
-        colour = method.colour or SHADES[i % len(SHADES)]
-        found[method.name] = replace(
-            method,
-            colour=colour,
-            marker=method.marker or marker,
-            symbol=method.symbol or symbol,
-        )
+        colour = distinct[name].colour or SHADES[i % len(SHADES)]
+        found[name] = replace(distinct[name], colour=colour, marker=marker, symbol=symbol)
     return {name: found[name] for name in sorted(found, key=place)}

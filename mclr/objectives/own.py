@@ -118,7 +118,8 @@ class Own(Objective):
     @property
     def needs(self) -> Needs:
         """What the configuration alone tells: whether samples of the frozen network are drawn."""
-        return Needs(negatives=int((self.__pydantic_extra__ or {}).get("n_negatives", 0)))
+        wanted = (self.__pydantic_extra__ or {}).get("n_negatives", 0)
+        return Needs(negatives=int(wanted) if isinstance(wanted, int | float) else 0)
 
     def loss(self, given: Given, part: Tensor) -> Loss:
         return self.loaded().loss(given, part)

@@ -33,15 +33,19 @@ def with_entries(tier: Tier, results: Path) -> Tier:
 
     results: ``results/<tier>``; what has not run yet is called by the name of its class.
     """
+    own = {n: r.objective for n, r in tier.runs.items() if isinstance(r.objective, Own)}
+    known: dict[str, Entry] = {}
+    for name, objective in own.items():
+        if entry := _recorded(name, results / "runs"):
+            known[objective.implementation] = entry
     runs: dict[str, Any] = dict(tier.runs)
-    for name, run in tier.runs.items():
-        if isinstance(run.objective, Own):
-            objective = run.objective.with_entry(_recorded(name, results / "runs"))
-            runs[name] = run.model_copy(update={"objective": objective})
+    for name, objective in own.items():
+        entry = known.get(objective.implementation, Entry())
+        runs[name] = runs[name].model_copy(update={"objective": objective.with_entry(entry)})
     return tier.model_copy(update={"runs": runs})
 
 
-def _recorded(experiment: str, runs: Path) -> Entry:
+def _recorded(experiment: str, runs: Path) -> Entry | None:
     for path in sorted(runs.glob(f"{experiment}-*/provenance.json")):
         content = read_json(path)
         if content.get("experiment") == experiment and "entry" in content:
@@ -51,7 +55,7 @@ def _recorded(experiment: str, runs: Path) -> Entry:
                 item = error.errors()[0]
                 where = ".".join(map(str, item["loc"]))
                 raise UserError(f"{path}: entry.{where}: {item['msg']}; run it again") from None
-    return Entry()
+    return None
 
 
 def describe(hyperparameters: str, only: Iterable[str] | None = None) -> str:

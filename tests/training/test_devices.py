@@ -35,7 +35,7 @@ from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training import base as base_training
-from mclr.training import finetune as fine_tuning
+from mclr.training import given as fine_tuning
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
 from mclr.training.gradient import accumulate
