@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config.models import Edm2Model, VarModel
+from mclr.config.models import Edm2Model, Edm2Sampler, VarModel
 from mclr.config.reading import load_tier
 from mclr.cost.coders import SD_VAE
 from mclr.cost.feature_nets import feature_macs
@@ -40,7 +40,7 @@ from mclr.models.family import Family, make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
+from mclr.planning.points import nfe
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.share import Share
 
@@ -91,10 +91,12 @@ class Bench:
         self.memory = {(m.model, m.kind): m for m in memory_of(self.load)}
 
     def family(self, name: str, **changes: Any) -> Family:
-        model = self.tier.models[name]
-        spec = self.plan.base_spec(name) | self.plan.sample_spec(self._points(name)[0]) | changes
-        if isinstance(model, Edm2Model):
-            spec["sampler"] = spec["sampler"] | {"num_steps": FEW_STEPS}
+        sampled = self.plan.sample_spec(self._points(name)[0])
+        sampler = sampled.sampler
+        if isinstance(sampler, Edm2Sampler):
+            sampler = sampler.model_copy(update={"num_steps": FEW_STEPS})
+        how = {"sampler": sampler, "decoding": sampled.decoding}
+        spec = self.plan.base_spec(name).with_(**how, **changes)
         manifest = self.load.networks[name].manifest
         return make_family(spec, manifest, self._coder(name), self.device)
 
@@ -148,14 +150,14 @@ class Bench:
             net, weak = self.fixed(family), None
             if guided and guide:
                 point = next(p for p in self._points(name) if self.plan.guide(p) == "net")
-                spec = self.plan.sample_spec(point)["guide_network"]
+                spec = self.plan.sample_spec(point).guide_network
                 weak = self.fixed(self.family(name, network=spec))
             scale = 1.5 if guided else 0.0
             return torch.no_grad()(lambda: family.generate(net, seeds, labels, scale, guide=weak))
 
         images = float(batch)
         if isinstance(model, Edm2Model):
-            images *= (2 * FEW_STEPS - 1) / evaluations(model, False)
+            images *= (2 * FEW_STEPS - 1) / nfe(model, False)
         planned = self.memory[name, "sampling"].total(batch)
         kind = "sample guided" if guided else "sample"
         return Case(f"{name} {kind}", images, _work(network, macs), planned, make)

@@ -18,7 +18,7 @@ from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.transformer import Var
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
+from mclr.planning.points import nfe
 from mclr.sampling.var import seeded_uniforms, var_sample
 from mclr.training.finetune import Samples, finetune_trainee
 
@@ -48,8 +48,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
 
 @pytest.fixture
 def family(tiny_plan: Plan) -> Edm2Family:
-    spec = tiny_plan.base_spec("edm2")
-    spec["sampler"] = tiny_plan.tier.models["edm2"].sampler.model_dump()
+    spec = tiny_plan.base_spec("edm2").with_(sampler=tiny_plan.tier.models["edm2"].sampler)
     found = make_family(spec, Manifest(1, 8, 10, (), {}))
     assert isinstance(found, Edm2Family)
     return found
@@ -91,7 +90,7 @@ def test_evaluations_of_a_sample(
         labels = torch.arange(N)
         guide = net if by_base else None
         family.generate(net, range(N), labels, guidance, guide=guide, interval=interval)
-    expected = evaluations(tiny_plan.tier.models["edm2"], guidance != 0, interval)
+    expected = nfe(tiny_plan.tier.models["edm2"], guidance != 0, interval)
     assert rows.frozen == N * expected
 
 
@@ -114,4 +113,4 @@ def test_evaluations_of_a_sample_of_var(
     monkeypatch.setattr(Var, "scale_logits", counting)
     uniforms = seeded_uniforms(range(N), config.length)
     var_sample(var, vqvae, torch.arange(N), uniforms, cfg=cfg)
-    assert sum(found) == N * evaluations(model, cfg != 0)
+    assert sum(found) == N * nfe(model, cfg != 0)

@@ -20,7 +20,7 @@ from mclr.jobs.training import finetune, train_base
 from mclr.metrics.features import read_features
 from mclr.models.family import load_network, make_family
 from mclr.planning.plan import Plan
-from mclr.planning.points import evaluations
+from mclr.planning.points import nfe
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_family.py"
 
@@ -87,22 +87,22 @@ def test_points_are_sampled_and_counted(
     for point in plan.points("own-base"):
         features = tmp_path / f"{point.guidance}.parquet"
         sample(
-            plan.sample_spec(point) | {"shards": 1}, 0, trained.manifest,
+            plan.sample_spec(point).with_(shards=1), 0, trained.manifest,
             runs / "own-base/checkpoints/step-000060.safetensors", None,
             {"cnn": trained.net / "net.safetensors"}, features, tmp_path / "grid.png",
         )  # fmt: skip
         found[point.guidance] = read_features([features], "cnn").features
     assert not torch.equal(found[0.0], found[0.5])
-    assert [evaluations(plan.tier.models["own"], guided) for guided in (False, True)] == [1, 2]
+    assert [nfe(plan.tier.models["own"], guided) for guided in (False, True)] == [1, 2]
 
 
 def test_an_edit_of_the_class_changes_its_jobs(tmp_path: Path) -> None:
     copied = tmp_path / "mine.py"
     shutil.copyfile(EXAMPLE, copied)
     content = tier(f"{copied}:GaussianPixels")
-    before = Plan(parse_tier(content, "own")).base_spec("own")
+    before = Plan(parse_tier(content, "own")).base_spec("own").content()
     copied.write_text(copied.read_text() + "\nEDITED = True\n")
-    after = Plan(parse_tier(content, "own")).base_spec("own")
+    after = Plan(parse_tier(content, "own")).base_spec("own").content()
     assert before["network"].pop("sha256") != after["network"].pop("sha256")
     assert before == after
 

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 from torch import Tensor
 
 from mclr.config.models import Edm2Model
-from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
-from mclr.training.base import base_settings, base_trainee
+from mclr.training.base import base_trainee
 from mclr.training.finetune import Samples, finetune_trainee
 from mclr.training.gradient import accumulate
 from mclr.training.loop import _step
@@ -54,7 +53,7 @@ def tuned(
     seed: int = 0,
     share: Share = WHOLE,
 ) -> tuple[Trainee, Any]:
-    settings = FineTuning.model_validate(plan.finetune_spec(f"{model}-{name}-seed0")["run"])
+    settings = plan.finetune_spec(f"{model}-{name}-seed0").run
     base = load_network(family, trained.base(model))
     negatives = Samples(data[0].flip(0), data[1].flip(0), 10) if name == "ddo" else None
     samples = Samples(*data, 10)
@@ -111,7 +110,7 @@ def test_first_step_of_preference_losses_is_their_known_value(
 def test_ddo_without_negatives(
     model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
 ) -> None:
-    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-ddo-seed0")["run"])
+    settings = tiny_plan.finetune_spec(f"{model}-ddo-seed0").run
     base = load_network(family, trained.base(model))
     who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
     with pytest.raises(UserError, match="DDO needs samples of the base model: give --negatives"):
@@ -196,7 +195,7 @@ def test_labels_dropped_by_cca(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """With uncond_ratio 1 every label is the null label, and all rewards count as positive."""
-    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-cca-seed0")["run"])
+    settings = tiny_plan.finetune_spec(f"{model}-cca-seed0").run
     base = load_network(family, trained.base(model))
     seen: list[Tensor] = []
 
@@ -219,10 +218,10 @@ def weighted(
     plan: Plan, family: Family, trained: Trained, data: Any, share: Share = WHOLE
 ) -> Trainee:
     """Weighted MCLR on the tiny EDM2."""
-    run = plan.finetune_spec("edm2-mclr-seed0")["run"]
-    run["objective"] = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
-    base, settings = load_network(family, trained.edm2), FineTuning.model_validate(run)
-    return finetune_trainee(family, base, settings, 0, Samples(*data, 10), share=share)
+    objective = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
+    run = edited(plan.finetune_spec("edm2-mclr-seed0"), run={"objective": objective}).run
+    base = load_network(family, trained.edm2)
+    return finetune_trainee(family, base, run, 0, Samples(*data, 10), share=share)
 
 
 @pytest.mark.parametrize("model", ["edm2"], indirect=True)
@@ -248,11 +247,10 @@ def test_weighted_mclr(
 def test_weighted_mclr_needs_noise(
     family: Family, data: Any, trained: Trained, tiny_plan: Plan
 ) -> None:
-    run = tiny_plan.finetune_spec("var-mclr-seed0")["run"] | {
-        "objective": {"name": "wmclr", "dsm": 0.5}
-    }
-    base, settings = load_network(family, trained.var), FineTuning.model_validate(run)
-    who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
+    objective = {"name": "wmclr", "dsm": 0.5}
+    run = edited(tiny_plan.finetune_spec("var-mclr-seed0"), run={"objective": objective}).run
+    base = load_network(family, trained.var)
+    who = finetune_trainee(family, base, run, 0, Samples(*data, 10))
     with pytest.raises(UserError, match="wmclr needs a diffusion model"):
         loss_of(who, 0)
 
@@ -263,8 +261,8 @@ def test_priors_are_the_shares_of_the_classes() -> None:
 
 
 def test_base_settings_are_typed(tiny_plan: Plan) -> None:
-    assert base_settings(tiny_plan.base_spec("edm2")) == tiny_plan.tier.models["edm2"].base
-    assert base_settings(tiny_plan.base_spec("var")) == tiny_plan.tier.models["var"].base
+    assert tiny_plan.base_spec("edm2").base == tiny_plan.tier.models["edm2"].base
+    assert tiny_plan.base_spec("var").base == tiny_plan.tier.models["var"].base
 
 
 def test_labels_are_dropped_to_the_null_label(
