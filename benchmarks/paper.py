@@ -34,7 +34,7 @@ from mclr.metrics.inception import load_inception
 from mclr.metrics.reference import Reference
 from mclr.metrics.vit import VIT_L_14, Vit
 from mclr.models.cost import Cost
-from mclr.models.edm2.config import Edm2Model
+from mclr.models.edm2.config import Edm2Model, Edm2Sampler
 from mclr.models.edm2.cost import SD_VAE
 from mclr.models.family import Family, make_family
 from mclr.models.var.config import VarModel, VqvaeConfig
@@ -91,10 +91,12 @@ class Bench:
         self.memory = {(m.model, m.kind): m for m in memory_of(self.load)}
 
     def family(self, name: str, **changes: Any) -> Family:
-        model = self.tier.models[name]
-        spec = self.plan.base_spec(name) | self.plan.sample_spec(self._points(name)[0]) | changes
-        if isinstance(model, Edm2Model):
-            spec["sampler"] = spec["sampler"] | {"num_steps": FEW_STEPS}
+        sampled = self.plan.sample_spec(self._points(name)[0])
+        sampler = sampled.sampler
+        if isinstance(sampler, Edm2Sampler):
+            sampler = sampler.model_copy(update={"num_steps": FEW_STEPS})
+        how = {"sampler": sampler, "decoding": sampled.decoding}
+        spec = self.plan.base_spec(name).with_(**how, **changes)
         manifest = self.load.networks[name].manifest
         return make_family(spec, manifest, self._coder(name), self.device)
 
@@ -148,7 +150,7 @@ class Bench:
             net, weak = self.fixed(family), None
             if guided and guide:
                 point = next(p for p in self._points(name) if self.plan.guide(p) == "net")
-                spec = self.plan.sample_spec(point)["guide_network"]
+                spec = self.plan.sample_spec(point).guide_network
                 weak = self.fixed(self.family(name, network=spec))
             scale = 1.5 if guided else 0.0
             return torch.no_grad()(lambda: family.generate(net, seeds, labels, scale, guide=weak))

@@ -21,6 +21,7 @@ from mclr.metrics.scores import frechet_distance, inception_score, precision_rec
 from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family, make_family
 from mclr.models.seeded import seeded_noise, seeded_uniforms
+from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Batch
@@ -92,15 +93,16 @@ class Bench:
         if kind == "edm2":
             sampler = {"num_steps": 8, "sigma_min": 0.002, "sigma_max": 80, "rho": 7}
             noise = {"P_mean": -0.8, "P_std": 1.6}
-            spec = {"network": network, "noise": noise, "sampler": sampler}
-            return make_family(spec | {"precision": precision}, self.manifest, None, self.device)
+            content = {"network": network, "noise": noise, "sampler": sampler}
+            spec = ModelSpec.model_validate(content | {"precision": precision})
+            return make_family(spec, self.manifest, None, self.device)
         codes = VqvaeConfig(**self.networks["tokenizer"], img_channels=self.manifest.channels)
         tokenizer = Vqvae.build(codes, step_generator(2))
         with tempfile.TemporaryDirectory() as folder:
             save_tensors(Path(folder, "t.safetensors"), tokenizer.state_dict(), {})
             network["tokenizer"] = self.networks["tokenizer"]
-            spec = {"network": network, "sampler": {"top_k": 0, "top_p": 0.0}}
-            spec["precision"] = precision
+            content = {"network": network, "sampler": {"top_k": 0, "top_p": 0.0}}
+            spec = ModelSpec.model_validate(content | {"precision": precision})
             return make_family(spec, self.manifest, Path(folder, "t.safetensors"), self.device)
 
     def base(self, family: Family) -> nn.Module:

@@ -101,15 +101,15 @@ def test_missing_file_says_what_to_do(trained: Trained, tmp_path: Path) -> None:
 def test_network_of_its_own_guides(trained: Trained, tmp_path: Path) -> None:
     """With the model itself as guide guidance changes nothing; with another network it does."""
     plan = plan_with("edm2", guide=GUIDE)
-    assert plan.guide_spec("edm2")["network"]["unconditional"] is True
+    assert plan.guide_spec("edm2").content()["network"]["unconditional"] is True
     assert plan.guide_checkpoint("edm2").endswith(
         "runs/edm2-guide/checkpoints/step-000004.safetensors"
     )
     own = [point for point in plan.points("edm2-base") if point.seed == 1]
     point = next(point for point in own if point.guidance == 2)
     assert plan.guide(point) == "net"
-    spec = plan.sample_spec(point) | {"shards": 1}
-    same = spec | {"guide_network": spec["network"]}
+    spec = plan.sample_spec(point).with_(shards=1)
+    same = spec.with_(guide_network=spec.network)
     guides = make_family(plan.guide_spec("edm2"), load_manifest(trained.manifest))
     other = tmp_path / "guide.safetensors"
     net = guides.build(torch.Generator().manual_seed(0))
@@ -120,10 +120,10 @@ def test_network_of_its_own_guides(trained: Trained, tmp_path: Path) -> None:
     plain = plan.sample_spec(
         next(p for p in plan.points("edm2-base") if not p.guidance and p.seed == 1)
     )
-    assert "guide_network" not in plain
+    assert "guide_network" not in plain.content()
     found = {}
     for name, (how, guide) in {
-        "plain": (plain | {"shards": 1}, None),
+        "plain": (plain.with_(shards=1), None),
         "itself": (same, trained.edm2),
         "other": (spec, other),
     }.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 
 from mclr.events import read_events
 from mclr.files import load_tensors
@@ -30,8 +30,7 @@ def train(folder: Path, trained: Trained, plan: Plan, steps: int) -> None:
 
     torch.set_num_threads(1)
     loop.STATE_SECONDS = 0.0
-    spec = plan.finetune_spec(RUN)
-    spec["run"]["checkpoints"] = [*range(3, steps, 3), steps]
+    spec = edited(plan.finetune_spec(RUN), run={"checkpoints": [*range(3, steps, 3), steps]})
     base, run, state = trained.edm2, folder / "run", folder / "state"
     finetune(spec, Data(trained.prepared), base, None, None, run, state)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mclr.cost.dag import Job, jobs_of
 
 from mclr.commands.plan import plan as command
 from mclr.config.features import Dinov2Features, InceptionFeatures
@@ -20,6 +19,7 @@ from mclr.cost.memory import memory_of
 from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.metrics.cost import dimensions, feature_macs, logits, published_parameters
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,14 +70,14 @@ def test_a_guide_of_its_own_costs_its_own_passes(load: Workload) -> None:
     assert plain.half == 2540 * 63 * net
     assert guided.half == plain.half + 2540 * 63 * guide
     assert plain.single == guided.single == 2500 * features
-    assert any(need == "guide:edm2-s" for need in jobs[point.format("0.5")].needs)
+    assert "guide:edm2-s" in load.dag.needs(jobs[point.format("0.5")])
     assert load.of(jobs["guide:edm2-s"]).half == 65536 * 2048 * 3 * guide
     assert load.of(jobs["import_base:edm2-s"]).macs == 0
 
 
 def test_published_nets_see_real_images_on_a_gpu(load: Workload) -> None:
     macs = feature_macs(DINOV2, 3, 64, 1000)
-    work = load.of(Job("published_net", "dinov2-64px"))
+    work = load.of(load.dag.net("dinov2-64px"))
     assert work.single == macs * (50_000 + 50_000) and work.needs_gpu and work.cpu == 0
 
 
@@ -85,13 +85,13 @@ def test_stable_diffusions_autoencoder_computes_in_float32(load: Workload) -> No
     coder = load.networks["edm2-l"].coder
     assert coder.parameters == 83_653_863  # stabilityai/sd-vae-ft-mse
     assert load.networks["edm2-l"].shape == (8, 64, 64)
-    work = load.of(Job("encode", "edm2-l"))
+    work = load.of(load.dag.encode("edm2-l"))
     assert (work.half, work.single) == (0, coder.encode * IMAGENET)
 
 
 def test_negatives_of_each_start(load: Workload) -> None:
     jobs = {job.name: job for job in load.jobs}
-    assert jobs["negatives:edm2-s-ddo-2"].needs[1] == "best:edm2-s-ddo-2"
+    assert load.dag.needs(jobs["negatives:edm2-s-ddo-2"])[1] == "best:edm2-s-ddo-2"
     expected = 50_000 * 63 * load.networks["edm2-s"].evaluation
     assert load.of(jobs["negatives:edm2-s-ddo"]).half == expected
 
@@ -120,14 +120,14 @@ def test_files_are_estimated_by_their_numbers(load: Workload) -> None:
 
 
 def test_one_row_is_what_stands_behind_it(tier: Tier) -> None:
-    plan = Plan(tier)
-    row = jobs_of(plan, ["edm2-s-mclr"])
+    jobs = Jobs(Plan(tier))
+    row = jobs.behind(["edm2-s-mclr"])
     assert sum(job.rule == "finetune" for job in row) == 4
     assert sum(job.rule == "sample" for job in row) == 4 * 6 * 20
     assert {job.rule for job in row} >= {"encode_pixels", "published_net", "import_base"}
     assert not any("edm2-l" in job.name or "guide" in job.rule for job in row)
     with pytest.raises(UserError, match=r"--target: unknown name 'x'; choose from table1"):
-        jobs_of(plan, ["x"])
+        jobs.behind(["x"])
 
 
 def test_the_number_of_ones_own_images(

@@ -49,8 +49,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
 
 @pytest.fixture
 def family(tiny_plan: Plan) -> Edm2Family:
-    spec = tiny_plan.base_spec("edm2")
-    spec["sampler"] = tiny_plan.tier.models["edm2"].sampler.model_dump()
+    spec = tiny_plan.base_spec("edm2").with_(sampler=tiny_plan.tier.models["edm2"].sampler)
     found = make_family(spec, Manifest(1, 8, 10, (), {}))
     assert isinstance(found, Edm2Family)
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mclr.cost.dag import Job, jobs_of, points_of
+from mclr.cost.dag import Job
 from torch import Tensor, nn
 
 from mclr.cost.disk import disk_of
@@ -21,6 +21,7 @@ from mclr.errors import UserError
 from mclr.models.edm2.cost import evaluation_macs
 from mclr.models.trace import trace
 from mclr.models.var.cost import generation_macs, likelihood_macs
+from mclr.planning.job import Job
 from mclr.planning.plan import Plan
 
 TRAIN, REFERENCE = 1000, 797
@@ -37,8 +38,8 @@ def load(tiny_plan: Plan) -> Workload:
 
 
 @pytest.fixture(scope="module")
-def jobs(tiny_plan: Plan) -> dict[str, Job]:
-    return {job.name: job for job in jobs_of(tiny_plan)}
+def jobs(load: Workload) -> dict[str, Job]:
+    return {job.name: job for job in load.jobs}
 
 
 def test_facts_of_the_images_are_those_of_the_data(load: Workload, prepared: Path) -> None:
@@ -123,8 +124,9 @@ def test_sixteen_bits_are_another_rate(load: Workload, tiny: dict[str, Any]) -> 
 
     tiny["models"]["edm2"]["precision"] = "auto"
     plan = Plan(parse_tier(tiny, "tiny"))
-    work = Workload(plan, images_of(plan.tier)).of(Job("base", "edm2"))
-    assert (work.half, work.single) == (load.of(Job("base", "edm2")).single, 0)
+    low = Workload(plan, images_of(plan.tier))
+    work, usual = low.of(low.dag.network("base", "edm2")), load.of(load.dag.network("base", "edm2"))
+    assert (work.half, work.single) == (usual.single, 0)
     a100 = GPUS["a100"]
     assert Work(half=312e12).gpu_seconds(a100, 0.5) == pytest.approx(4)
     assert Work(tf32=156e12).gpu_seconds(a100, 0.5) == pytest.approx(4)
@@ -170,13 +172,13 @@ def test_memory_grows_with_the_rows_of_an_objective(load: Workload) -> None:
     assert found["var", "base"].fixed >= 16 * parameters
 
 
-def test_disk(load: Workload, tiny_plan: Plan) -> None:
+def test_disk(load: Workload) -> None:
     found = disk_of(load, gpus=2)
     edm2, var = (load.networks[name] for name in ("edm2", "var"))
     coder = var.coder.parameters
     # Per model one base, 4 experiments of 2 seeds with 2 checkpoints, and 4 best ones.
     assert found["checkpoints"] == 4 * (21 * (edm2.parameters + var.parameters) + coder)
-    points = len(points_of(tiny_plan))
+    points = len(load.dag.points)
     assert found["features"] == (4 * 14 + 10) * (20 * points + REFERENCE + TRAIN)
     assert found["grids"] == points * 2 * 2 * 10 * 64
     raw, tokens, pixels = 57_523, 4 * 21 * TRAIN, 64 * 1797

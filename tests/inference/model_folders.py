@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 
 from mclr.files import read_json, save_tensors
 from mclr.inference.folder import FORMAT, Images, ModelConfig, write_folder
@@ -15,6 +14,7 @@ from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.latents import build_autoencoder, encode_moments, latent_statistics
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan
+from mclr.planning.specs import SampleSpec
 
 KINDS = ("edm2", "latent", "var")
 AUTOENCODER = {"channels": [4, 4], "latent_channels": 2, "norm_groups": 2}
@@ -25,7 +25,7 @@ class Made:
     """A model folder, and what a sampling job is given for the same model."""
 
     folder: Path
-    spec: dict[str, Any]
+    spec: SampleSpec
     weights: Path
     tokenizer: Path | None
 
@@ -37,30 +37,30 @@ def make(kind: str, trained: Trained, plan: Plan, place: Path) -> Made:
     spec = plan.sample_spec(next(p for p in points if p.seed == 1 and p.guidance == 0))
     weights, tokenizer = trained.base(name), trained.tokenizer_of(name)
     if kind == "latent":
-        spec = spec | {"network": spec["network"] | {"autoencoder": AUTOENCODER}}
+        spec = edited(spec, network={"autoencoder": AUTOENCODER})
         weights, tokenizer = _latent_weights(spec, trained, place)
     config = config_of(spec, trained.manifest)
     write_folder(place / kind, config, weights, tokenizer)
     return Made(place / kind, spec, weights, tokenizer)
 
 
-def config_of(spec: dict[str, Any], manifest: Path) -> ModelConfig:
+def config_of(spec: SampleSpec, manifest: Path) -> ModelConfig:
     content = read_json(manifest)
     images = Images(channels=1, resolution=8, class_names=content["class_names"])
     return ModelConfig(
         format=FORMAT,
         mclr="0",
-        network=spec["network"],
-        precision=spec["precision"],
-        sampler=spec["sampler"],
+        network=spec.content()["network"],
+        precision=spec.precision,
+        sampler=spec.sampler,
         images=images,
         null_label=True,
-        batch=spec["batch"],
+        batch=spec.batch,
         training={},
     )
 
 
-def _latent_weights(spec: dict[str, Any], trained: Trained, place: Path) -> tuple[Path, Path]:
+def _latent_weights(spec: SampleSpec, trained: Trained, place: Path) -> tuple[Path, Path]:
     """Random weights of an autoencoder, and of a network of its latents that sees its labels."""
     from mclr.data.load import load_manifest
 

@@ -69,9 +69,9 @@ def by_the_job(
     patch.setattr(job, "net_features", measured)
     patch.setattr(job, "feature_table", written)
     nets = {"cnn": trained.net / "net.safetensors"}
-    for shard in range(made.spec["shards"]):
+    for shard in range(made.spec.shards):
         sample(
-            made.spec | {"guidance": guidance}, shard, trained.manifest, made.weights,
+            made.spec.with_(guidance=guidance), shard, trained.manifest, made.weights,
             made.tokenizer, nets, place / f"{shard}.parquet", place / f"{shard}.png",
         )  # fmt: skip
     with Image.open(place / "0.png") as stored:
@@ -136,7 +136,7 @@ def test_a_decoder_keeps_its_number_type(made: dict[str, Made], tmp_path: Path) 
     assert "decoding" not in json.loads((var.folder / "config.json").read_text())
     low = plain.model_copy(update={"decoding": "bfloat16"})
     write_folder(tmp_path / "low", low, var.weights, var.tokenizer)
-    assert read_config(tmp_path / "low").spec["decoding"] == "bfloat16"
+    assert read_config(tmp_path / "low").spec.decoding == "bfloat16"
     usual, rounded = (
         drawn(ClassConditionalPipeline.from_pretrained(folder), [0, 1, 2], 5).int()
         for folder in (var.folder, tmp_path / "low")

@@ -20,7 +20,13 @@ from mclr.jobs import feature_net
 from mclr.jobs.inputs import Data
 from mclr.metrics import efficientnet
 from mclr.metrics.efficientnet import EfficientNetLite0, published_weights, resize
-from mclr.metrics.features import feature_settings, load_feature_net, read_features, resize_of
+from mclr.metrics.features import (
+    SETTINGS,
+    feature_settings,
+    load_feature_net,
+    read_features,
+    resize_of,
+)
 from mclr.metrics.probe import DECAY, fit_probe
 
 SIZE = 48
@@ -100,7 +106,8 @@ def test_the_job_writes_a_net_that_is_read_back(
     monkeypatch.setattr(feature_net, "N_TRAIN", 50)
     spec = {"kind": "efficientnet-lite0", "size": 32, "probe_images": 300, "seed": 1}
     folder = tmp_path / "efficientnet-8px"
-    feature_net.train_feature_net(spec, Data(trained.prepared), folder, tmp_path / "state")
+    given = SETTINGS.validate_python(spec)
+    feature_net.train_feature_net(given, Data(trained.prepared), folder, tmp_path / "state")
     loaded = load_feature_net(folder / "net.safetensors", manifest)
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     some, labels = load_images(trained.prepared / "reference.parquet", manifest)

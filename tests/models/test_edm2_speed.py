@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny import TINY
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.network import Block
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.family import Family, make_family
+from mclr.models.spec import ModelSpec
 from mclr.training.share import Share
 
 CONFIG = Edm2Network(
@@ -106,11 +108,14 @@ def test_gradients_in_bfloat16_point_the_same_way(net: Precond, inputs: Any) -> 
 
 
 def family(precision: str | None) -> Family:
-    spec = dict(TINY["models"]["edm2"])
-    spec["network"] = {"family": "edm2", **spec["network"], "model_channels": 16}
-    if precision:
-        spec["precision"] = precision
-    return make_family(spec, Manifest(1, 8, 3, (), {}))
+    """As a job makes it; None: as it is made without a specification."""
+    section, manifest = TINY["models"]["edm2"], Manifest(1, 8, 3, (), {})
+    network, told = section["network"] | {"model_channels": 16}, {"precision": precision}
+    told |= {key: section[key] for key in ("noise", "sampler")}
+    if precision is None:
+        return Edm2Family(network, manifest, told["noise"], told["sampler"])
+    told["network"] = network | {"family": "edm2"}
+    return make_family(ModelSpec.model_validate(told), manifest)
 
 
 LABELS, SEEDS = torch.tensor([0, 1, 2, 3]), [4, 5, 6, 7]
@@ -173,8 +178,11 @@ def test_frozen_network_stands_for_the_network() -> None:
 
 
 def test_unknown_precision_is_explained() -> None:
-    with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
+    with pytest.raises(ValidationError, match="'float32', 'bfloat16', 'float16' or 'auto'"):
         family("float8")
+    network = TINY["models"]["edm2"]["network"]
+    with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
+        Edm2Family(network, Manifest(1, 8, 3, (), {}), None, None, "float8")
     assert isinstance(family("auto"), Edm2Family)
 
 

@@ -86,7 +86,7 @@ def test_points_are_sampled_and_counted(
     for point in plan.points("own-base"):
         features = tmp_path / f"{point.guidance}.parquet"
         sample(
-            plan.sample_spec(point) | {"shards": 1}, 0, trained.manifest,
+            plan.sample_spec(point).with_(shards=1), 0, trained.manifest,
             runs / "own-base/checkpoints/step-000060.safetensors", None,
             {"cnn": trained.net / "net.safetensors"}, features, tmp_path / "grid.png",
         )  # fmt: skip
@@ -99,9 +99,9 @@ def test_an_edit_of_the_class_changes_its_jobs(tmp_path: Path) -> None:
     copied = tmp_path / "mine.py"
     shutil.copyfile(EXAMPLE, copied)
     content = tier(f"{copied}:GaussianPixels")
-    before = Plan(parse_tier(content, "own")).base_spec("own")
+    before = Plan(parse_tier(content, "own")).base_spec("own").content()
     copied.write_text(copied.read_text() + "\nEDITED = True\n")
-    after = Plan(parse_tier(content, "own")).base_spec("own")
+    after = Plan(parse_tier(content, "own")).base_spec("own").content()
     assert before["network"].pop("sha256") != after["network"].pop("sha256")
     assert before == after
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from tiny import TINY
 from torch import nn
 
@@ -15,6 +16,7 @@ from mclr.errors import UserError
 from mclr.files import save_tensors
 from mclr.likelihood import Draw
 from mclr.models.family import make_family
+from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.family import VarFamily
 from mclr.models.var.layers import Linear, attend
@@ -57,16 +59,16 @@ def tokenizer(tmp_path: Path) -> Path:
     return tmp_path / "tokenizer.safetensors"
 
 
-def family(tokenizer: Path, precision: str | None, decoding: str | None = None) -> VarFamily:
+def family(tokenizer: Path, precision: str, decoding: str | None = None) -> VarFamily:
     section = TINY["models"]["var"]
-    network = {"depth": 2, "embed_dim": 32, "num_heads": 2}
-    network |= {"family": "var", "tokenizer": section["tokenizer"]["network"]}
-    spec = {"network": network, "sampler": section["sampler"]}
-    if precision:
-        spec["precision"] = precision
-    if decoding:
-        spec["decoding"] = decoding
-    found = make_family(spec, Manifest(1, 8, 3, (), {}), tokenizer)
+    network = {"family": "var", "depth": 2, "embed_dim": 32, "num_heads": 2}
+    content = {
+        "network": network | {"tokenizer": section["tokenizer"]["network"]},
+        "precision": precision,
+        "sampler": section["sampler"],
+        "decoding": decoding,
+    }
+    found = make_family(ModelSpec.model_validate(content), Manifest(1, 8, 3, (), {}), tokenizer)
     assert isinstance(found, VarFamily)
     return found
 
@@ -79,7 +81,7 @@ def lively(found: VarFamily) -> nn.Module:
 
 
 def test_bfloat16_likelihood_and_samples(tokenizer: Path) -> None:
-    usual, low = family(tokenizer, None), family(tokenizer, "bfloat16")
+    usual, low = family(tokenizer, "float32"), family(tokenizer, "bfloat16")
     net, labels = lively(usual), torch.arange(4)
     tokens = torch.randint(8, (4, usual.config.length), generator=step_generator(4))
     full = usual.log_likelihood(net, tokens, labels, Draw())
@@ -93,7 +95,7 @@ def test_bfloat16_likelihood_and_samples(tokenizer: Path) -> None:
 
 
 def test_frozen_network_stands_for_the_network(tokenizer: Path) -> None:
-    usual, low = family(tokenizer, None), family(tokenizer, "bfloat16")
+    usual, low = family(tokenizer, "float32"), family(tokenizer, "bfloat16")
     net, labels = lively(usual), torch.arange(4)
     weights = {key: value.clone() for key, value in net.state_dict().items()}
     assert usual.frozen(net) is net
@@ -110,14 +112,18 @@ def test_frozen_network_stands_for_the_network(tokenizer: Path) -> None:
 
 
 def test_unknown_precision_is_explained(tokenizer: Path) -> None:
-    with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
+    with pytest.raises(ValidationError, match="'float32', 'bfloat16', 'float16' or 'auto'"):
         family(tokenizer, "float8")
+    network = {"depth": 1, "embed_dim": 8, "num_heads": 1}
+    network |= {"tokenizer": TINY["models"]["var"]["tokenizer"]["network"]}
+    with pytest.raises(UserError, match=r"float8.*auto, float32, bfloat16, float16"):
+        VarFamily(network, Manifest(1, 8, 3, (), {}), tokenizer, None, "float8")
 
 
 @torch.no_grad()
 def test_decoding_has_a_number_type_of_its_own(tokenizer: Path) -> None:
-    usual, same = family(tokenizer, None), family(tokenizer, None, "tf32")
-    low, mixed = family(tokenizer, None, "bfloat16"), family(tokenizer, "bfloat16")
+    usual, same = family(tokenizer, "float32"), family(tokenizer, "float32", "tf32")
+    low, mixed = family(tokenizer, "float32", "bfloat16"), family(tokenizer, "bfloat16")
     tokens = torch.randint(8, (6, usual.config.length), generator=step_generator(4))
     images = usual.decode(tokens)
     assert torch.equal(same.decode(tokens), images)  # there is no tf32 on a CPU
@@ -128,7 +134,7 @@ def test_decoding_has_a_number_type_of_its_own(tokenizer: Path) -> None:
 
 @torch.no_grad()
 def test_many_images_are_decoded_in_parts(tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = family(tokenizer, None)
+    found = family(tokenizer, "float32")
     tokens = torch.randint(8, (7, found.config.length), generator=step_generator(4))
     images, sizes = found.decode(tokens), list[int]()
     decode = found.vqvae.decode_tokens

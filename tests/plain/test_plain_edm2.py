@@ -17,6 +17,7 @@ from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.family import make_family
 from mclr.models.seeded import seeded_noise
+from mclr.models.spec import ModelSpec
 from mclr.objectives.base import Batch
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -90,9 +91,10 @@ def test_clip_is_reached() -> None:
 
 @pytest.fixture
 def family() -> Edm2Family:
-    spec = dict(TINY["models"]["edm2"])
-    spec["network"] = {"family": "edm2", **spec["network"], "model_channels": 8}
-    found = make_family(spec, Manifest(1, 8, 3, (), {}))
+    section = TINY["models"]["edm2"]
+    content = {key: section[key] for key in ("noise", "sampler")} | {"precision": "float32"}
+    content["network"] = {"family": "edm2", **section["network"], "model_channels": 8}
+    found = make_family(ModelSpec.model_validate(content), Manifest(1, 8, 3, (), {}))
     assert isinstance(found, Edm2Family)
     return found
 

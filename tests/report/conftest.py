@@ -164,7 +164,8 @@ def _rows_of(tier: Tier) -> pd.DataFrame:
     """A row per point of a tier's plan; what selection decides is step 100 and γ = 1."""
     plan, rows = Plan(tier), []
     for evaluation in plan.evaluations:
-        for row in plan.evaluate_spec(evaluation)["points"]:
+        for point in plan.evaluate_spec(evaluation).points:
+            row = point.model_dump()
             settings = row.pop("hyperparameters")
             if row["step"] is None:
                 row["step"] = 100

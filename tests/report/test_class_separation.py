@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from tiny import Trained
 from torch import Tensor
 
 from mclr.cli import cli
+from mclr.config.base import canonical
+from mclr.config.tier import Separation
 from mclr.files import read_json
 from mclr.likelihood import Draw
 from mclr.metrics.separation import (
@@ -81,15 +82,10 @@ def test_job_measures_every_set_of_images(
     model: str, trained: Trained, tiny_plan: Plan, prepared: Path, tmp_path: Path
 ) -> None:
     points = [p for p in tiny_plan.points(f"{model}-base")]
-    spec = tiny_plan.sample_spec(points[0]) | {
-        "noise": {"P_mean": -0.8, "P_std": 1.6},
-        "model": model,
-        "features": "cnn",
-        "n_images": 20,
-        "batch": 8,
-        "draws": 2,
-        "others": 3,
-    }
+    study = Separation(n_images=20, draws=2, others=3)
+    tier = tiny_plan.tier.model_copy(update={"separation": study})
+    spec = Plan(tier).separation_spec(model).with_(batch=8)
+    assert (spec.model, spec.features, spec.n_images) == (model, "cnn", 20)
     rows = [
         {
             "model": model, "method": "cfg" if p.guidance else "base", "hyperparameters": "{}",
@@ -101,7 +97,7 @@ def test_job_measures_every_set_of_images(
     ]  # fmt: skip
     pd.DataFrame(rows).to_parquet(tmp_path / "metrics.parquet")
     weights, tokenizer = trained.base(model), trained.tokenizer_of(model)
-    options = {"spec": json.dumps(spec), "data": prepared, "metrics": tmp_path / "metrics.parquet"}
+    options = {"spec": canonical(spec), "data": prepared, "metrics": tmp_path / "metrics.parquet"}
     options |= {"base": weights, "tuned": weights, "output": tmp_path / "separation.json"}
     options |= {"tokenizer": tokenizer} if tokenizer else {}
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]

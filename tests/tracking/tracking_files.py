@@ -120,7 +120,7 @@ def write_evaluations(tier: Tier, results: Path, shift: float = 0.0) -> None:
                 "is_std": 0.1,
                 "note": None,
             }
-            for row in plan.evaluate_spec(experiment)["points"]
+            for row in plan.evaluate_spec(experiment).content()["points"]
         ]
         file = results / "evaluations" / f"{experiment}.json"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny import Trained
+from tiny import Trained, edited
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import (
 
 from mclr import device as devices
 from mclr.cli import cli
-from mclr.config.objectives import FineTuning
+from mclr.config.base import canonical
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.jobs.sampling import labels_of
@@ -96,7 +96,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
 
 def family_of(plan: Plan, model: str, trained: Trained, manifest: Manifest) -> Family:
     point = plan.points(f"{model}-base")[0]
-    spec = plan.base_spec(model) | {"sampler": plan.sample_spec(point)["sampler"]}
+    spec = plan.base_spec(model).with_(sampler=plan.sample_spec(point).sampler)
     return make_family(spec, manifest, trained.tokenizer_of(model))
 
 
@@ -140,7 +140,7 @@ def test_fine_tuning(
     machine: Machine, name: str, samples: Samples, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = "var" if hasattr(machine.family, "vqvae") else "edm2"
-    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-{name}-seed0")["run"])
+    settings = tiny_plan.finetune_spec(f"{model}-{name}-seed0").run
     monkeypatch.setattr(Samples, "priors", machine.cpu(torch.full((10,), 0.1)))
     with machine.mode:
         negatives = samples if name == "ddo" else None
@@ -155,16 +155,15 @@ def test_weighted_mclr(
     machine: Machine, samples: Samples, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights check the class shares, which reads them."""
-    run = tiny_plan.finetune_spec("edm2-mclr-seed0")["run"]
-    run["objective"] = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
-    settings = FineTuning.model_validate(run)
+    objective = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
+    run = edited(tiny_plan.finetune_spec("edm2-mclr-seed0"), run={"objective": objective}).run
     monkeypatch.setattr(Samples, "priors", machine.cpu(torch.full((10,), 0.1)))
     monkeypatch.setattr(
         "mclr.objectives.weights.class_posterior_weights",
         lambda log_likelihood, priors, clip, floor: log_likelihood * priors,
     )
     with machine.mode:
-        who = finetune_trainee(machine.family, machine.base, settings, 0, samples, share=Share(3))
+        who = finetune_trainee(machine.family, machine.base, run, 0, samples, share=Share(3))
         check(who, monkeypatch)
 
 
@@ -244,13 +243,13 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_line_asks_for_a_device(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tiny_plan: Plan, tmp_path: Path
 ) -> None:
     gpus(monkeypatch, 0)
-    path = str(tmp_path)
+    path, spec = str(tmp_path), canonical(tiny_plan.negatives_spec("edm2"))
     paths = ["--manifest", path, "--weights", path, "--output", path]
     for given, environment in ((["--device", "cuda"], {}), ([], {"MCLR_DEVICE": "cuda"})):
-        arguments = [*given, "negatives", "--spec", "{}", *paths]
+        arguments = [*given, "negatives", "--spec", spec, *paths]
         result = CliRunner(env=environment).invoke(cli, arguments)
         assert "torch finds no CUDA GPU" in str(result.exception)
     wrong = CliRunner().invoke(cli, ["--device", "gpu", "schema"])

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Trained
+from tiny import Trained, edited
 from torch import Tensor
 
-from mclr.config.objectives import FineTuning
 from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors
@@ -55,7 +54,7 @@ def tuned(
     seed: int = 0,
     share: Share = WHOLE,
 ) -> tuple[Trainee, Any]:
-    settings = FineTuning.model_validate(plan.finetune_spec(f"{model}-{name}-seed0")["run"])
+    settings = plan.finetune_spec(f"{model}-{name}-seed0").run
     base = load_network(family, trained.base(model))
     negatives = Samples(data[0].flip(0), data[1].flip(0), 10) if name == "ddo" else None
     samples = Samples(*data, 10)
@@ -112,7 +111,7 @@ def test_first_step_of_preference_losses_is_their_known_value(
 def test_ddo_without_negatives(
     model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan
 ) -> None:
-    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-ddo-seed0")["run"])
+    settings = tiny_plan.finetune_spec(f"{model}-ddo-seed0").run
     base = load_network(family, trained.base(model))
     who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
     with pytest.raises(UserError, match="DDO needs samples of the base model: give --negatives"):
@@ -197,7 +196,7 @@ def test_labels_dropped_by_cca(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """With uncond_ratio 1 every label is the null label, and all rewards count as positive."""
-    settings = FineTuning.model_validate(tiny_plan.finetune_spec(f"{model}-cca-seed0")["run"])
+    settings = tiny_plan.finetune_spec(f"{model}-cca-seed0").run
     base = load_network(family, trained.base(model))
     seen: list[Tensor] = []
 
@@ -220,10 +219,10 @@ def weighted(
     plan: Plan, family: Family, trained: Trained, data: Any, share: Share = WHOLE
 ) -> Trainee:
     """Weighted MCLR on the tiny EDM2."""
-    run = plan.finetune_spec("edm2-mclr-seed0")["run"]
-    run["objective"] = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
-    base, settings = load_network(family, trained.edm2), FineTuning.model_validate(run)
-    return finetune_trainee(family, base, settings, 0, Samples(*data, 10), share=share)
+    objective = {"name": "wmclr", "dsm": 0.5, "K": 3, "draws": 2}
+    run = edited(plan.finetune_spec("edm2-mclr-seed0"), run={"objective": objective}).run
+    base = load_network(family, trained.edm2)
+    return finetune_trainee(family, base, run, 0, Samples(*data, 10), share=share)
 
 
 @pytest.mark.parametrize("model", ["edm2"], indirect=True)
@@ -249,11 +248,10 @@ def test_weighted_mclr(
 def test_weighted_mclr_needs_noise(
     family: Family, data: Any, trained: Trained, tiny_plan: Plan
 ) -> None:
-    run = tiny_plan.finetune_spec("var-mclr-seed0")["run"] | {
-        "objective": {"name": "wmclr", "dsm": 0.5}
-    }
-    base, settings = load_network(family, trained.var), FineTuning.model_validate(run)
-    who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
+    objective = {"name": "wmclr", "dsm": 0.5}
+    run = edited(tiny_plan.finetune_spec("var-mclr-seed0"), run={"objective": objective}).run
+    base = load_network(family, trained.var)
+    who = finetune_trainee(family, base, run, 0, Samples(*data, 10))
     with pytest.raises(UserError, match="wmclr needs a diffusion model"):
         loss_of(who, 0)
 

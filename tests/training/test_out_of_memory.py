@@ -14,7 +14,6 @@ import torch
 from tiny import Trained
 from torch import nn
 
-from mclr.config.objectives import FineTuning
 from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.jobs.inputs import Data
@@ -125,8 +124,7 @@ def test_a_job_knows_how_many_samples_a_pass_of_it_holds(
     family = make_family(spec, data.manifest, trained.tokenizer if model == "var" else None)
     images, labels = data.train()
     x = family.encode(images)
-    settings = FineTuning.model_validate(spec["run"])
     net = load_network(family, trained.base(model))
-    tuned = finetune_trainee(family, net, settings, 0, Samples(x, labels, 10), share=Share(3))
+    tuned = finetune_trainee(family, net, spec.run, 0, Samples(x, labels, 10), share=Share(3))
     begun = base_trainee(family, tiny_plan.tier.models[model].base, x, labels, 10, Share(5))
     assert (tuned.pass_size, begun.pass_size) == (3, 5)

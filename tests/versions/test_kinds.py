@@ -160,7 +160,7 @@ def tuned(model: str, objective: str) -> Job:
 def sampled(model: str) -> Job:
     def job(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]:
         base, tokenizer = weights_of(trained, model)
-        spec = plan.sample_spec(plan.points(f"{model}-base")[1]) | {"shards": 1}
+        spec = plan.sample_spec(plan.points(f"{model}-base")[1]).with_(shards=1)
         nets = {"cnn": trained.net / "net.safetensors"}
         files = (place / "shard-000.parquet", place / "g.png")
         return lambda: sample(spec, 0, trained.manifest, base, tokenizer, nets, *files)
@@ -171,7 +171,7 @@ def sampled(model: str) -> Job:
 def measured(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]:
     point = plan.points("edm2-base")[1]
     spec = plan.evaluate_spec("edm2-base")
-    spec |= {"shards": 1, "points": [row for row in spec["points"] if row["path"] == point.path]}
+    spec = spec.with_(shards=1, points=[row for row in spec.points if row.path == point.path])
     sampled("edm2")(trained, plan, place)()
     (place / point.path).mkdir(parents=True)
     shutil.move(place / "shard-000.parquet", place / point.path / "shard-000.parquet")
@@ -188,7 +188,7 @@ def based(model: str) -> Job:
 
 
 def netted(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]:
-    net = plan.tier.features["cnn"].model_dump()
+    net = plan.tier.features["cnn"]
     return lambda: train_feature_net(net, Data(trained.prepared), place / "cnn", place / "s")
 
 

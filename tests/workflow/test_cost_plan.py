@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 from checkout import MICRO, ROOT, STAGES, by_rule, copy_tree
-from mclr.cost.dag import jobs_of
 
 from mclr.config.reading import parse_tier
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
+from mclr.report.names import views_of
 
 
 def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:
@@ -23,8 +24,10 @@ def test_jobs_are_those_of_the_workflow(tmp_path: Path) -> None:
     both["evaluation"] |= {"batch": 10, "shards": 2}
     checkout = copy_tree(tmp_path / "checkout", "both.yaml")
     (checkout.folder / "both.yaml").write_text(yaml.safe_dump(both))
-    jobs = jobs_of(Plan(parse_tier(both, "both")))
+    tier = parse_tier(both, "both")
+    dag = Jobs(Plan(tier), views_of(tier))
+    jobs = dag.behind()
     assert Counter(job.rule for job in jobs) == by_rule(checkout.planned("all"))
     names = {job.name for job in jobs}
     assert len(names) == len(jobs)
-    assert all(need in names for job in jobs for need in job.needs)
+    assert all(need in names for job in jobs for need in dag.needs(job))

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from checkout import Checkout, by_rule, copy_tree, count_jobs
-from mclr.cost.dag import jobs_of
 from small_imagenet import small_imagenet
 
 from mclr.config.reading import load_tier
@@ -21,7 +20,9 @@ from mclr.jobs.inputs import Data
 from mclr.metrics.features import published_moments, read_features
 from mclr.metrics.reference import Reference
 from mclr.models.family import make_family
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
+from mclr.report.names import views_of
 
 CONFIG = Path(__file__).parents[2] / "config" / "imagenet.yaml"
 
@@ -134,11 +135,11 @@ def test_the_full_dag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "snakemake", "--profile", "slurm", "--configfile", "config/imagenet.yaml",
         "--dry-run", "--quiet", "rules", "--", "all",
     ).stdout  # fmt: skip
-    planned = count_jobs(out)
+    planned, dag = count_jobs(out), Jobs(plan, views_of(plan.tier))
     points = sum(len(found) for found in plan.evaluations.values())
     assert planned["sample"] == points * plan.tier.evaluation.shards
     assert planned["evaluate"] == len(plan.evaluations)
     assert planned["fetch_released"] == 11
     assert {"import_base_edm2_s", "import_base_edm2_l", "import_base_var_d24"} <= planned.keys()
     assert {"guide_edm2_s", "import_guide_edm2_l"} <= planned.keys()
-    assert Counter(job.rule for job in jobs_of(plan)) == by_rule(planned)
+    assert Counter(job.rule for job in dag.behind()) == by_rule(planned)
