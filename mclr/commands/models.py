@@ -6,11 +6,14 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mclr.commands.options import PATH, config_option, json_option, path_option, set_up_device
+
+if TYPE_CHECKING:
+    from mclr.models.own.family import OwnFamily
 
 
 class _Setting(click.ParamType[tuple[str, float]]):
@@ -57,6 +60,15 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
         click.echo(path)
 
 
+def own_class(implementation: str | None) -> type[OwnFamily] | None:
+    """The class that the user names; UserError if there is none."""
+    if implementation is None:
+        return None
+    from mclr.models.own.family import find_class
+
+    return find_class(implementation)
+
+
 @click.command()
 @click.option("--model", required=True, help="Model folder, or an id of the Hugging Face Hub.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
@@ -81,6 +93,11 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
     help="NAME=NUMBER of a sampler setting, such as num_steps=32; may be repeated.",
 )
 @click.option("--batch", type=click.IntRange(min=1), help="Images drawn at once.")
+@click.option(
+    "--family",
+    metavar="FILE.py:CLASS",
+    help="The class of a model of one's own family, which runs; a model folder never has code.",
+)
 @click.option("--out", type=PATH, required=True, help="PNG to write: a row per class.")
 @click.option("--npz", type=PATH, help="Also write images, labels and seeds (NumPy).")
 @json_option
@@ -95,6 +112,7 @@ def draw(
     guidance: float,
     sampler: tuple[tuple[str, float], ...],
     batch: int | None,
+    family: str | None,
     out: Path,
     npz: Path | None,
     as_json: bool,
@@ -110,7 +128,7 @@ def draw(
     from mclr.inference.pipeline import ClassConditionalPipeline
 
     device = set_up_device(threads)
-    pipeline = ClassConditionalPipeline(find_folder(model, revision), device)
+    pipeline = ClassConditionalPipeline(find_folder(model, revision), device, own_class(family))
     request = Request(
         classes if classes is not None else pipeline.class_names[:10],
         per_class,

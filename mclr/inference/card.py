@@ -49,6 +49,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "latents": config.network.get("autoencoder") is not None,
         "source": source,
         "config": config,
+        **_own(source),
         "names": names,
         "examples": json.dumps(names[:2], ensure_ascii=False),
         "numbers": ",".join(str(i) for i in range(min(2, len(names)))),
@@ -66,6 +67,12 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "released": _released(source),
         "samples": SAMPLES if source.grid.is_file() else "",
     }
+
+
+def _own(source: Source) -> dict[str, str]:
+    """Module and class of a family of one's own, by their names alone; '' of others."""
+    place, _, name = source.spec["network"].get("implementation", "").rpartition(":")
+    return {"own_file": Path(place).stem, "own_class": name}
 
 
 def _released(source: Source) -> dict[str, str] | None:

@@ -27,6 +27,12 @@ BASES = {
         "A base model, not fine-tuned; a share of the labels is dropped in training.",
         "minimise  −E[ ℓ_θ(x, c) ]",
     ),
+    "base-own": Words(
+        "the loss of its class",
+        "`base_loss`; −ℓ unless it says otherwise",
+        "A base model, not fine-tuned; a share of the labels is dropped in training.",
+        "minimise  −E[ ℓ_θ(x, c) ]",
+    ),
 }
 """By family."""
 
@@ -35,5 +41,6 @@ LIKELIHOODS = {
     "surrogate for the log-likelihood of a diffusion model (Eq. (153)), "
     "w(σ) = (σ² + σ_d²) / (σ σ_d)²",
     "var": "ℓ_θ(x, c) = Σ_l log p_θ(x_l | x_<l, c) over the tokens x_l of an image: exact",
+    "own": "ℓ_θ(x, c) is the log-likelihood of its class, `log_likelihood`",
 }
 """By family."""

@@ -69,7 +69,8 @@ class ClassConditionalPipeline:
             raise UserError(
                 f"{self.folder / CONFIG}: a model of somebody's own family. Its code is not in the "
                 "folder, and none that a folder names is run: in Python give its class, "
-                "ClassConditionalPipeline.from_pretrained(folder, family=TheClass)"
+                "ClassConditionalPipeline.from_pretrained(folder, family=TheClass), and to "
+                "`mclr draw` --family path/to/file.py:TheClass"
             )
         if family is not None and not self.config.is_own:
             raise UserError(

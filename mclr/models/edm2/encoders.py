@@ -1,10 +1,8 @@
 """Images to latents of Stable Diffusion's autoencoder, and back.
 
-Latents of an autoencoder of the pipeline itself are in ``mclr.models.edm2.latents``.
-
-Constants are those of EDM2
-(Karras et al. 2024, arXiv 2312.02696, appendix B.1); its latents differ from other users of the
-same autoencoder in having no factor 0.18215 and pixels in [0, 1].
+Latents of an autoencoder of the pipeline itself are in ``mclr.models.edm2.latents``. Constants are
+those of EDM2 (Karras et al. 2024, arXiv 2312.02696, appendix B.1); its latents differ from other
+users of the same autoencoder in having no factor 0.18215 and pixels in [0, 1].
 """
 
 from __future__ import annotations

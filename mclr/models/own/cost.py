@@ -53,6 +53,7 @@ class OwnCost(Cost):
         return family.log_likelihood(net, *_given(family, rows))
 
 
+@cache
 def _family(text: str, shape: tuple[int, int, int], device: torch.device = CPU) -> OwnFamily:
     model = OwnModel.model_validate_json(text)
     told = {"network": model.architecture(), "precision": model.precision}
