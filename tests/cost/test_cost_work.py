@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from mclr.cost.dag import Job
 from torch import Tensor, nn
 
 from mclr.cost.disk import disk_of
