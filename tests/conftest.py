@@ -12,7 +12,6 @@ import torch
 from tiny import TINY, Trained
 from xdist.scheduler import LoadScopeScheduling
 
-from mclr.config.data import Data as DataSection
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.data.load import Manifest, load_manifest
@@ -20,6 +19,7 @@ from mclr.data.prepare import prepare
 from mclr.data.sources import fetch
 from mclr.events import LOG
 from mclr.planning.plan import Plan
+from mclr.settings.data import Data as DataSection
 
 PRISTINE = LOG.level, tuple(LOG.handlers), LOG.propagate
 

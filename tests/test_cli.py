@@ -14,9 +14,9 @@ import yaml
 from tiny import Trained
 
 from mclr import cli
-from mclr.config.base import canonical
 from mclr.files import load_tensors, read_json, sha256
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 Outcome = tuple[int, str, str]
 

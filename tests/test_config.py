@@ -11,10 +11,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mclr.config.base import canonical
 from mclr.config.reading import json_schema, load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.settings.base import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config" / "digits.yaml"

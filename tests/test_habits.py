@@ -107,15 +107,6 @@ def test_what_the_quick_tests_leave_out_is_there() -> None:
 # ------------------------------------------------------------------ the shape of the code
 
 MOST_LINES_OF_FUNCTION, MOST_LINES_OF_MODULE = 60, 350
-STILL_LONG = {
-    "mclr/jobs/sampling.py:sample",
-    "mclr/planning/plan.py",
-    "mclr/training/base.py:base_trainee",
-    "mclr/training/finetune.py:finetune_trainee",
-}
-"""What is longer than it may be. This list may only become shorter."""
-STILL_CIRCULAR = {("config", "models"), ("sampling", "models")}
-"""Imports from room to room that close a circle. This list may only become shorter."""
 
 
 def too_long(root: Path) -> set[str]:
@@ -134,8 +125,7 @@ def too_long(root: Path) -> set[str]:
 
 
 def test_functions_and_modules_are_short() -> None:
-    """An entry of the list that is short by now is to be taken out."""
-    assert too_long(ROOT) == STILL_LONG
+    assert too_long(ROOT) == set()
 
 
 def test_what_is_too_long_is_found(tmp_path: Path) -> None:
@@ -151,11 +141,7 @@ def test_what_is_too_long_is_found(tmp_path: Path) -> None:
 def test_no_circles_between_rooms() -> None:
     """`python workflow/rooms.py` draws them, and names the lines that close a circle."""
     known = arrows()
-    left = {arrow: lines for arrow, lines in known.items() if arrow not in STILL_CIRCULAR}
-    assert circles(left.keys()) == [], drawing(left)
-    for arrow in STILL_CIRCULAR:
-        needless = f"{arrow}: closes no circle any more; take it out of the list"
-        assert arrow in known and circles(left.keys() | {arrow}), needless
+    assert circles(known.keys()) == [], drawing(known)
 
 
 def test_circles_are_found_wherever_the_import_is(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mclr.config.base import canonical
 from mclr.config.objectives import CcDpo
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 
 def plan_of(content: dict[str, Any]) -> Plan:

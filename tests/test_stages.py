@@ -10,7 +10,6 @@ import pytest
 import torch
 from tiny import Trained, edited
 
-from mclr.config.base import canonical
 from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors, write_json
@@ -22,6 +21,7 @@ from mclr.jobs.training import finetune
 from mclr.models.edm2.sampler import guided_denoiser, heun_sample, time_steps, within_interval
 from mclr.planning.plan import Plan
 from mclr.planning.specs import SampleSpec
+from mclr.settings.base import canonical
 
 STUDY = {
     "guidance": [0.5],

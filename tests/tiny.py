@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mclr.config.base import Spec
+from mclr.settings.base import Spec
 
 S = TypeVar("S", bound=Spec)
 

@@ -35,8 +35,8 @@ def fetch(source: str, output: Path) -> None:
 @click.option("--resolution", type=click.IntRange(min=1), help="Average images down to this side.")
 def prepare(spec: str, raw: Path, output: Path, resolution: int | None) -> None:
     """Check raw data, split it, write Parquet and its manifest."""
-    from mclr.config.data import Data
     from mclr.data.prepare import prepare as run
+    from mclr.settings.data import Data
 
     run(parsed(Data, spec), raw, output, resolution)
 
@@ -55,9 +55,9 @@ def prepare_images(
     resolution: int | None,
 ) -> None:
     """Check one's own images, split them, write an index and its manifest."""
-    from mclr.config.data import OwnImages
     from mclr.data.images.prepare import prepare_at
     from mclr.data.images.prepare import prepare_images as run
+    from mclr.settings.data import OwnImages
 
     if prepared and resolution:
         prepare_at(resolution, prepared, output)

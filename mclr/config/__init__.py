@@ -1,6 +1,7 @@
 """Typed experiment definition: a tier is one YAML file, validated before any job is planned.
 
-The classes here are the only description of what a configuration may hold; the JSON schema in
+The classes here, in ``mclr.settings`` (what every section is made of) and in the folders of models and
+objectives are the only description of what a configuration may hold; the JSON schema in
 ``config/schema.json`` is generated from them. What the data decide (channels, number of classes,
 image size unless a model asks for a smaller one) is absent: it is read from the data manifest.
 

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mclr.config.released import RELEASED, TRAINED
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.settings.released import RELEASED, TRAINED
 
 
 def load_tier(path: Path) -> Tier:

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from mclr.config.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
-from mclr.config.data import Data, OwnImages
-from mclr.config.features import FeatureNet
-from mclr.config.models import Model
 from mclr.config.objectives import FineTuning
+from mclr.models.config import Model
+from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
+from mclr.settings.data import Data, OwnImages
+from mclr.settings.features import FeatureNet, Protocol
 
 IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""
@@ -18,16 +18,6 @@ IMAGE_SEEDS = 2**30
 
 RESERVED = ("-base", "-final", "-study", "-real")
 """Endings of evaluations that an experiment cannot have in its name."""
-
-
-class Protocol(Section):
-    """What numbers must have in common to be compared, beside the files they come from."""
-
-    isc_features: Name
-    isc_splits: Count
-    labels: Literal["balanced", "random"]
-    n_samples: Annotated[int, Field(ge=2)]
-    neighbourhood: Count
 
 
 class Evaluation(Section):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from mclr.config.features import PublishedFeatures
 from mclr.cost.downloads import released_downloads
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
 from mclr.metrics.cost import dimensions, logits, published_parameters
 from mclr.models.cost import Cost
+from mclr.settings.features import PublishedFeatures
 
 FLOAT = 4  # bytes
 INDEX_ROW = 100

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mclr.config.features import PublishedFeatures
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
 from mclr.data.released import FOLDER, released_row
 from mclr.metrics.cost import dimensions, published_parameters
 from mclr.planning.job import release
+from mclr.settings.features import PublishedFeatures
 
 CONFIG_BYTES = 1e3
 """Of a network's description in JSON."""

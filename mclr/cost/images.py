@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import read_json
+from mclr.settings.data import OwnImages
 
 IMAGENET = 1_281_167
 """Training images of ILSVRC 2012 (Russakovsky et al., arXiv 1409.0575, table 2)."""

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mclr.config.features import (
-    ClassifierFeatures,
-    EfficientNetFeatures,
-    FeatureNet,
-    PublishedFeatures,
-)
-from mclr.config.models import Model
-from mclr.config.released import Released
 from mclr.cost.hardware import Work
 from mclr.cost.images import Images
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
 from mclr.metrics.cost import dimensions, feature_macs
+from mclr.models.config import Model
 from mclr.models.cost import cost_of
 from mclr.planning.job import Job
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
 from mclr.report.names import views_of
+from mclr.settings.features import (
+    ClassifierFeatures,
+    EfficientNetFeatures,
+    FeatureNet,
+    PublishedFeatures,
+)
+from mclr.settings.released import Released
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
 STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of latents

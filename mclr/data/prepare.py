@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from mclr.config.data import Data
 from mclr.data.raw import RawImages, expected, verify
 from mclr.data.sources import READERS
 from mclr.errors import UserError
 from mclr.files import atomic, sha256, write_json
+from mclr.settings.data import Data
 
 
 def prepare(settings: Data, raw: Path, folder: Path, resolution: int | None = None) -> None:

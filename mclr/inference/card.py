@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from mclr.config.released import Released
 from mclr.data.released import released_row
 from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
@@ -21,6 +20,7 @@ from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_of
 from mclr.report.rows import COLUMNS
+from mclr.settings.released import Released
 
 
 def write_card(source: Source, config: ModelConfig, output: Path) -> Path:

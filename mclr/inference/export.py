@@ -8,8 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-from mclr.config.models import Model
-from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import atomic, sha256
@@ -17,6 +15,8 @@ from mclr.inference.card import write_card
 from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
+from mclr.models.config import Model
+from mclr.settings.released import Released
 
 SHOWN = 10
 """Classes in the picture of samples."""

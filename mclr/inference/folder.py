@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
-from mclr.config.base import Count, Decoding, Precision, Section
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
@@ -19,6 +18,7 @@ from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.own.config import OwnSampler
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VarSampler
+from mclr.settings.base import Count, Decoding, Precision, Section
 
 FORMAT = 1
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""

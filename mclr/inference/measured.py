@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_of
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
+from mclr.settings.base import canonical
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mclr.config.base import canonical
-from mclr.config.models import Model
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
+from mclr.models.config import Model
 from mclr.planning.job import Reads
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
 from mclr.report.methods import with_entries
+from mclr.settings.base import canonical
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.config.base import canonical
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.events import Progress
@@ -21,6 +20,7 @@ from mclr.models.family import make_family
 from mclr.models.pixels import RgbEncoder
 from mclr.models.spec import ModelSpec
 from mclr.planning.specs import EncodeSpec, PixelsSpec
+from mclr.settings.base import canonical
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""

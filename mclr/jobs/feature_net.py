@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config.base import canonical
-from mclr.config.features import ClassifierFeatures, EfficientNetFeatures
 from mclr.data.load import minibatch, step_generator
 from mclr.device import CPU
 from mclr.files import save_tensors, write_json
@@ -19,6 +17,8 @@ from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.metrics.classifier import BATCH, accuracy, hits
 from mclr.metrics.features import Settings, build_classifier, read_features, write_batches
 from mclr.objectives.base import Loss
+from mclr.settings.base import canonical
+from mclr.settings.features import ClassifierFeatures, EfficientNetFeatures
 from mclr.training.trainee import Trainee
 
 N_TRAIN = 5_000

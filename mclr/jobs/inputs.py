@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import Tensor
 
-from mclr.config.base import canonical
 from mclr.data.load import Manifest, iter_images, load_images, load_labels, load_manifest
 from mclr.events import EventLog
 from mclr.files import sha256
+from mclr.settings.base import canonical
 from mclr.training.loop import train
 from mclr.training.state import StateFolder
 from mclr.training.trainee import Trainee

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mclr.config.features import Dinov2Features, InceptionFeatures
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.jobs.feature_net import write_net
@@ -17,6 +16,7 @@ from mclr.metrics.dinov2 import DINOV2
 from mclr.metrics.features import MOMENTS, Settings, load_published
 from mclr.metrics.inception import INCEPTION
 from mclr.metrics.pretrained import mismatch, read_weights
+from mclr.settings.features import Dinov2Features, InceptionFeatures
 from mclr.weights.header import load_statistics
 from mclr.weights.importer import import_weights
 

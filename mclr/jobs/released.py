@@ -11,7 +11,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.base import canonical
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.events import EventLog
@@ -24,6 +23,7 @@ from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
 from mclr.provenance import collect
+from mclr.settings.base import canonical
 from mclr.weights.header import Header, Kind, load_checkpoint
 from mclr.weights.importer import import_weights
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
 from mclr.provenance import other_packages
+from mclr.settings.base import canonical
 
 SELECTED = ("run_id", "method", "hyperparameters", "step", "guidance", "checkpoint")
 

@@ -9,8 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.base import canonical
-from mclr.config.released import Released
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.device import CPU, move
 from mclr.files import save_tensors
@@ -31,6 +29,8 @@ from mclr.models.var.config import TokenizerTraining, VqvaeArchitecture, VqvaeCo
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Loss, term
 from mclr.planning.specs import TokenizerSpec
+from mclr.settings.base import canonical
+from mclr.settings.released import Released
 from mclr.training.trainee import Trainee
 
 WARMUP_STEPS = 50

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.config.base import canonical
-from mclr.config.released import Released
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog
@@ -30,6 +28,8 @@ from mclr.models.spec import ModelSpec
 from mclr.objectives.objective import KIND
 from mclr.planning.specs import BaseSpec, FinetuneSpec
 from mclr.provenance import collect
+from mclr.settings.base import canonical
+from mclr.settings.released import Released
 from mclr.training import processes
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee

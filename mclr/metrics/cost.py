@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mclr.config.features import (
+from mclr.metrics.classifier import Classifier
+from mclr.metrics.vit import VIT_L_14, Vit, VitConfig
+from mclr.models.trace import parameters, trace
+from mclr.settings.features import (
     ClassifierFeatures,
     Dinov2Features,
     EfficientNetFeatures,
     InceptionFeatures,
     PublishedFeatures,
 )
-from mclr.metrics.classifier import Classifier
-from mclr.metrics.vit import VIT_L_14, Vit, VitConfig
-from mclr.models.trace import parameters, trace
 
 Settings = ClassifierFeatures | EfficientNetFeatures | InceptionFeatures | Dinov2Features
 

@@ -18,19 +18,19 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mclr.config.features import (
-    ClassifierFeatures,
-    Dinov2Features,
-    EfficientNetFeatures,
-    FeatureNet,
-    InceptionFeatures,
-)
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
 from mclr.metrics.classifier import BATCH, Classifier
 from mclr.metrics.statistics import Gaussian, gaussian
 from mclr.metrics.vit import VitConfig
+from mclr.settings.features import (
+    ClassifierFeatures,
+    Dinov2Features,
+    EfficientNetFeatures,
+    FeatureNet,
+    InceptionFeatures,
+)
 
 Nets = Mapping[str, nn.Module]
 NetFeatures = dict[str, tuple[Tensor, Tensor]]

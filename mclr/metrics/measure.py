@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from mclr.config.tier import Protocol
 from mclr.data.load import load_manifest
 from mclr.device import CPU
 from mclr.files import sha256
@@ -21,6 +20,7 @@ from mclr.metrics.features import (
 )
 from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, protocol, scores
+from mclr.settings.features import Protocol
 
 
 class Measure:

@@ -16,12 +16,12 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__ as torch_fidelity_version
 
-from mclr.config.base import canonical
 from mclr.errors import UserError
 from mclr.metrics.distance import distance_of_statistics, require_comparable
 from mclr.metrics.features import Features
 from mclr.metrics.reference import Reference
 from mclr.metrics.statistics import Gaussian
+from mclr.settings.base import canonical
 
 SEED = 2020
 """Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""

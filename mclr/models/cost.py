@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mclr.config.models import Model
 from mclr.data.load import Manifest
+from mclr.models.config import Model
 from mclr.models.trace import Trace, parameters, trace
 
 ROWS = 16

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mclr.config.base import Decoding, NoiseLevels, OnlySet, Precision, Spec
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Architecture, Edm2Sampler
 from mclr.models.var.config import VarArchitecture, VarSampler, VqvaeArchitecture
+from mclr.settings.base import Decoding, NoiseLevels, OnlySet, Precision, Spec
 
 
 class Edm2Spec(OnlySet, Edm2Architecture):

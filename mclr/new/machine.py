@@ -10,14 +10,14 @@ from statistics import median
 
 import torch
 
-from mclr.config.base import Precision
-from mclr.config.models import Model
 from mclr.cost.images import Images
 from mclr.cost.passes import BASE
 from mclr.device import CPU
 from mclr.errors import UserError
+from mclr.models.config import Model
 from mclr.models.cost import Cost, cost_of
 from mclr.models.precision import DTYPES, cpu_has_bfloat16
+from mclr.settings.base import Precision
 
 GPU_PRECISION: dict[str, Precision] = {"edm2": "float16", "var": "bfloat16"}
 """Where float16 would need scaled losses to train a transformer, bfloat16 does not."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mclr.config.base import Count, Positive
 from mclr.objectives.method import LOG_RATIO, REWARD, Method
 from mclr.objectives.objective import Given, Needs, Objective
+from mclr.settings.base import Count, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mclr.config.base import Count, NonNegative
 from mclr.objectives.method import LIKELIHOOD, Method
 from mclr.objectives.objective import Given, Needs, Objective
+from mclr.settings.base import Count, NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor

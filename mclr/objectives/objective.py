@@ -9,8 +9,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mclr.config.base import Section
 from mclr.errors import UserError
+from mclr.settings.base import Section
 
 if TYPE_CHECKING:
     from torch import Tensor

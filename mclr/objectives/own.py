@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
-from mclr.config.base import Section
 from mclr.errors import UserError
 from mclr.files import sha256 as sha256_of
 from mclr.implementation import find_class, source_of
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
+from mclr.settings.base import Section
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from mclr.config.base import Count, Positive, Probability
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
+from mclr.settings.base import Count, Positive, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor

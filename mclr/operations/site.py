@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mclr.config.base import Count, Section
 from mclr.errors import UserError
+from mclr.settings.base import Count, Section
 
 DEFAULT_PATH = Path("config/site.yaml")
 Growing = Callable[[Any, int], int]

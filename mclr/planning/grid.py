@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mclr.config.models import Model
 from mclr.config.objectives import FineTuning
-from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.models.config import Model
 from mclr.objectives.objective import KIND
 from mclr.planning.points import FINAL, STUDY, Point, Run
+from mclr.settings.released import Released
 
 
 class Grid:

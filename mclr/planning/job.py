@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mclr.config.base import Section
-from mclr.config.features import PublishedFeatures
 from mclr.data.released import released_paths
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
+from mclr.settings.base import Section
+from mclr.settings.features import PublishedFeatures
 
 Named = dict[str, str | list[str]]
 """Files by what they are called in a rule."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from mclr.config.features import PublishedFeatures
 from mclr.data.released import FOLDER
 from mclr.planning.job import NET_FILES, Job, Named, Reads, release
 from mclr.planning.specs import PIXELS
+from mclr.settings.features import PublishedFeatures
 
 
 class ModelJobs(Reads):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mclr.config.base import plain
-from mclr.config.models import Guide, Model
-from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.models.config import Model
+from mclr.models.edm2.config import Guide
 from mclr.planning.files import Files, net_folder
 from mclr.planning.grid import Grid
 from mclr.planning.points import Point, Run
@@ -26,6 +25,8 @@ from mclr.planning.specs import (
     SeparationSpec,
     TokenizerSpec,
 )
+from mclr.settings.base import plain
+from mclr.settings.released import Released
 
 Content = dict[str, Any]
 

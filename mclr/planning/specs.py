@@ -18,15 +18,15 @@ from pydantic import (
 )
 from pydantic import Tag as Tagged
 
-from mclr.config.base import Count, Precision, Section, Seed, Spec
-from mclr.config.data import Transform
 from mclr.config.objectives import FineTuning
-from mclr.config.released import Released
-from mclr.config.tier import Protocol
 from mclr.models.edm2.config import Autoencoder, Edm2Base
 from mclr.models.own.config import OwnBase
 from mclr.models.spec import ModelSpec, Network
 from mclr.models.var.config import Tokenizer, VarBase
+from mclr.settings.base import Count, Precision, Section, Seed, Spec
+from mclr.settings.data import Transform
+from mclr.settings.features import Protocol
+from mclr.settings.released import Released
 
 
 class EncodeSpec(ModelSpec):

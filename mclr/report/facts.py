@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.data import OwnImages
 from mclr.config.tier import Tier
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import describe
 from mclr.report.rows import Table
 from mclr.report.summary import floors
+from mclr.settings.data import OwnImages
 
 INVARIANT = ("git_commit", "git_dirty", "hardware", "python", "packages", "data_sha256")
 

@@ -12,8 +12,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mclr.config.models import Model
 from mclr.config.tier import Tier
+from mclr.models.config import Model
 from mclr.objectives.catalogue import METHODS
 from mclr.report.rows import COLUMNS, Table
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.events import read_events
@@ -24,6 +23,7 @@ from mclr.planning.plan import Plan
 from mclr.planning.points import Run
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_of, with_entries
+from mclr.settings.released import Released
 from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.

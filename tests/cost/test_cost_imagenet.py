@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from mclr.commands.plan import plan as command
-from mclr.config.features import Dinov2Features, InceptionFeatures
 from mclr.config.reading import load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.downloads import released_downloads
@@ -21,6 +20,7 @@ from mclr.errors import UserError
 from mclr.metrics.cost import dimensions, feature_macs, logits, published_parameters
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
+from mclr.settings.features import Dinov2Features, InceptionFeatures
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"model_channels": 8, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mclr.config.data import OwnImages
 from mclr.data.transforms import Pixels
+from mclr.settings.data import OwnImages
 
 
 def noise(rows: int, columns: int, seed: int = 0) -> Pixels:

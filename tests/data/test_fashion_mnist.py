@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mclr.config.data import Data
 from mclr.data import fashion_mnist
 from mclr.data.fashion_mnist import FILES, fetch_fashion_mnist, nameless, read_fashion_mnist
 from mclr.data.load import load_images, load_manifest
@@ -21,6 +20,7 @@ from mclr.data.raw import expected
 from mclr.data.sources import fetch
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
+from mclr.settings.data import Data
 
 SIZES = {"train": 40, "t10k": 20}
 

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
 from mclr.cli import cli
-from mclr.config.data import Data
 from mclr.data.load import load_images, load_manifest
 from mclr.data.prepare import average_down, check, prepare
 from mclr.data.raw import RawImages, expected, verify
 from mclr.data.sources import fetch, read_digits
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
+from mclr.settings.data import Data
 
 SETTINGS = Data(source="digits", n_reference=797, split_seed=0)
 RAW = Path("raw")

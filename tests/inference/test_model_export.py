@@ -19,7 +19,6 @@ from published import bring_experiments
 from torch import Tensor
 
 from mclr.config.reading import load_tier
-from mclr.config.released import Released
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors
@@ -28,6 +27,7 @@ from mclr.inference.card import _commit, _released, _settings
 from mclr.inference.export import export_model, model_config
 from mclr.inference.source import find_source
 from mclr.jobs.sampling import GRID_SEED
+from mclr.settings.released import Released
 
 EXPERIMENTS = ("edm2-mclr", "var-cca")
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from tiny import Trained, edited
 
-from mclr.config.base import canonical
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 RUN = "edm2-mclr-seed0"
 

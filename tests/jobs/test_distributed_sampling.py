@@ -13,10 +13,10 @@ import torch.distributed as dist
 from tiny import Trained
 from torch import multiprocessing
 
-from mclr.config.base import canonical
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 MODELS = ("edm2", "var")
 

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from tiny import Trained
 
 from mclr.cli import cli
-from mclr.config.base import canonical
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json, save_tensors, sha256, write_json
@@ -34,6 +33,7 @@ from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, scores
 from mclr.planning.plan import Plan
 from mclr.planning.specs import PlannedPoint
+from mclr.settings.base import canonical
 
 
 class Scene:

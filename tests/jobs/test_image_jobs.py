@@ -12,8 +12,6 @@ from PIL import Image
 from tiny import TINY, TRAINING
 
 from mclr.cli import cli
-from mclr.config.base import canonical
-from mclr.config.data import OwnImages
 from mclr.config.reading import parse_tier
 from mclr.data.images.prepare import prepare_images
 from mclr.errors import UserError
@@ -26,6 +24,8 @@ from mclr.metrics.features import SETTINGS, load_feature_net, read_features
 from mclr.models.edm2.family import Edm2Family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import PIXELS
+from mclr.settings.base import canonical
+from mclr.settings.data import OwnImages
 
 STEP = "checkpoints/step-000004.safetensors"
 

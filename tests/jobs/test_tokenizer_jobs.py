@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from tiny import edited
 
 from mclr.cli import cli
-from mclr.config.base import canonical
 from mclr.config.reading import parse_tier
 from mclr.data.load import Manifest, minibatch, step_generator
 from mclr.errors import UserError
@@ -27,6 +26,7 @@ from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
 from mclr.models.family import make_family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import EncodeSpec
+from mclr.settings.base import canonical
 from mclr.training import loop
 from mclr.training.gradient import accumulate
 

@@ -15,7 +15,6 @@ import torch
 import yaml
 from tiny import TRAINING, Trained, edited
 
-from mclr.config.base import canonical
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.events import read_events
@@ -26,6 +25,7 @@ from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 from mclr.training import loop
 from mclr.training.share import WHOLE, Share
 

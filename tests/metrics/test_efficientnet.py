@@ -12,7 +12,6 @@ from efficientnet_lite_pytorch import EfficientNet
 from tiny import Trained
 from torch import Tensor
 
-from mclr.config.features import EfficientNetFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
@@ -28,6 +27,7 @@ from mclr.metrics.features import (
     resize_of,
 )
 from mclr.metrics.probe import DECAY, fit_probe
+from mclr.settings.features import EfficientNetFeatures
 
 SIZE = 48
 

@@ -12,7 +12,6 @@ import torch
 from tiny import TINY, Trained
 from torch import Tensor, nn
 
-from mclr.config.features import ClassifierFeatures
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
@@ -28,6 +27,7 @@ from mclr.metrics.features import (
     stream_features,
     write_features,
 )
+from mclr.settings.features import ClassifierFeatures
 
 SETTINGS = ClassifierFeatures(channels=3, dimensions=7, steps=1, batch=1, lr=1, seed=0)
 

@@ -13,7 +13,6 @@ from tiny import Trained
 from torch import Tensor
 
 from mclr.cli import cli
-from mclr.config.base import canonical
 from mclr.config.tier import Separation
 from mclr.files import read_json
 from mclr.likelihood import Draw
@@ -24,6 +23,7 @@ from mclr.metrics.separation import (
     summarise,
 )
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 
 class Gaussian:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from mclr.config.models import Model
 from mclr.config.tier import Tier
+from mclr.models.config import Model
 from mclr.models.own.config import OwnModel
 from mclr.report.paper_table import EDM2_L, EDM2_S, TITLES, VAR_D24, beside_paper, counterpart
 from mclr.report.table import tables

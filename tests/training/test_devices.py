@@ -26,7 +26,6 @@ from torch._subclasses.fake_tensor import (
 
 from mclr import device as devices
 from mclr.cli import cli
-from mclr.config.base import canonical
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.jobs.sampling import labels_of
@@ -34,6 +33,7 @@ from mclr.metrics.features import load_feature_net
 from mclr.models.family import Family, load_network, make_family
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 from mclr.training import base as base_training
 from mclr.training import given as fine_tuning
 from mclr.training.finetune import finetune_trainee

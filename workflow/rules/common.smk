@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from mclr.config.base import canonical
+from mclr.settings.base import canonical
 from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.planning.job import NET_FILES

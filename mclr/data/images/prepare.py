@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mclr.config.data import OwnImages
 from mclr.data.images.decode import Decoder
 from mclr.data.images.examine import Examined, examine_all
 from mclr.data.images.listing import Listing, list_images, list_members
@@ -21,6 +20,7 @@ from mclr.data.images.source import expand, kind_of, listing_digest
 from mclr.errors import UserError
 from mclr.events import LOG
 from mclr.files import atomic, read_json, sha256, write_json, write_text
+from mclr.settings.data import OwnImages
 
 SPLITS = ("train", "reference")
 REPORT = "bad-images.txt"

@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from mclr.config.data import Data, OwnImages
 from mclr.data.images.listing import LABELS, list_members, used
 from mclr.data.images.members import Found
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
+from mclr.settings.data import Data, OwnImages
 
 TAIL = 2**20
 """Bytes at the end of an archive: of a zip, its list of files with their checksums."""

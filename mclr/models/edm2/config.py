@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from mclr.config.base import (
+from mclr.errors import UserError
+from mclr.settings.base import (
     Count,
     Decoding,
     NoiseLevels,
@@ -28,9 +29,8 @@ from mclr.config.base import (
     Seed,
     plain,
 )
-from mclr.config.data import Transform
-from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
-from mclr.errors import UserError
+from mclr.settings.data import Transform
+from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 SD_VAE = "sd-vae"
 """What a specification calls Stable Diffusion's autoencoder."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mclr.config.base import canonical
-from mclr.config.released import Released
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.models.cost import Coder, Cost, traced_coder
@@ -21,6 +19,8 @@ from mclr.models.edm2.encoders import VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.trace import Trace, parameters, trace
+from mclr.settings.base import canonical
+from mclr.settings.released import Released
 
 SD_LATENTS = 4
 # The config.json that data/versions.csv names (stabilityai/sd-vae-ft-mse), as diffusers reads it.

@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mclr.config.base import NoiseLevels
 from mclr.data.load import Manifest
 from mclr.device import CPU, fused, move
 from mclr.errors import UserError
@@ -44,6 +43,7 @@ from mclr.models.precision import check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
 from mclr.models.seeded import seeded_noise
+from mclr.settings.base import NoiseLevels
 
 
 class Edm2Family(Family):

@@ -14,7 +14,10 @@ from pydantic import (
     model_serializer,
 )
 
-from mclr.config.base import (
+from mclr.errors import UserError
+from mclr.files import sha256
+from mclr.models.implementation import source_of
+from mclr.settings.base import (
     Count,
     NonNegative,
     Positive,
@@ -25,10 +28,7 @@ from mclr.config.base import (
     Seed,
     plain,
 )
-from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
-from mclr.errors import UserError
-from mclr.files import sha256
-from mclr.models.implementation import source_of
+from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 
 class OwnBase(Section):

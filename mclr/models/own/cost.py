@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mclr.config.base import canonical
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.likelihood import Draw
@@ -20,7 +19,7 @@ from mclr.models.own.config import OwnModel
 from mclr.models.own.family import OwnFamily, own_family
 from mclr.models.spec import ModelSpec
 from mclr.models.trace import Trace, measured, parameters
-from mclr.objectives.base import Batch
+from mclr.settings.base import canonical
 
 
 class OwnCost(Cost):
@@ -65,8 +64,8 @@ def _given(family: OwnFamily, rows: int) -> tuple[Tensor, Tensor, Draw]:
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(rows, *family.manifest.shape, dtype=torch.uint8)
     x, labels = family.from_encoded(family.encode(images), generator), torch.zeros(rows).long()
-    batch = Batch(x, labels, family.draw(x, generator)).to(family.device)
-    return batch.x, batch.labels, batch.draw
+    draw = family.draw(x, generator).to(family.device)
+    return x.to(family.device), labels.to(family.device), draw
 
 
 @cache

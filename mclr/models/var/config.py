@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
 
-from mclr.config.base import (
+from mclr.errors import UserError
+from mclr.settings.base import (
     Count,
     Decoding,
     NonNegative,
@@ -22,9 +23,8 @@ from mclr.config.base import (
     Seed,
     plain,
 )
-from mclr.config.data import Transform
-from mclr.config.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
-from mclr.errors import UserError
+from mclr.settings.data import Transform
+from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 PatchNums = tuple[int, ...]
 PATCH_NUMS_256: PatchNums = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)

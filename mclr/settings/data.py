@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mclr.config.base import Count, Section
+from mclr.settings.base import Count, Section
 
 Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
 """How a photograph becomes a square (``mclr.data.transforms``)."""

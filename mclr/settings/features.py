@@ -1,4 +1,4 @@
-"""Feature nets: what FD, precision, recall and Inception Score are measured with."""
+"""Feature nets: what FD, precision, recall and Inception Score are measured with, and how."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from mclr.config.base import Count, Positive, Section, Seed
-from mclr.config.released import Released
+from mclr.settings.base import Count, Name, Positive, Section, Seed
+from mclr.settings.released import Released
 
 
 def _kind(value: Any) -> str:
@@ -77,3 +77,13 @@ FeatureNet = Annotated[
     | Annotated[Dinov2Features, Tag("dinov2")],
     Discriminator(_kind),
 ]
+
+
+class Protocol(Section):
+    """What numbers must have in common to be compared, beside the files they come from."""
+
+    isc_features: Name
+    isc_splits: Count
+    labels: Literal["balanced", "random"]
+    n_samples: Annotated[int, Field(ge=2)]
+    neighbourhood: Count

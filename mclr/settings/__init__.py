@@ -1,0 +1,1 @@
+"""What every section of a configuration is made of; data, feature nets, files of others."""
