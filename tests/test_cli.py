@@ -94,7 +94,7 @@ def test_debug_shows_the_traceback() -> None:
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["fetch"], "Missing option '--source'"),
-        (["prepare", "--spec", "{"], "not valid JSON"),
+        (["prepare", "--spec", "{", "--raw", "x", "--output", "y"], "not valid JSON"),
         (["sample", "--features", "cnn"], "expected NAME=PATH, got 'cnn'"),
         (["--threads", "0", "fetch"], "--threads"),
     ],
@@ -198,6 +198,43 @@ def test_a_bad_specification_is_one_line(mclr: Any, tmp_path: Path) -> None:
     status, _, err = mclr("prepare", "--spec", "{}", "--raw", "raw", "--output", tmp_path)
     assert status == 2
     assert err.count("\n") == 1 and "source" in err
+
+
+@pytest.mark.parametrize(
+    ("section", "edit", "text"),
+    [
+        ("run", {"lrr": 1}, "run.lrr: Extra inputs are not permitted"),
+        ("run", {"lr": "fast"}, "run.lr: Input should be a valid number"),
+        ("run", {"checkpoints": [4, 2]}, "run.checkpoints: Value error, steps must increase"),
+        ("network", {"depth": 2}, "network.edm2.depth: Extra inputs are not permitted"),
+        ("identity", {"seed": None}, "identity.seed: Input should be a valid integer"),
+    ],
+)
+def test_the_key_of_a_specification_that_is_wrong_is_named(
+    mclr: Any, tiny_plan: Plan, section: str, edit: dict[str, Any], text: str
+) -> None:
+    content = tiny_plan.finetune_spec("edm2-mclr-seed0").content()
+    content[section] |= edit
+    places = [part for name in ("data", "base", "run", "state") for part in (f"--{name}", "x")]
+    status, _, err = mclr("finetune", "--spec", json.dumps(content), *places)
+    assert status == 2 and err.count("\n") == 1
+    assert err.startswith(f"mclr: error: --spec: {text}")
+
+
+SPECIFIED = [c for c in cli.JOBS if any(option.name == "spec" for option in c.params)]
+
+
+@pytest.mark.parametrize("command", SPECIFIED, ids=lambda command: command.name)
+def test_every_command_says_that_its_specification_is_no_json(mclr: Any, command: Any) -> None:
+    required = [option for option in command.params if option.required and option.name != "spec"]
+    given = [
+        part
+        for option in required
+        for part in (option.opts[0], "cnn=1" if option.name == "nets" else "1")
+    ]
+    status, _, err = mclr(command.name, "--spec", '{"tier":', *given)
+    assert status == 2 and err.count("\n") == 1
+    assert err.startswith("mclr: error: --spec: not valid JSON")
 
 
 def test_schema_command_prints_the_committed_schema(mclr: Any) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mclr.errors import UserError
+
 if TYPE_CHECKING:
     import torch
     from pydantic import TypeAdapter
@@ -82,7 +84,7 @@ S = TypeVar("S")
 
 
 def parsed(kind: type[S] | TypeAdapter[S], text: str) -> S:
-    """The specification that ``--spec`` gives as JSON; BadParameter names what is wrong with it."""
+    """The specification that ``--spec`` gives as JSON; UserError names the key that is wrong."""
     from pydantic import TypeAdapter, ValidationError
 
     adapter: TypeAdapter[S] = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
@@ -91,8 +93,9 @@ def parsed(kind: type[S] | TypeAdapter[S], text: str) -> S:
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(str(key) for key in item["loc"])
-        problem = f"{where}: {item['msg']}" if where else item["msg"]
-        raise click.BadParameter(problem, param_hint="--spec") from None
+        problem = item["msg"].replace("Invalid JSON", "not valid JSON")
+        place = f"--spec: {where}" if where else "--spec"
+        raise UserError(f"{place}: {problem}; see mclr.planning.specs") from None
 
 
 def set_up_device(threads: int) -> torch.device:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mclr.commands.options import config_option, json_option, path_option, spec_option
+from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
 from mclr.errors import UserError
 
 
@@ -18,7 +19,7 @@ def effective_config(spec: str, output: Path) -> None:
     """Write the configuration as it was understood, defaults included."""
     from mclr.files import write_yaml
 
-    write_yaml(output, json.loads(spec))
+    write_yaml(output, parsed(dict[str, Any], spec))
 
 
 @click.command()

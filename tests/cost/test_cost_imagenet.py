@@ -18,7 +18,6 @@ from mclr.cost.memory import memory_of
 from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.metrics.cost import dimensions, feature_macs, logits, published_parameters
-from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.settings.features import Dinov2Features, InceptionFeatures
 
@@ -117,17 +116,6 @@ def test_files_are_estimated_by_their_numbers(load: Workload) -> None:
     assert found["edm2-img64-s-1073741-0.075.pkl"].bytes == 2 * size
     assert found["img64.pkl"].bytes == 8 * (2048**2 + 2048 + 1024**2 + 1024)
     assert found["sd-vae-ft-mse/diffusion_pytorch_model.safetensors"].bytes == 4 * 83_653_863
-
-
-def test_one_row_is_what_stands_behind_it(tier: Tier) -> None:
-    jobs = Jobs(Plan(tier))
-    row = jobs.behind(["edm2-s-mclr"])
-    assert sum(job.rule == "finetune" for job in row) == 4
-    assert sum(job.rule == "sample" for job in row) == 4 * 6 * 20
-    assert {job.rule for job in row} >= {"encode_pixels", "published_net", "import_base"}
-    assert not any("edm2-l" in job.name or "guide" in job.rule for job in row)
-    with pytest.raises(UserError, match=r"--target: unknown name 'x'; choose from table1"):
-        jobs.behind(["x"])
 
 
 def test_the_number_of_ones_own_images(

@@ -1,0 +1,24 @@
+"""The tiers of the tests, which between them have every kind of job; and one of released models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from tiny import TINY
+
+from mclr.config.reading import parse_tier
+from mclr.planning.jobs import Jobs
+from mclr.planning.plan import Plan
+from mclr.report.names import views_of
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet")
+
+
+def jobs_of(name: str) -> Jobs:
+    """The jobs of a tier; read where the paths in it are those of the repository."""
+    folder = ROOT / ("config" if name == "imagenet" else "tests/workflow")
+    content = yaml.safe_load((folder / f"{name}.yaml").read_text()) if name != "tiny" else TINY
+    tier = parse_tier(content, name)
+    return Jobs(Plan(tier), views_of(tier))
