@@ -233,7 +233,7 @@ def test_guidance_needs_a_null_label(made: dict[str, Made], tmp_path: Path) -> N
         ({"network": {"family": "edm2", "model_channels": 0}}, "network: Input should be greater"),
         ({"network": {}}, "network: family None is unknown; choose from edm2, var"),
         ({"network": {"family": "evil"}}, "network: family 'evil' is unknown"),
-        ({"sampler": None}, "sampler: edm2 and var need its settings"),
+        ({"sampler": None}, "sampler: edm2 needs its settings"),
     ],
 )
 def test_wrong_configurations(
