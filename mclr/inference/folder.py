@@ -18,7 +18,7 @@ from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.own.config import OwnSampler
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VarSampler
-from mclr.settings.base import Count, Decoding, Precision, Section
+from mclr.settings.base import Count, Decoding, Precision, Section, plain
 
 FORMAT = 1
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
@@ -111,8 +111,9 @@ class ModelConfig(Section):
     @property
     def spec(self) -> ModelSpec:
         """What ``make_family`` reads; ValidationError where the network is none of a family."""
-        content = {"network": self.network, "precision": self.precision, "sampler": self.sampler}
-        return ModelSpec.model_validate(content | {"decoding": self.decoding})
+        content = {"network": self.network, "precision": self.precision}
+        sampler = plain(self.sampler) if self.sampler else None
+        return ModelSpec.model_validate(content | {"sampler": sampler, "decoding": self.decoding})
 
 
 def read_config(folder: Path) -> ModelConfig:

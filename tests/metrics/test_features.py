@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import TINY, Trained
+from tiny import Trained
 from torch import Tensor, nn
 
 from mclr.data.load import Manifest, load_images
@@ -92,9 +92,9 @@ def test_training_images_are_written_too(trained: Trained, manifest: Manifest) -
 def test_few_of_many_training_images_are_written(
     trained: Trained, manifest: Manifest, tmp_path: Path
 ) -> None:
-    spec, data = TINY["features"]["cnn"], Data(trained.prepared)
+    settings, data = SETTINGS, Data(trained.prepared)
     trained_net = load_feature_net(trained.net / "net.safetensors", manifest)
-    feature_net.write_net(spec, trained_net, data, tmp_path / "cnn", None, most=50)
+    feature_net.write_net(settings, trained_net, data, tmp_path / "cnn", None, most=50)
     some = read_features([tmp_path / "cnn" / "train.parquet"], "cnn")
     everything = read_features([trained.net / "train.parquet"], "cnn")
     assert len(some.seeds) == 50 and some.seeds.max() > 500

@@ -65,7 +65,7 @@ def a_base(plan: Plan, trained: Trained, folder: Path) -> Path:
 def test_its_sampler_gets_numbers(able: str) -> None:
     plan = planned(able, sampler={"contrast": 0.5})
     point = plan.points("own-base")[0]
-    assert plan.sample_spec(point)["sampler"] == {"contrast": 0.5}
+    assert plan.sample_spec(point).sampler == {"contrast": 0.5}
     drawn = []
     for each in (plan, planned(able)):
         family = make_family(each.sample_spec(point), IMAGES)
@@ -79,7 +79,7 @@ def test_its_sampler_gets_numbers(able: str) -> None:
 def test_without_a_sampler_nothing_is_written_of_it(able: str) -> None:
     """So that nothing that was made before is made again."""
     plan = planned(able)
-    assert "sampler" not in plan.sample_spec(plan.points("own-base")[0])
+    assert "sampler" not in plan.sample_spec(plan.points("own-base")[0]).content()
     assert "sampler" not in plan.tier.model_dump(mode="json")["models"]["own"]
     assert planned(able, sampler={"a": 1}).tier.model_dump()["models"]["own"]["sampler"] == {"a": 1}
 
@@ -132,7 +132,7 @@ def test_a_network_and_an_interval_guide_it(able: str, trained: Trained, tmp_pat
     for point in [plan.points("own-base")[0], *plan.evaluations["own-mclr-study"]]:
         out = tmp_path / point.method / "shard.parquet"
         sample(
-            plan.sample_spec(point) | {"shards": 1}, 0, trained.manifest, base, None,
+            plan.sample_spec(point).with_(shards=1), 0, trained.manifest, base, None,
             {"cnn": trained.net / "net.safetensors"}, out, tmp_path / "grid.png",
             base=other if point.needs_base else None,
         )  # fmt: skip
