@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mclr.models import Draw, OwnFamily
-from mclr.sampling.edm2 import seeded_noise
+from mclr.models import Draw, OwnFamily, seeded_noise
 
 
 class ClassPictures(nn.Module):

@@ -64,9 +64,9 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     """The class that the user names; UserError if there is none."""
     if implementation is None:
         return None
-    from mclr.models.own.family import find_class
+    from mclr.models.own.family import family_class
 
-    return find_class(implementation)
+    return family_class(implementation)
 
 
 @click.command()

@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from mclr.likelihood import Draw
     from mclr.models.family import Family, load_network, make_family
     from mclr.models.own.family import OwnFamily
+    from mclr.models.seeded import seeded_noise, seeded_uniforms
 else:
     # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
     _NAMES = {
         "mclr.likelihood": ("Draw",),
         "mclr.models.family": ("Family", "load_network", "make_family"),
         "mclr.models.own": ("OwnFamily",),
+        "mclr.models.seeded": ("seeded_noise", "seeded_uniforms"),
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -28,4 +30,6 @@ __all__ = [
     "load_network",
     "make_family",
     "OwnFamily",
+    "seeded_noise",
+    "seeded_uniforms",
 ]

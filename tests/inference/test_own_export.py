@@ -23,15 +23,15 @@ from mclr.inference.source import find_source
 from mclr.jobs.inputs import Data
 from mclr.jobs.training import train_base
 from mclr.models.family import load_network, make_family
-from mclr.models.own.family import OwnFamily, find_class
+from mclr.models.own.family import OwnFamily, family_class
 from mclr.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASS = f"""
-from mclr.models.own.family import find_class
+from mclr.models.own.family import family_class
 
 
-class Secret(find_class("{ROOT / "docs/examples/own_family.py"}:GaussianPixels")):
+class Secret(family_class("{ROOT / "docs/examples/own_family.py"}:GaussianPixels")):
     def generate(self, *given, **how):
         return super().generate(*given, **how) * self.sampler["contrast"]
 """
@@ -67,7 +67,7 @@ def folder(tier: Tier, trained: Trained, tmp_path: Path) -> Path:
 
 
 def own_class() -> type[OwnFamily]:
-    return find_class("secret.py:Secret")
+    return family_class("secret.py:Secret")
 
 
 def drawn(pipeline: ClassConditionalPipeline, **how: Any) -> torch.Tensor:

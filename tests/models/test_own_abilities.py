@@ -25,10 +25,10 @@ from mclr.planning.plan import Plan
 
 ABLE = f"""
 import torch
-from mclr.models.own.family import find_class
+from mclr.models.own.family import family_class
 
 
-class Able(find_class("{EXAMPLE}:GaussianPixels")):
+class Able(family_class("{EXAMPLE}:GaussianPixels")):
     guided_by = frozenset({{"null", "network", "interval"}})
     precisions = frozenset({{"float32", "bfloat16"}})
 

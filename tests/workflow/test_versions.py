@@ -49,7 +49,7 @@ def rename(checkout: Checkout, old: str, new: str) -> None:
 
 
 def renamed(checkout: Checkout) -> None:
-    rename(checkout, "mclr.models.edm2.sampler", "mclr.sampling.heun")
+    rename(checkout, "mclr.models.edm2.sampler", "mclr.models.edm2.heun")
 
 
 def put_elsewhere(checkout: Checkout) -> None:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from mclr.errors import UserError
 from mclr.files import sha256
-from mclr.models.implementation import source_of
+from mclr.implementation import source_of
 from mclr.settings.base import (
     Count,
     NonNegative,

@@ -7,8 +7,6 @@ is, and how to sample. See ``docs/examples/own_family.py``.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,8 +14,8 @@ import torch
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.implementation import find_class
 from mclr.models.family import Family
-from mclr.models.implementation import source_of
 from mclr.models.spec import ModelSpec, OwnSpec
 
 GUIDES = {"null": None, "base": "network", "net": "network"}
@@ -50,7 +48,7 @@ def own_family(spec: ModelSpec, manifest: Manifest, device: torch.device) -> Own
     """
     if not isinstance(spec.network, OwnSpec) or spec.network.implementation is None:
         raise ValueError("not the specification of somebody's own family")
-    return made_of(find_class(spec.network.implementation), spec, manifest, device)
+    return made_of(family_class(spec.network.implementation), spec, manifest, device)
 
 
 def made_of(
@@ -94,26 +92,6 @@ def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
     return asked + ([("interval", "interval")] if getattr(spec, "interval", None) else [])
 
 
-def find_class(implementation: str) -> type[OwnFamily]:
-    """The class that ``path/to/file.py:Class`` names.
-
-    Raises:
-        UserError: no such file or class, an error in the file, or not an ``OwnFamily``.
-    """
-    path = source_of(implementation)
-    name = implementation.rpartition(":")[2]
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"implementation: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"implementation: {path}: {type(error).__name__}: {error}") from error
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, OwnFamily)):
-        raise UserError(
-            f"implementation: {path} has no class {name} derived from mclr.models.own.OwnFamily"
-        )
-    return found
+def family_class(implementation: str) -> type[OwnFamily]:
+    """The class that ``path/to/file.py:Class`` names; see ``mclr.implementation.find_class``."""
+    return find_class(implementation, OwnFamily, "mclr.models.OwnFamily")  # type: ignore[type-abstract]
