@@ -109,7 +109,7 @@ def test_an_edit_of_the_class_changes_its_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("x = 1", "Mine", "has no class Mine derived from mclr.models.own.OwnFamily"),
+        ("x = 1", "Mine", "has no class Mine derived from mclr.models.OwnFamily"),
         ("class Mine: pass", "Mine", "has no class Mine derived from"),
         ("import nothing_at_all", "Mine", "ModuleNotFoundError: No module named"),
     ],
