@@ -36,7 +36,8 @@ from mclr.metrics.vit import VIT_L_14, Vit
 from mclr.models.cost import Cost
 from mclr.models.edm2.config import Edm2Model, Edm2Sampler
 from mclr.models.edm2.cost import SD_VAE
-from mclr.models.family import Family, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family
 from mclr.models.var.config import VarModel, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan

@@ -19,7 +19,8 @@ from mclr.device import CPU, move
 from mclr.files import save_tensors
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
 from mclr.models.edm2.config import Edm2Base
-from mclr.models.family import Family, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family
 from mclr.models.seeded import seeded_noise, seeded_uniforms
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VqvaeConfig

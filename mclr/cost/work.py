@@ -10,7 +10,7 @@ from mclr.cost.images import Images
 from mclr.cost.passes import BACKWARD, BASE, objective_passes
 from mclr.metrics.cost import dimensions, feature_macs
 from mclr.models.config import Model
-from mclr.models.cost import cost_of
+from mclr.models.costs import cost_of
 from mclr.planning.job import Job
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan

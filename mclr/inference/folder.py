@@ -55,7 +55,7 @@ class ModelConfig(Section):
     mclr: str
     """Version of the package that wrote the folder."""
     network: dict[str, Any]
-    """Family and architecture, as ``mclr.models.family.make_family`` takes them.
+    """Family and architecture, as ``mclr.models.families.make_family`` takes them.
 
     Of a family of one's own ``{"family": "own", "options": {…}}``: what its class is given.
     """

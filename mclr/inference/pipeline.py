@@ -19,7 +19,8 @@ from mclr.errors import UserError
 from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder, read_config
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.models.own.family import OwnFamily, made_of
 
 OutputType = Literal["pil", "tensor"]

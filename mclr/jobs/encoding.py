@@ -16,7 +16,7 @@ from mclr.events import Progress
 from mclr.files import load_tensors
 from mclr.jobs.growing import GrowingRows
 from mclr.jobs.inputs import Data, state_folder
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.pixels import RgbEncoder
 from mclr.models.spec import ModelSpec
 from mclr.planning.specs import EncodeSpec, PixelsSpec

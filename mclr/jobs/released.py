@@ -16,7 +16,7 @@ from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
 from mclr.models.edm2.encoders import pack_vae
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.spec import VarSpec
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae

@@ -23,7 +23,8 @@ from mclr.metrics.features import (
     net_features,
     with_packages,
 )
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.planning.specs import NegativesSpec, SampleSpec
 from mclr.provenance import other_packages
 from mclr.training import processes

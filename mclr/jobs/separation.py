@@ -16,7 +16,8 @@ from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.jobs.sampling import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.planning.points import GRID
 from mclr.planning.specs import SeparationSpec
 from mclr.report.summary import table_rows

@@ -23,7 +23,8 @@ from mclr.files import (
 )
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.models.spec import ModelSpec
 from mclr.objectives.objective import KIND
 from mclr.planning.specs import BaseSpec, FinetuneSpec

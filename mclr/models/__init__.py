@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mclr.likelihood import Draw
-    from mclr.models.family import Family, load_network, make_family
+    from mclr.models.families import make_family
+    from mclr.models.family import Family, load_network
     from mclr.models.own.family import OwnFamily
     from mclr.models.seeded import seeded_noise, seeded_uniforms
 else:
     # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
     _NAMES = {
         "mclr.likelihood": ("Draw",),
-        "mclr.models.family": ("Family", "load_network", "make_family"),
+        "mclr.models.families": ("make_family",),
+        "mclr.models.family": ("Family", "load_network"),
         "mclr.models.own": ("OwnFamily",),
         "mclr.models.seeded": ("seeded_noise", "seeded_uniforms"),
     }

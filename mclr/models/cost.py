@@ -129,21 +129,6 @@ class Cost(ABC):
         return 0
 
 
-def cost_of(model: Model, manifest: Manifest, *, is_guide: bool = False) -> Cost:
-    """What a model costs on images such as those of a manifest."""
-    if model.family == "edm2":
-        from mclr.models.edm2.cost import Edm2Cost
-
-        return Edm2Cost(model, manifest, is_guide=is_guide)
-    if model.family == "var":
-        from mclr.models.var.cost import VarCost
-
-        return VarCost(model, manifest, is_guide=is_guide)
-    from mclr.models.own.cost import OwnCost
-
-    return OwnCost(model, manifest, is_guide=is_guide)
-
-
 def traced_coder(
     make: Callable[[], nn.Module],
     encode: Callable[[Any], Any],

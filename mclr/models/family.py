@@ -1,4 +1,4 @@
-"""What a model family offers the pipeline, and the families there are.
+"""What a model family offers the pipeline.
 
 A family knows how images become what its network models (``encode``), the log-likelihood of that
 under a label, and how to sample it. Label ``num_classes`` is the null label of all families.
@@ -15,13 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mclr.data.load import Manifest
-from mclr.device import CPU, fused
+from mclr.device import fused
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw, LevelDraw
 from mclr.models.recipe import Recipe, linear_learning_rate
-from mclr.models.spec import ModelSpec
 from mclr.models.weights import load_weights
 
 
@@ -131,42 +129,6 @@ class Family(ABC):
         may be fast for what this gives alone, since it records the passes of a network that stays.
         """
         return deepcopy(net).eval().requires_grad_(False)
-
-
-def make_family(
-    spec: ModelSpec,
-    manifest: Manifest,
-    tokenizer: Path | None = None,
-    device: torch.device = CPU,
-) -> Family:
-    """The family of a network, with the noise levels and sampler that the job is told.
-
-    tokenizer: weights of the VQ-VAE of a VAR model, or of the autoencoder of a model of latents.
-    Of a sampling job the specification also says what guides.
-
-    Raises:
-        UserError: no such family, a tokenizer is missing, or one's own class cannot what is asked.
-    """
-    content = spec.content()
-    network, precision = content["network"], spec.precision
-    family, decoding = network.pop("family"), spec.decoding or "float32"
-    if family == "edm2":
-        from mclr.models.edm2.family import Edm2Family
-
-        noise, sampler = content.get("noise"), content.get("sampler")
-        return Edm2Family(network, manifest, noise, sampler, precision, device, tokenizer, decoding)
-    if family == "var":
-        from mclr.models.var.family import VarFamily
-
-        if tokenizer is None:
-            raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
-        sampler = content.get("sampler")
-        return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
-    if family == "own":
-        from mclr.models.own.family import own_family
-
-        return own_family(spec, manifest, device)
-    raise UserError(f"model family {family!r} is unknown; choose from edm2, var, own")
 
 
 def load_network(family: Family, weights: Path) -> nn.Module:

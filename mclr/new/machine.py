@@ -15,7 +15,8 @@ from mclr.cost.passes import BASE
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.models.config import Model
-from mclr.models.cost import Cost, cost_of
+from mclr.models.cost import Cost
+from mclr.models.costs import cost_of
 from mclr.models.precision import DTYPES, cpu_has_bfloat16
 from mclr.settings.base import Precision
 

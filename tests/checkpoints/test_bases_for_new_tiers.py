@@ -18,7 +18,7 @@ from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
 from mclr.jobs.released import import_base, import_tokenizer
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.var.config import PATCH_NUMS_512, VAR_PRESETS
 from mclr.new.base import GivenBase, check_fit, recognise
 from mclr.new.machine import Machine

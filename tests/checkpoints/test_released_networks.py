@@ -20,7 +20,7 @@ from mclr.jobs.released import import_base, import_tokenizer
 from mclr.jobs.sampling import sample
 from mclr.metrics.features import read_features
 from mclr.models.edm2.encoders import StabilityVaeEncoder, pack_vae
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.planning.plan import Plan
 
 GUIDE = {

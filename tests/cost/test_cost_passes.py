@@ -13,7 +13,7 @@ from mclr.cost.passes import objective_passes
 from mclr.data.load import Manifest
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.network import Var

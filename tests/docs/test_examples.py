@@ -15,7 +15,8 @@ from mclr.data.load import Manifest, load_images
 from mclr.events import read_events
 from mclr.jobs.inputs import Data
 from mclr.jobs.training import finetune
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.objectives import Batch, Given, draw_partners
 from mclr.planning.objectives import check_objectives
 from mclr.planning.plan import Plan

@@ -12,7 +12,7 @@ from mclr.files import read_json, save_tensors
 from mclr.inference.folder import FORMAT, Images, ModelConfig, write_folder
 from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.latents import build_autoencoder, encode_moments, latent_statistics
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import SampleSpec
 

@@ -22,7 +22,8 @@ from mclr.inference.folder import write_folder
 from mclr.inference.source import find_source
 from mclr.jobs.inputs import Data
 from mclr.jobs.training import train_base
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.models.own.family import OwnFamily, family_class
 from mclr.planning.plan import Plan
 

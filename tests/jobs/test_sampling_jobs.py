@@ -26,7 +26,8 @@ from mclr.jobs.sampling import (
     write_grid,
 )
 from mclr.metrics.features import Features, read_features
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.planning.plan import Plan
 from mclr.planning.specs import SampleSpec
 

@@ -23,7 +23,7 @@ from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import autoencoder_trainee, train_tokenizer
 from mclr.jobs.training import finetune, train_base
 from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import EncodeSpec
 from mclr.settings.base import canonical

@@ -18,7 +18,8 @@ from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.network import Block
 from mclr.models.edm2.precond import Frozen, Precond, build
-from mclr.models.family import Family, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family
 from mclr.models.spec import ModelSpec
 from mclr.training.share import Share
 

@@ -19,7 +19,8 @@ from mclr.jobs.released import import_base
 from mclr.jobs.sampling import sample
 from mclr.jobs.training import train_base
 from mclr.metrics.features import read_features
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.models.own.family import OwnFamily
 from mclr.planning.plan import Plan
 

@@ -18,7 +18,8 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample
 from mclr.jobs.training import finetune, train_base
 from mclr.metrics.features import read_features
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.planning.plan import Plan
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_family.py"

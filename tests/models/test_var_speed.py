@@ -15,7 +15,7 @@ from mclr.data.load import Manifest, step_generator
 from mclr.errors import UserError
 from mclr.files import save_tensors
 from mclr.likelihood import Draw
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.family import VarFamily

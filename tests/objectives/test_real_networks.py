@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mclr.data.load import Manifest, step_generator
 from mclr.likelihood import Draw
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.objectives import CcDpo, Mclr
 from mclr.objectives.base import Batch, LogLikelihood
 from mclr.objectives.ccdpo import ccdpo_loss

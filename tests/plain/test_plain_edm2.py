@@ -15,7 +15,7 @@ from mclr.data.load import Manifest, step_generator
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.family import Edm2Family
 from mclr.models.edm2.precond import Precond, build
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.models.seeded import seeded_noise
 from mclr.models.spec import ModelSpec
 from mclr.objectives.base import Batch

@@ -30,7 +30,8 @@ from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.jobs.sampling import labels_of
 from mclr.metrics.features import load_feature_net
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.settings.base import canonical

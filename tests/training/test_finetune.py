@@ -13,7 +13,8 @@ from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.models.edm2.config import Edm2Model
-from mclr.models.family import Family, load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import Family, load_network
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee

@@ -17,7 +17,8 @@ from torch import nn
 from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.jobs.inputs import Data
-from mclr.models.family import load_network, make_family
+from mclr.models.families import make_family
+from mclr.models.family import load_network
 from mclr.objectives.base import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee

@@ -19,7 +19,7 @@ from mclr.files import load_tensors
 from mclr.jobs.inputs import Data
 from mclr.metrics.features import published_moments, read_features
 from mclr.metrics.reference import Reference
-from mclr.models.family import make_family
+from mclr.models.families import make_family
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.report.names import views_of
