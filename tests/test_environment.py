@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mclr.provenance import PACKAGES, other_packages
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+import licences
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,6 +100,21 @@ def test_provenance_reads_every_pin() -> None:
     assert named.split(", ") == [
         f"{name} 0 (requirements.lock: {version(pin)})" for name, pin in sorted(lock().items())
     ]
+
+
+def test_licences_of_packages_are_listed() -> None:
+    """Every pin with its version; of those installed here as pinned, what they state."""
+    page = (ROOT / "docs" / "packages.md").read_text()
+    listed = {
+        row[0]: row[1:] for row in re.findall(r"^\| (\S+) \| (\d\S*) \| (.+) \|$", page, re.M)
+    }
+    found = licences.pins((ROOT / "requirements.lock").read_text())
+    again = "run `python workflow/licences.py`"
+    assert {name: row[0] for name, row in listed.items()} == dict(found), again
+    for name, pin in found:
+        stated = licences.licence(name, pin)
+        if stated != licences.OTHER_SYSTEM:
+            assert listed[name][1] == licences.shown(stated), f"{name}: {again}"
 
 
 def test_make_installs_first_what_builds_packages() -> None:
