@@ -66,12 +66,16 @@ publish: env
 
 env: $(ENV)
 
+# Two packages are source alone. What builds them is the lock file's, too, and so goes first.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 $(ENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/setuptools.lock
+	$(PIP) --require-hashes -r .venv/setuptools.lock
+	$(PIP) --require-hashes --no-build-isolation -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock:
@@ -79,6 +83,7 @@ lock:
 	.venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra docs --extra remotes \
 	  --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	  --generate-hashes \
 	  $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock
 	$(BIN)/python workflow/make_environment.py
 	rm -r .venv-lock

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,27 +15,43 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mclr.provenance import PACKAGES
+from mclr.provenance import PACKAGES, other_packages
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
+import licences
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def lock() -> dict[str, Requirement]:
     """The pins of requirements.lock by package name."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return pinned([line for line in lines if line.strip() and not line.startswith(("#", "-"))])
+    return pinned(entries())
+
+
+def entries() -> list[str]:
+    """One line of requirements.lock for each package, with its hashes."""
+    text = (ROOT / "requirements.lock").read_text().replace("\\\n", "")
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def pinned(lines: list[str]) -> dict[str, Requirement]:
     """Requirements by package name; each must be an exact pin, and name its package once."""
     pins: dict[str, Requirement] = {}
     for line in lines:
-        requirement = Requirement(line.split(" #")[0].rstrip("\\ "))
+        requirement = Requirement(line.split(" --hash=")[0])
         name = str(canonicalize_name(requirement.name))
         assert [s.operator for s in requirement.specifier] == ["=="], f"{line!r} is no exact pin"
         assert name not in pins, f"{name} is pinned twice"
         pins[name] = requirement
     return pins
+
+
+def hashes(lines: list[str]) -> dict[str, list[str]]:
+    """The values of --hash by package name."""
+    return {
+        str(canonicalize_name(line.split("==")[0])): re.findall(r" --hash=(\S+)", line)
+        for line in lines
+    }
 
 
 def version(requirement: Requirement) -> str:
@@ -70,12 +88,55 @@ def test_packages_of_the_provenance_are_pinned() -> None:
     assert {str(canonicalize_name(name)) for name in PACKAGES} <= lock().keys()
 
 
+def test_every_pin_has_hashes() -> None:
+    """Else pip refuses all of the file."""
+    for name, found in hashes(entries()).items():
+        assert found and len(set(found)) == len(found), name
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in found), name
+
+
+def test_provenance_reads_every_pin() -> None:
+    named = other_packages({name: "0" for name in lock()})
+    assert named.split(", ") == [
+        f"{name} 0 (requirements.lock: {version(pin)})" for name, pin in sorted(lock().items())
+    ]
+
+
+def test_licences_of_packages_are_listed() -> None:
+    """Every pin with its version; of those installed here as pinned, what they state."""
+    page = (ROOT / "docs" / "packages.md").read_text()
+    listed = {
+        row[0]: row[1:] for row in re.findall(r"^\| (\S+) \| (\d\S*) \| (.+) \|$", page, re.M)
+    }
+    found = licences.pins((ROOT / "requirements.lock").read_text())
+    again = "run `python workflow/licences.py`"
+    assert {name: row[0] for name, row in listed.items()} == dict(found), again
+    for name, pin in found:
+        stated = licences.licence(name, pin)
+        if stated != licences.OTHER_SYSTEM:
+            assert listed[name][1] == licences.shown(stated), f"{name}: {again}"
+
+
+def test_make_installs_first_what_builds_packages() -> None:
+    """Its lines of the lock file, as the Makefile takes them."""
+    steps = subprocess.run(
+        ("make", "--dry-run", "--always-make", "env"), cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    command = next(line for line in steps.splitlines() if line.startswith("sed"))
+    taken = subprocess.run(
+        command.split(">")[0], shell=True, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert [" ".join(taken.replace("\\\n", "").split())] == [
+        " ".join(entry.split()) for entry in entries() if entry.startswith("setuptools==")
+    ]
+
+
 def test_conda_installs_the_lock() -> None:
-    """Either the lock file itself, or the same pins with the same markers."""
+    """The same pins with the same markers and hashes."""
     pins, (conda, pip) = lock(), environment()
     assert any(entry.split("=")[0] == "pip" for entry in conda)
-    if "-r requirements.lock" not in pip:
-        assert pinned([entry for entry in pip if not entry.startswith("-")]) == pins
+    assert pinned(pip) == pins
+    assert hashes(pip) == hashes(entries())
     twice = {canonicalize_name(entry.split("=")[0]) for entry in conda} & pins.keys()
     assert not twice, f"{twice}: installed by conda and by pip"
 

@@ -1,5 +1,6 @@
 """Write environment.yml, the conda twin of requirements.lock."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -9,14 +10,18 @@ HEADER = "# Made from requirements.lock by `make lock` (workflow/make_environmen
 
 
 def environment(lock: str) -> str:
-    """The text of environment.yml for the text of a lock file."""
-    pins = [line for line in lock.splitlines() if line and not line.startswith((" ", "#"))]
+    """The text of environment.yml for the text of a lock file: each pin with its hashes.
+
+    Not ``-r requirements.lock``: Snakemake installs from a copy of the file in another folder.
+    """
+    lines = re.sub(r"\s*\\\n\s*", " ", lock).splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
     content = {
         "name": "mclr",
         "channels": ["conda-forge"],
         "dependencies": ["python=3.11", "pip", "git", {"pip": pins}],
     }
-    return HEADER + yaml.safe_dump(content, sort_keys=False, width=200)
+    return HEADER + yaml.safe_dump(content, sort_keys=False, width=80)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,17 @@ RUN_BY = {
         "tests/workflow/test_remotes.py",
         ("test_what_one_pushes_another_pulls",),
     ),
+    r"mkdir -p ~/\.config/fsspec|echo .*fsspec.*": (
+        "tests/workflow/test_trust.py",
+        (
+            "test_host_keys_are_checked_as_documented",
+            "test_the_agent_is_not_lent_as_documented",
+        ),
+    ),
+    r"mkdir .*\.cache.*|dvc config --global core\.site_cache_dir .*": (
+        "tests/workflow/test_trust.py",
+        ("test_notes_of_dvc_are_the_users_own_as_documented",),
+    ),
     r"rm -r .*site_cache_dir.*": (
         "tests/workflow/test_remotes.py",
         ("test_a_list_cut_short_is_dropped",),

@@ -61,10 +61,11 @@ def installed(program: str, package: str) -> str:
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[dict[str, str]]:
+def ssh_server(folder: Path, **more: str) -> Iterator[dict[str, str]]:
     """An sshd of our own: host key, user key, port and configuration below ``folder``.
 
-    Gives the settings of a DVC remote whose objects lie in ``folder/remote``.
+    more: settings of sshd_config. Gives the settings of a DVC remote whose objects lie in
+    ``folder/remote``.
     """
     sshd, keygen = installed("sshd", "openssh-server"), installed("ssh-keygen", "openssh-client")
     port = free_port()
@@ -83,6 +84,7 @@ def ssh_server(folder: Path) -> Iterator[dict[str, str]]:
         "PasswordAuthentication": "no",
         "PermitRootLogin": "yes",
         "Subsystem": "sftp internal-sftp",
+        **more,
     }
     config = folder / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
