@@ -26,9 +26,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from micro_tiers import TIERS, DoesNotRunError, Micro, run, uncovered  # noqa: E402
-from sides import BASE, MOST_COMMITS, NEW, checkout, commit_of, copy_tree, fresh_base  # noqa: E402
+from sides import (  # noqa: E402
+    BASE,
+    MOST_COMMITS,
+    NEW,
+    PLACES,
+    checkout,
+    commit_of,
+    copy_tree,
+    fresh_base,
+)
 
 from mclr.errors import UserError  # noqa: E402
+from mclr.files import write_json  # noqa: E402
 from mclr.operations.records import METADATA, output_of  # noqa: E402
 from mclr.versions.check import digests, moved  # noqa: E402
 from mclr.versions.digest import Code  # noqa: E402
@@ -110,10 +120,30 @@ class Verdict:
         return self.is_same_code or ran
 
 
-def compare(tier: Micro, wanted: list[str], verdicts: dict[str, Verdict]) -> None:
-    """Make the files of changed kinds again with this tree's code, and compare them."""
+def made_by(code: Code, tier: Micro, wanted: list[str]) -> list[Made]:
+    """Make a tier in the base folder, where files of some kinds are to be of this very code.
+
+    What another commit's code left there of these is made again.
+    """
+    record = PLACES / f"made-{tier.name}.json"
+    made = json.loads(record.read_text()) if record.is_file() else {}
+    now = {kind: digest_of(kind, code) for kind in tier.kinds}
+    write_json(record, now | made)
     run(BASE, tier, "--quiet", "all", "--", "theory" if tier.name == "theory" else "all")
     found = [m for m in made_in(BASE, tier) if m.kind in wanted]
+    stale = {kind for kind in wanted if made.get(kind, now[kind]) != now[kind]}
+    if paths := [m.path for m in found if m.kind in stale]:
+        run(BASE, tier, "--quiet", "all", "--forcerun", *paths, "--", *paths)
+        write_json(record, now | made | {kind: now[kind] for kind in stale})
+    return found
+
+
+def compare(code: Code, tier: Micro, wanted: list[str], verdicts: dict[str, Verdict]) -> None:
+    """Make the files of changed kinds again with this tree's code, and compare them.
+
+    code: of the base folder.
+    """
+    found = made_by(code, tier, wanted)
     # The report shows how long jobs took: it is made from what those of the base folder took.
     apart = [kind for kind in wanted if kind == "report"]
     together = [kind for kind in wanted if kind not in apart]
@@ -157,7 +187,7 @@ def judge(tier: Micro, kind: str, found: list[Made], verdicts: dict[str, Verdict
 def tell(kind: str, verdict: Verdict) -> str:
     """A verdict in one line."""
     if verdict.is_lost:
-        return f"  {kind:28} has its recorded digest at none of the last {MOST_COMMITS} commits"
+        return f"  {kind:28} has its recorded digest at no commit that recorded it, nor the last {MOST_COMMITS}"
     if verdict.is_same_code:
         return f"  {kind:28} same code: its digest is taken in another way now"
     if verdict.failed:
@@ -221,7 +251,7 @@ def compare_with(
             shutil.copy2(ROOT / tier.config, BASE / tier.config)
         if its_own:
             began = time.monotonic()
-            compare(tier, its_own, verdicts)
+            compare(code, tier, its_own, verdicts)
             print(f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True)
 
 

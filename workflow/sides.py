@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from micro_tiers import TIERS  # noqa: E402
 
 from mclr.provenance import packages  # noqa: E402
-from mclr.versions.stored import Versions  # noqa: E402
+from mclr.versions.stored import PLACE, Versions  # noqa: E402
 
 PLACES = ROOT / ".snakemake" / "same"
 BASE, NEW = PLACES / "base", PLACES / "new"
@@ -26,7 +26,7 @@ KEPT = ("results", "data", ".snakemake", "pictures", "files")
 CODE = ("mclr", "workflow", "config", "tests", "docs/examples", "data/versions.csv", "Snakefile")
 CODE += ("profiles", "requirements.lock", "environment.yml")
 MOST_COMMITS = 30
-"""How many commits are searched for the one of the recorded digests."""
+"""How many commits are searched, after those that recorded the digests."""
 
 
 def checkout(commit: str) -> None:
@@ -73,18 +73,29 @@ def copy_tree() -> None:
             shutil.copy2(BASE / tier.config, NEW / tier.config)
 
 
+def candidates(digests: set[str]) -> list[str]:
+    """Commits at which the code may have some digests: those that recorded them, then the last."""
+    head = _git("rev-parse", "HEAD")
+    recorded = {
+        c for digest in digests for c in _git("log", "-1", "--format=%H", f"-S{digest}", PLACE)
+    }
+    ordered = [commit for commit in _git("log", "--format=%H", PLACE) if commit in recorded]
+    last = _git("log", f"-{MOST_COMMITS}", "--format=%H", "--", "mclr", "workflow")
+    return list(dict.fromkeys([*head, *ordered, *last]))
+
+
+def _git(*arguments: object) -> list[str]:
+    command = ("git", *map(str, arguments))
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+
+
 def commit_of(versions: Versions, kinds: list[str]) -> dict[str, list[str]]:
-    """The newest commit at which kinds have their recorded digests, and which kinds."""
-    listed = subprocess.run(
-        ("git", "log", f"-{MOST_COMMITS}", "--format=%H", "--", "mclr", "workflow"),
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    head = subprocess.run(
-        ("git", "rev-parse", "HEAD"), cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    """A commit at which kinds have their recorded digests, and which kinds; as few as there are."""
     found: dict[str, list[str]] = {}
     wanted = list(kinds)
-    for commit in dict.fromkeys([*head.stdout.split(), *listed.stdout.split()]):
+    for commit in candidates({versions.entries[kind].digest for kind in kinds}):
         at = digests_at(commit)
         here = [kind for kind in wanted if at.get(kind) == versions.entries[kind].digest]
         if here:
