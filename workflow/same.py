@@ -28,7 +28,6 @@ sys.path.insert(0, str(ROOT))
 from micro_tiers import TIERS, DoesNotRunError, Micro, run, uncovered  # noqa: E402
 from sides import (  # noqa: E402
     BASE,
-    MOST_COMMITS,
     NEW,
     PLACES,
     checkout,
@@ -187,7 +186,7 @@ def judge(tier: Micro, kind: str, found: list[Made], verdicts: dict[str, Verdict
 def tell(kind: str, verdict: Verdict) -> str:
     """A verdict in one line."""
     if verdict.is_lost:
-        return f"  {kind:28} has its recorded digest at no commit that recorded it, nor the last {MOST_COMMITS}"
+        return f"  {kind:28} has its recorded digest at none of the commits searched"
     if verdict.is_same_code:
         return f"  {kind:28} same code: its digest is taken in another way now"
     if verdict.failed:
