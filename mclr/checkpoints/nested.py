@@ -29,10 +29,9 @@ class Found:
     wrapped: bool  # whether names of wrappers were within the names, too
     dropped: list[str]  # what else is in the file
 
-    @property
-    def said(self) -> list[str]:
-        """What was undone, in words."""
-        said = [f"taken from {self.place}"] if self.place else []
+    def said(self, usual: str) -> list[str]:
+        """What was undone, in words; ``usual``: a place that needs none."""
+        said = [f"taken from {self.place}"] if self.place not in ("", usual) else []
         said += [f"names without their prefix {self.prefix!r}"] if self.prefix else []
         return said + (["names without those of wrappers (torch.compile, …)"] * self.wrapped)
 

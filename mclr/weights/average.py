@@ -52,7 +52,7 @@ def reconstruct_checkpoint(
     Raises:
         UserError: not such files, another network among them, or an impossible ``std`` or ``time``.
     """
-    known = [snapshot_of(path) for path in snapshots]
+    known = sorted(map(snapshot_of, snapshots), key=lambda s: (s.time, s.std))  # as EDM2 adds
     if not known:
         raise UserError("post-hoc EMA: expected at least one snapshot")
     end = max(s.time for s in known) if time is None else images_of(time)

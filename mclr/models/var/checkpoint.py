@@ -81,7 +81,7 @@ def read_var(
             it does not tell what has no default.
     """
     found, which = _find(content, source, kind)
-    state, said = _usual_names(found.state, found.said if found.place not in _official() else [])
+    state, said = _usual_names(found.state, found.said(OFFICIAL_PLACES[which]))
     for name, tensor in state.items():
         _check_tensor(name, tensor, source)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -106,10 +106,6 @@ def read_var(
         parameters = count_parameters(lambda: Vqvae(config), shapes, source)
     check_finite(state, source)
     return VarFile(which, config, state, parameters, assumed, found.dropped, said)
-
-
-def _official() -> set[str]:
-    return {"", *OFFICIAL_PLACES.values()}
 
 
 def _find(content: Any, source: Path, kind: VarKind | None) -> tuple[Found, VarKind]:
