@@ -115,8 +115,12 @@ def _values(data: mmap.mmap, dtype: torch.dtype, start: int, count: int) -> Tens
     if count == 0:
         return torch.empty(0, dtype=dtype)
     if start % dtype.itemsize:
-        raw = bytearray(data[start : start + count * dtype.itemsize])
-        return torch.frombuffer(raw, dtype=dtype)
+        length = count * dtype.itemsize
+        return (
+            torch.frombuffer(data, dtype=torch.uint8, count=length, offset=start)
+            .clone()
+            .view(dtype)
+        )
     return torch.frombuffer(data, dtype=dtype, count=count, offset=start)
 
 
