@@ -141,12 +141,14 @@ def _require_same(net: nn.Module, header: Header, source: Path) -> None:
 
     Dropout may differ: it has no weights, and fine-tuning chooses its own.
     """
-    ours = net.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
-    theirs = header.architecture
+    fields = type(net.config).model_fields  # type: ignore[union-attr]
+    usual = {key: fields[key].default for key in fields}  # which a description may leave out
+    ours = usual | net.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
+    theirs = usual | header.architecture
     different = [
-        f"{key} {ours.get(key)!r} (in the file {theirs.get(key)!r})"
-        for key in theirs | ours
-        if key not in FREE and ours.get(key) != theirs.get(key)
+        f"{key} {ours.get(key)!r} (in the file {theirs[key]!r})"
+        for key in theirs
+        if key not in FREE and ours.get(key) != theirs[key]
     ]
     if different:
         raise UserError(

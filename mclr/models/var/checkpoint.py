@@ -233,7 +233,8 @@ def _architecture(
     if kind == "var" and "num_heads" not in whole:
         raise UserError(
             f"{source}: a transformer without attn_l2_norm does not tell its number of heads, "
-            "and with another its outputs are others; say it with --assume num_heads=N"
+            "and with another its outputs are others; import it with `mclr import-weights --assume "
+            "num_heads=N`"
         )
     config = validated(model, whole, source)
     said = validated(model, whole | dict(told), source)
