@@ -16,6 +16,8 @@ from typing import TypeVar
 from mclr.errors import UserError
 
 T = TypeVar("T")
+OWN = "own_"
+"""How the modules that are loaded here are called."""
 FROM_OTHERS = ("results", "data")
 """Folders of weights, data and results, which may come from others."""
 
@@ -40,6 +42,19 @@ def source_of(implementation: str) -> Path:
     return Path(path)
 
 
+def _beside(names: set[str]) -> list[str]:
+    """Those modules that are neither installed nor of this package."""
+    installed = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent]
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in names}
+    return sorted(
+        name
+        for name, file in files.items()
+        if file
+        and not name.startswith(OWN)
+        and not any(Path(file).resolve().is_relative_to(p.resolve()) for p in installed)
+    )
+
+
 def find_class(implementation: str, base: type[T], place: str) -> type[T]:
     """The class that ``path/to/file.py:Class`` names; its file is run.
 
@@ -51,19 +66,25 @@ def find_class(implementation: str, base: type[T], place: str) -> type[T]:
     path = source_of(implementation)
     name = implementation.rpartition(":")[2]
     key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}_{key}", path)
+    spec = importlib.util.spec_from_file_location(f"{OWN}{path.stem}_{key}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"implementation: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    known = set(sys.modules)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         steps = traceback.extract_tb(error.__traceback__)
         lines = [step.lineno for step in steps if Path(step.filename).resolve() == path.resolve()]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         said = " ".join(str(error).split())
         raise UserError(f"implementation: {where}: {type(error).__name__}: {said}") from error
+    if beside := _beside(set(sys.modules) - known):
+        raise UserError(
+            f"implementation: {path} imports {beside[0]}, a file whose edits would not be noticed: "
+            "runs depend on this one file. Put the code into it, or install a package"
+        )
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"implementation: {path} has no class {name} derived from {place}")

@@ -110,6 +110,12 @@ def test_impossible_stages(staged: dict[str, Any], edit: dict[str, Any], message
         plan_of(staged | edit)
 
 
+def test_a_study_of_another_method_has_no_name_in_results(staged: dict[str, Any]) -> None:
+    staged["runs"]["edm2-mclr"]["objective"] = {"name": "ccdpo", "beta": 0.1}
+    with pytest.raises(UserError, match="studies are of base models and of plain MCLR"):
+        plan_of(staged | {"studies": {"edm2-mclr": {"guidance": [1]}}})
+
+
 def test_nets_at_each_resolution(tiny: dict[str, Any]) -> None:
     tiny["models"]["edm2"]["resolution"] = 4
     assert plan_of(tiny).nets == {"cnn-4px": ("cnn", 4), "cnn": ("cnn", None)}

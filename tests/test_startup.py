@@ -104,7 +104,7 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
         ("mclr.models", set()),
         ("mclr.metrics", set()),
         ("mclr.objectives", set()),
-        ("mclr.planning.objectives", set()),
+        ("mclr.planning.own", set()),
         ("mclr.report.names", set()),
     ],
 )

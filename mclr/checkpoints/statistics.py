@@ -6,6 +6,7 @@ Formats: EDM2's ``.pkl`` ({num_images, fid: {mu, sigma}, fd_dinov2: {mu, sigma}}
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mclr.checkpoints.fit import check_bytes, misfit
 from mclr.checkpoints.stored import StoredArray
 from mclr.checkpoints.unpickle import PickledFile
-from mclr.checkpoints.vocabulary import refuse
+from mclr.checkpoints.vocabulary import MisfitError, reading
 from mclr.errors import UserError
 
-MAX_BYTES = 1 << 30  # of one array; 2048 features need 2^25
+MAX_FEATURES = 8192  # of one net; Inception has 2048
+MAX_NAME = 80
 PARTS = ("mu", "sigma")
 Array = np.ndarray[Any, Any]
 
@@ -49,14 +52,22 @@ def read_pickled_statistics(file: PickledFile) -> Statistics:
     num_images = entries.pop("num_images", None)
     if type(num_images) is not int:
         num_images = None
-    moments: dict[str, dict[str, Array]] = {}
+    wanted: dict[str, dict[str, StoredArray]] = {}
     for name, entry in entries.items():
         parts = entry if type(entry) is dict else {}
         found = {part: parts[part] for part in PARTS if type(parts.get(part)) is StoredArray}
         if len(found) == len(PARTS):
-            moments[str(name)] = {part: file.array(stored) for part, stored in found.items()}
+            wanted[str(name)] = found
         else:
             dropped.append(str(name))
+    shown = sum(stored.raw.length for parts in wanted.values() for stored in parts.values())
+    check_bytes(shown, file.source.stat().st_size, file.source)
+    if odd := [name for name in wanted if not name.isprintable() or len(name) > MAX_NAME]:
+        misfit(file.source, f"a feature net of the name {odd[0][:MAX_NAME]!r}")
+    moments = {
+        name: {part: file.array(stored) for part, stored in parts.items()}
+        for name, parts in wanted.items()
+    }
     return _statistics(moments, num_images, dropped, file.source)
 
 
@@ -66,18 +77,39 @@ def read_npz_statistics(source: Path) -> Statistics:
     Raises:
         UserError: not an ``.npz`` with plain arrays ``mu`` and ``sigma``.
     """
-    try:
-        with zipfile.ZipFile(source) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        for part in PARTS:
-            if sizes.get(f"{part}.npy", 0) > MAX_BYTES:
-                refuse(source, f"{part} unpacks to {sizes[f'{part}.npy']:,} bytes")
-        with np.load(source, allow_pickle=False) as stored:
-            arrays = {part: np.asarray(stored[part]) for part in PARTS}
-            dropped = [name for name in stored.files if name not in PARTS]
-    except (OSError, LookupError, ValueError, MemoryError, EOFError, zipfile.BadZipFile) as error:
-        refuse(source, f"not an .npz with plain arrays mu and sigma ({str(error)[:200]})")
-    return _statistics({"fid": arrays}, None, dropped, source)
+    with reading(source), zipfile.ZipFile(source) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names):
+            raise MisfitError("an array that is there twice")
+        if not {f"{part}.npy" for part in PARTS} <= set(names):
+            raise MisfitError("not an .npz with plain arrays mu and sigma")
+        arrays = {part: _read_array(archive, f"{part}.npy") for part in PARTS}
+        dropped = [name.removesuffix(".npy") for name in names]
+    return _statistics(
+        {"fid": arrays}, None, [name for name in dropped if name not in PARTS], source
+    )
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+    """An array of plain numbers; MisfitError before one is unpacked that is none, or too large."""
+    with archive.open(name) as stream:
+        version = np.lib.format.read_magic(stream)
+        headers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in headers:
+            raise MisfitError(f"{name} has version {version} of numpy's format")
+        shape, fortran, dtype = headers[version](stream)
+        if dtype.kind not in "fiu":
+            raise MisfitError(f"{name} is not an array of plain numbers (dtype {dtype})")
+        if len(shape) > len(PARTS) or max(shape, default=0) > MAX_FEATURES:
+            raise MisfitError(f"{name} has shape {shape}; at most {MAX_FEATURES} features are read")
+        length = math.prod(shape) * dtype.itemsize
+        raw = stream.read(length + 1)  # one more, so that its checksum is compared at the end
+    if len(raw) != length:
+        raise MisfitError(f"{name} does not hold {length:,} bytes, as its shape {shape} says")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _statistics(

@@ -6,12 +6,13 @@ Whether a view lies within its storage is checked when it is described, before a
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mclr.checkpoints.vocabulary import MisfitError, Raw
+from mclr.checkpoints.vocabulary import MisfitError, Name, Raw
 
 _SIZES = {"float16": 2, "float32": 4}
 MAX_DIMENSIONS = 8
@@ -42,6 +43,18 @@ class StoredTensor:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+
+    @property
+    def span(self) -> int:
+        """Values of the storage from its first to its last."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def length(self) -> int:
+        """Bytes that it takes to read it."""
+        return max(self.span, math.prod(self.shape)) * _SIZES[self.storage.dtype]
 
 
 @dataclass
@@ -84,18 +97,39 @@ def _sizes(value: Any) -> tuple[int, ...]:
     return value
 
 
+def checked_view(
+    count: int, offset: Any, size: Any, stride: Any, hooks: Any
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Shape, strides and offset of a view of ``count`` values; MisfitError if it reaches beyond."""
+    shape, steps, (first,) = _sizes(size), _sizes(stride), _sizes((offset,))
+    if len(shape) != len(steps) or hooks != {}:
+        raise MisfitError("a tensor that torch would not have written")
+    last = first + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    number = math.prod(shape)
+    if number > count or (number > 0 and last >= count):
+        raise MisfitError(f"a tensor of shape {shape} in a storage of {count} values")
+    return shape, steps, first
+
+
 def rebuild_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any
 ) -> StoredTensor:
     """torch._utils._rebuild_tensor_v2; MisfitError if the view reaches beyond its storage."""
-    shape, steps, (first,) = _sizes(size), _sizes(stride), _sizes((offset,))
-    if type(storage) is not Storage or len(shape) != len(steps) or hooks != {}:
+    if type(storage) is not Storage:
         raise MisfitError("a tensor that torch would not have written")
-    last = first + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    count = math.prod(shape)
-    if count > storage.count or (count > 0 and last >= storage.count):
-        raise MisfitError(f"a tensor of shape {shape} in a storage of {storage.count} values")
+    shape, steps, first = checked_view(storage.count, offset, size, stride, hooks)
     return StoredTensor(storage, first, shape, steps)
+
+
+def described_storage(identity: Any, known: Container[str]) -> tuple[str, str, int]:
+    """Type, key and length from the persistent id of a storage; where it was is of no interest."""
+    if type(identity) is tuple and len(identity) in (5, 6):
+        tag, kind, key, location, count, *view = identity
+        named = type(kind) is Name and kind.dotted in known
+        plain = type(key) is str and type(location) is str and type(count) is int
+        if tag == "storage" and named and plain and 0 <= count < MAX_SIZE and view in ([], [None]):
+            return kind.dotted, key, count
+    raise MisfitError("a tensor's storage that torch would not have written")
 
 
 def rebuild_parameter(tensor: Any, requires_grad: Any, hooks: Any) -> StoredTensor:

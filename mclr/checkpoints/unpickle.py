@@ -23,6 +23,7 @@ from mclr.checkpoints.stored import (
     Storage,
     StoredArray,
     StoredTensor,
+    described_storage,
     plain_dtype,
     rebuild_parameter,
     rebuild_tensor,
@@ -56,14 +57,10 @@ class Container:
     state: dict[str, Any] | None = None
 
 
-def _described_storage(identity: Any) -> tuple[str, str, int]:
-    """Type, key and length from the persistent id of a storage; where it was is of no interest."""
-    if type(identity) is tuple and len(identity) == 6:
-        tag, kind, key, location, count, view = identity
-        known = type(kind) is Name and type(key) is str and type(location) is str
-        if tag == "storage" and known and type(count) is int and view is None:
-            return STORAGES[kind.dotted], key, count
-    raise MisfitError("a tensor's storage that torch would not have written")
+def _described(identity: Any) -> tuple[str, str, int]:
+    """Number type, key and length of a storage."""
+    name, key, count = described_storage(identity, STORAGES)
+    return STORAGES[name], key, count
 
 
 def _build(target: Any, state: Any) -> None:
@@ -127,12 +124,12 @@ class PickledFile:
         """The tensor, bit for bit, in its own memory."""
         import torch
 
-        storage = stored.storage
-        raw = bytearray(self._data[storage.start : storage.start + storage.length])
-        if not raw:
-            return torch.empty(stored.shape, dtype=getattr(torch, storage.dtype))
-        flat = torch.frombuffer(raw, dtype=getattr(torch, storage.dtype))
-        return flat.as_strided(stored.shape, stored.stride, stored.offset)
+        dtype: torch.dtype = getattr(torch, stored.storage.dtype)
+        if not stored.span:
+            return torch.empty(stored.shape, dtype=dtype)
+        start = stored.storage.start + stored.offset * dtype.itemsize
+        raw = bytearray(self._data[start : start + stored.span * dtype.itemsize])
+        return torch.frombuffer(raw, dtype=dtype).as_strided(stored.shape, stored.stride)
 
     def array(self, stored: StoredArray) -> np.ndarray[Any, Any]:
         """The array, bit for bit, in its own memory."""
@@ -149,7 +146,7 @@ class PickledFile:
         head = io.BytesIO(self._data[raw.start : raw.start + min(raw.length, _HEADER_BYTES)])
         if head.getvalue()[:1] != b"\x80":
             raise MisfitError("a tensor's storage in a format that plain pickling does not use")
-        words = Vocabulary(mentions=frozenset(STORAGES), persistent=_described_storage)
+        words = Vocabulary(mentions=frozenset(STORAGES), persistent=_described)
         magic, protocol, machine, described, keys = (
             read_pickle(head, words, self.source) for _ in range(5)
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -52,10 +53,35 @@ class Vocabulary:
         return name in self.calls or name in self.classes or name in self.mentions
 
 
+def one_line(text: str) -> str:
+    """Text out of a file, for a message: what does not print, or breaks the line, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def refuse(source: object, what: str) -> NoReturn:
     """Raise the UserError for a file that is not what it should be."""
     raise UserError(
-        f"{source}: refused: {what}. The official code writes no such file, and nothing of it was "
-        "loaded; get it again from its publisher, compare its sha256, and do not open it with "
-        "other tools"
+        f"{source}: refused: {one_line(what)}. The official code writes no such file, and nothing "
+        "of it was loaded; get it again from its publisher, compare its sha256, and do not open it "
+        "with other tools"
     )
+
+
+@contextmanager
+def reading(source: object) -> Iterator[None]:
+    """Whatever parsers raise at a damaged file becomes one UserError; its cause is kept.
+
+    They raise errors of many kinds (struct, zlib, tokenize, …), and none is documented whole.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MisfitError as error:
+        refuse(source, str(error))
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        lines = [line.strip("'\" ") for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+        refuse(source, f"damaged, or of another format ({reason})")

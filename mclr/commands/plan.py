@@ -55,11 +55,11 @@ def plan(
     from mclr.config.reading import load_tier
     from mclr.cost.estimate import Machines, estimate, numbers
     from mclr.cost.table import as_text
-    from mclr.planning.objectives import check_objectives
+    from mclr.planning.own import check_own
     from mclr.planning.plan import Plan
 
     tier = load_tier(config)
-    check_objectives(Plan(tier))
+    check_own(Plan(tier))
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
     found = estimate(tier, machines, results, count, targets)
     click.echo(json.dumps(numbers(found), indent=2) if as_json else as_text(found))

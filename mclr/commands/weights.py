@@ -22,6 +22,18 @@ class _Sides(click.ParamType[tuple[int, ...]]):
             self.fail(f"expected whole numbers with commas, got {value!r}", param, ctx)
 
 
+class _Assumption(click.ParamType[tuple[str, str]]):
+    """A key and its value."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        key, equals, said = str(value).partition("=")
+        if not (key and equals and said):
+            self.fail(f"expected KEY=VALUE, got {value!r}", param, ctx)
+        return key, said
+
+
 @click.command()
 @click.argument("source", type=PATH)
 @click.option("--out", type=PATH, required=True, help="File to write: X.safetensors, and X.json.")
@@ -34,7 +46,16 @@ class _Sides(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--patch-nums",
     type=_Sides(),
-    help="Grid sides of a VAR tokenizer's scales; default: the ten of 256 pixels.",
+    help="Grid sides of a VAR tokenizer's scales, if its file does not tell them; default: the ten "
+    "of 256 pixels.",
+)
+@click.option(
+    "--assume",
+    "assumptions",
+    type=_Assumption(),
+    multiple=True,
+    help="Another value of what VAR files do not tell: num_heads (without attn_l2_norm) and "
+    "norm_eps of a transformer, using_znorm and quant_resi of a tokenizer.",
 )
 def import_weights(
     source: Path,
@@ -42,19 +63,25 @@ def import_weights(
     kind: Any,
     sha256: str | None,
     patch_nums: tuple[int, ...] | None,
+    assumptions: tuple[tuple[str, str], ...],
 ) -> None:
     """Convert official weights to safetensors, executing no code of SOURCE.
 
-    SOURCE: a network pickle of EDM2 (.pkl), a VAR transformer or tokenizer (.pth), or reference
-    statistics of a data set (.pkl, .npz).
+    SOURCE: a network pickle of EDM2 (.pkl), a VAR transformer or tokenizer (.pth, or
+    .safetensors with the same names), or reference statistics of a data set (.pkl, .npz).
     """
     from mclr.weights.importer import import_weights as run
 
-    header = run(source, out, kind, sha256, patch_nums)
+    told: dict[str, Any] = dict(assumptions)
+    if patch_nums:
+        told["patch_nums"] = patch_nums
+    header = run(source, out, kind, sha256, told)
     unit = "values" if header.kind == "statistics" else "parameters"
     click.echo(f"{header.kind}: {header.parameters:,} {unit}, {header.stored_dtype}, in {out}")
     for key, value in header.assumed.items():
         click.echo(f"not in the file, so assumed: {key} = {value}")
+    for what in header.undone:
+        click.echo(f"otherwise in the file: {what}")
 
 
 @click.command()

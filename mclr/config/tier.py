@@ -226,6 +226,10 @@ class Tier(Section):
         for name, study in self.studies.items():
             if name not in known:
                 raise ValueError(_unknown("studies", name, known))
+            if name in self.runs and self.runs[name].objective.method != "mclr":
+                raise ValueError(
+                    f"studies.{name}: studies are of base models and of plain MCLR; remove this one"
+                )
             wanted = {"network"} if study.autoguidance else set()
             wanted |= {"interval"} if study.interval else set()
             if wanted - known[name].guided_by:

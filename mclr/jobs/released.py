@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from mclr.checkpoints.fit import check_finite
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.events import EventLog
@@ -18,15 +20,16 @@ from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yam
 from mclr.models.edm2.encoders import pack_vae
 from mclr.models.families import make_family
 from mclr.models.spec import VarSpec
-from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
 from mclr.provenance import collect
 from mclr.settings.base import canonical
-from mclr.weights.header import Header, Kind, load_checkpoint
+from mclr.weights.header import Header, Kind, load_checkpoint, read_checkpoint
 from mclr.weights.importer import import_weights
 
+SAFETENSORS = ".safetensors"
 STEP = "step-000000.safetensors"
 FREE = ("dropout", "drop_path_rate")
 """What a network that is trained on may have otherwise than the file: both have no weights."""
@@ -51,7 +54,8 @@ def import_base(
     started, manifest = time.time(), load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
     net = family.build(torch.Generator().manual_seed(0))
-    tensors, header = read_released(source, cast(Kind | None, family.official))
+    official = cast(Kind | None, family.official)
+    tensors, header = read_released(source, official, _untold(getattr(net, "config", None)))
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
@@ -67,7 +71,9 @@ def import_base(
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
         code=version,
         seconds=round(time.time() - started, 1),
-        source=header.model_dump(mode="json") if header else {"file": source.name},
+        source=header.model_dump(mode="json")
+        if header and source.suffix != SAFETENSORS
+        else {"file": source.name},
         **spec.identity.model_dump(),
     )
     write_json(run / "provenance.json", facts)
@@ -89,27 +95,43 @@ def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output
     channels = load_manifest(manifest_file).channels
     config = VqvaeConfig(**network.tokenizer.model_dump(), img_channels=channels)
     net = Vqvae.build(config, torch.Generator().manual_seed(0))
-    tensors, _ = read_released(source, "vqvae", config.patch_nums)
+    tensors, header = read_released(source, "vqvae", _untold(config))
+    if header:
+        _require_same(net, header, source)
     load_weights(net, tensors, source)
     save_tensors(output, _floats(net), {"spec": canonical(spec)})
 
 
+def _untold(config: Any) -> dict[str, Any]:
+    """What an official file of this network does not tell, as the configuration has it."""
+    if isinstance(config, VqvaeConfig):
+        keys = ["patch_nums", "quant_resi", "using_znorm", "beta"]
+    elif isinstance(config, VarConfig):
+        keys = ["norm_eps"] if config.attn_l2_norm else ["norm_eps", "heads"]
+    else:
+        keys = []
+    return {key.replace("heads", "num_heads"): getattr(config, key) for key in keys}
+
+
 def read_released(
-    source: Path, kind: Kind | None, patch_nums: tuple[int, ...] | None = None
+    source: Path, kind: Kind | None, told: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Tensor], Header | None]:
     """Tensors of a released file, and what its importer found; None for a file of the pipeline.
 
-    kind: of a file that the official code wrote; None if there is no such code.
+    kind: of a file that the official code wrote; None if there is no such code. told: of its
+    architecture, for what such a file does not tell.
     """
     if not source.is_file():
         raise UserError(f"{source}: no such file; run `snakemake` to fetch it, or put it there")
-    if source.suffix == ".safetensors":
-        return load_tensors(source)[0], None
+    if source.suffix == SAFETENSORS:
+        tensors, metadata = load_tensors(source)
+        check_finite(tensors, source)
+        return tensors, read_checkpoint(source)[1] if "header" in metadata else None
     if kind is None:
         raise UserError(f"{source}: weights of a family of one's own are a .safetensors file")
     with tempfile.TemporaryDirectory() as folder:
         imported = Path(folder, "imported.safetensors")
-        import_weights(source, imported, kind, patch_nums=patch_nums)
+        import_weights(source, imported, kind, told=told)
         net, header = load_checkpoint(imported)
         return {name: tensor.clone() for name, tensor in net.state_dict().items()}, header
 
@@ -119,11 +141,14 @@ def _require_same(net: nn.Module, header: Header, source: Path) -> None:
 
     Dropout may differ: it has no weights, and fine-tuning chooses its own.
     """
-    ours = net.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
+    fields = type(net.config).model_fields  # type: ignore[union-attr]
+    usual = {key: fields[key].default for key in fields}  # which a description may leave out
+    ours = usual | net.config.model_dump(mode="json")  # type: ignore[union-attr,operator]
+    theirs = usual | header.architecture
     different = [
-        f"{key} {ours.get(key)!r} (in the file {value!r})"
-        for key, value in header.architecture.items()
-        if key not in FREE and ours.get(key) != value
+        f"{key} {ours.get(key)!r} (in the file {theirs[key]!r})"
+        for key in theirs
+        if key not in FREE and ours.get(key) != theirs[key]
     ]
     if different:
         raise UserError(

@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from mclr.checkpoints.torchfile import read_pth
 from mclr.checkpoints.unpickle import open_pickle
 from mclr.errors import UserError
 from mclr.models.edm2.checkpoint import read_edm2
 from mclr.models.edm2.config import SD_VAE, Edm2Network
-from mclr.models.var.checkpoint import VarKind, read_pth, read_var
+from mclr.models.var.checkpoint import VarKind, read_var
 from mclr.models.var.config import PatchNums, VarConfig, VqvaeConfig
 from mclr.weights.header import Header
 from mclr.weights.importer import OLD_TORCH
@@ -58,7 +59,8 @@ def read_network(
     with file.open("rb") as stream:
         start = stream.read(len(OLD_TORCH))
     if start.startswith(b"PK") or start == OLD_TORCH:
-        return Stored(read_var(read_pth(file), file, kind, patch_nums).config)
+        told = {"patch_nums": patch_nums} if patch_nums else {}
+        return Stored(read_var(read_pth(file), file, kind, told).config)
     with open_pickle(file) as pickle:
         found = read_edm2(pickle)
     # EDM2's own recipes drop no labels.

@@ -12,14 +12,14 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from mclr.errors import UserError
 from mclr.files import sha256 as sha256_of
 from mclr.implementation import find_class, source_of
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Section
+from mclr.settings.base import Section, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +29,29 @@ if TYPE_CHECKING:
 PLACE = "mclr.objectives.OwnObjective"
 
 
+def _shown(label: str) -> str:
+    """A label for tables, legends and terminals; ValueError if it could do something there."""
+    is_blank = bool(label) and not label.strip("+ ")
+    if is_blank or not label.isprintable() or set(label) & set("<>[]|\\`*$"):
+        raise ValueError("expected letters, digits, spaces and signs such as + - ( ) . alone")
+    return label
+
+
+def _written(text: str) -> str:
+    """A text for cards and notes; ValueError if it could be more than text there."""
+    if not all(line.isprintable() for line in text.splitlines()) or "```" in text:
+        raise ValueError("expected text without control characters and ```")
+    return text
+
+
 class Entry(Section):
     """What is said of an objective of somebody's own, as its runs record it."""
 
-    label: Annotated[str, Field(pattern=r"^[^\x00-\x1f<>]*$", max_length=40)] = ""
+    label: Annotated[str, Field(max_length=40), AfterValidator(_shown)] = ""
     colour: Annotated[str, Field(pattern=r"^(#[0-9a-f]{6})?$")] = ""
-    source: Annotated[str, Field(max_length=400)] = ""
-    meaning: Annotated[str, Field(max_length=2000)] = ""
-    equation: Annotated[str, Field(max_length=2000)] = ""
+    source: Annotated[str, Field(max_length=400), AfterValidator(_written)] = ""
+    meaning: Annotated[str, Field(max_length=2000), AfterValidator(_written)] = ""
+    equation: Annotated[str, Field(max_length=2000), AfterValidator(_written)] = ""
     in_table: bool = True
     saturates: bool = False
 
@@ -88,6 +103,11 @@ class OwnObjective(Objective):
         return _kebab(type(self).__name__)
 
     @property
+    def shown(self) -> str:
+        """Its label."""
+        return self.label or f"+{type(self).__name__}"
+
+    @property
     def needs(self) -> Needs:
         """Partners and negatives as the settings say, and the frozen network's likelihoods."""
         settings = self.model_dump()
@@ -105,7 +125,7 @@ class Own(Objective):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, bool | int | float | str] = Field(init=False)
+    __pydantic_extra__: dict[str, Setting] = Field(init=False)
     name: Literal["own"] = "own"
     implementation: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z]\w*$")]
     """``path/to/file.py:Class``."""
@@ -187,6 +207,11 @@ def entry_of(cls: type[OwnObjective]) -> Entry:
 @cache
 def _class_of(implementation: str, sha256: str) -> type[OwnObjective]:
     cls: type[OwnObjective] = find_class(implementation, OwnObjective, PLACE)  # type: ignore[type-abstract]
+    if shadowed := ", ".join(sorted(cls.model_fields.keys() & Entry.model_fields.keys())):
+        raise UserError(
+            f"implementation: {implementation}: {shadowed}: would be a setting; write it without a "
+            "type, or as ClassVar"
+        )
     entry_of(cls)
     if missing := ", ".join(sorted(cls.__abstractmethods__)):
         raise UserError(f"implementation: {implementation}: write its {missing}")

@@ -168,7 +168,7 @@ class SeparationSpec(ModelSpec):
 
 
 def _is_pixels(value: Any) -> str:
-    given = value if isinstance(value, dict) else type(value).model_fields
+    given = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
     return "pixels" if "pixels" in given else "model"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -26,6 +28,16 @@ Precision = Literal["float32", "bfloat16", "float16", "auto"]
 
 Decoding = Literal["float32", "tf32", "bfloat16", "float16"]
 """Of the decoder that makes images of tokens or latents; tf32 is float32 on machines without it."""
+
+
+def number(value: Any) -> Any:
+    """A text such as 1e-3, which YAML does not take for a number, as the number it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+        return float(value)
+    return value
+
+
+Setting = Annotated[bool | int | float | str, BeforeValidator(number)]
 
 
 def distinct(values: list[float]) -> list[float]:

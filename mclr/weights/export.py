@@ -13,11 +13,13 @@ from torch import Tensor
 
 from mclr.checkpoints.stored import StoredTensor
 from mclr.checkpoints.unpickle import open_pickle
+from mclr.checkpoints.vocabulary import reading
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
 from mclr.models.edm2.checkpoint import read_edm2
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.var.checkpoint import MARKS, read_var
+from mclr.models.var.checkpoint import MARKS, ONE_PHI, PHI, read_var
+from mclr.models.var.config import VqvaeConfig
 from mclr.weights.header import Kind, floating_types
 
 # Keys that do not change what a network computes in evaluation.
@@ -51,30 +53,36 @@ def export_weights(weights: Path, out: Path, like: Path | None = None) -> Export
                 f"{weights}: EDM2 weights go into a copy of an official network pickle of the "
                 "same architecture; name one with --like"
             )
-        return _export_edm2(weights, tensors, _architecture(metadata), like, out)
+        return _export_edm2(weights, tensors, _architecture(metadata, weights), like, out)
     if like is not None:
         raise UserError(f"--like {like}: only EDM2 weights need a template; leave it out")
     return _export_var(weights, tensors, out)
 
 
-def _architecture(metadata: dict[str, str]) -> dict[str, Any]:
+def _architecture(metadata: dict[str, str], weights: Path) -> dict[str, Any]:
     """Architecture that the weights' own metadata state: imported weights or a run's checkpoint."""
-    if "header" in metadata:
-        return dict(json.loads(metadata["header"])["architecture"])
-    if "spec" in metadata:
-        return dict(json.loads(metadata["spec"])["network"])
+    with reading(weights):
+        if "header" in metadata:
+            return dict(json.loads(metadata["header"])["architecture"])
+        if "spec" in metadata:
+            return dict(json.loads(metadata["spec"])["network"])
     return {}
 
 
 def _export_var(weights: Path, tensors: dict[str, Tensor], out: Path) -> Exported:
     """A state dict; names and buffers are the official ones already, which is checked."""
-    patch_nums = None
+    told: dict[str, Any] = {}  # of what does not show in the weights any value does
     hits = tensors.get("quantize.ema_vocab_hit_SV")
     if MARKS["vqvae"] in tensors and hits is not None:
-        patch_nums = tuple(range(1, len(hits) + 1))  # only their number shows in the weights
-    found = read_var(tensors, weights, patch_nums=patch_nums)
+        told = {"patch_nums": tuple(range(1, len(hits) + 1))}
+    elif MARKS["var"] in tensors and "blocks.0.attn.scale_mul_1H11" not in tensors:
+        told = {"num_heads": 1}
+    found = read_var(tensors, weights, told=told)
+    state = found.tensors
+    if isinstance(found.config, VqvaeConfig) and found.config.share_quant_resi == 1:
+        state = {name.replace(f"{PHI}0.", ONE_PHI): tensor for name, tensor in state.items()}
     with atomic(out) as temporary:
-        torch.save(found.tensors, temporary)
+        torch.save(state, temporary)
     return Exported(found.kind, found.parameters, floating_types(found.tensors.values()))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,7 +15,15 @@ from typing import Any, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from mclr.checkpoints.fit import build_empty, check_shapes, validated
+from mclr.checkpoints.fit import (
+    MASK,
+    Shapes,
+    build_empty,
+    check_number,
+    check_shapes,
+    misfit,
+    validated,
+)
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors, sha256, write_json
 from mclr.models.edm2.config import Edm2Network
@@ -58,6 +67,11 @@ class Header(_Frozen):
         default={}, description="architecture that the source does not tell, with the value taken"
     )
     dropped: list[str] = Field(default=[], description="what the source has and this has not")
+    undone: list[str] = Field(
+        default=[],
+        exclude_if=operator.not_,
+        description="what was otherwise in the source: place, prefixes, names",
+    )
     mclr: str = Field(default_factory=lambda: importlib.metadata.version("mclr"))
 
 
@@ -100,7 +114,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Header]:
     tensors, metadata = load_tensors(path)
     try:
         return tensors, Header.model_validate_json(metadata["header"])
-    except (KeyError, ValidationError):
+    except (KeyError, ValidationError, RecursionError):
         raise UserError(
             f"{path}: has no header of imported weights; make it with `mclr import-weights`"
         ) from None
@@ -115,8 +129,9 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Header]:
     tensors, header = read_checkpoint(path)
     if header.kind == "statistics":
         raise UserError(f"{path}: holds statistics of a data set; expected weights of a network")
-    net = _empty_network(path, header)
-    check_shapes(net, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    net = _empty_network(path, header, shapes)
+    check_shapes(net, shapes, path)
     floats = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     net.load_state_dict(floats, assign=True)
     return net.eval(), header
@@ -132,17 +147,25 @@ def load_statistics(path: Path) -> tuple[dict[str, Statistics], Header]:
     if header.kind != "statistics":
         raise UserError(f"{path}: holds {header.kind} weights; expected statistics of a data set")
     names = sorted(name.removesuffix(".mu") for name in tensors if name.endswith(".mu"))
+    if tensors.keys() != {f"{name}.{part}" for name in names for part in Statistics._fields}:
+        raise UserError(f"{path}: a mean or a covariance is missing; import the statistics again")
     found = {name: Statistics(tensors[f"{name}.mu"], tensors[f"{name}.sigma"]) for name in names}
     return found, header
 
 
-def _empty_network(path: Path, header: Header) -> nn.Module:
-    """The network that the header describes, without values."""
+def _empty_network(path: Path, header: Header, shapes: Shapes) -> nn.Module:
+    """The network that the header describes, without values, if it is not too large for them."""
     if header.kind == "edm2":
         edm2 = validated(Edm2Network, header.architecture, path)
+        check_number(edm2.num_blocks * len(edm2.channel_mult), len(shapes), path)
         return build_empty(lambda: Precond(edm2), path)
     if header.kind == "var":
         var = validated(VarConfig, header.architecture, path)
+        check_number(var.depth, len(shapes), path)
+        if shapes.get(MASK) != (1, 1, var.length, var.length):
+            misfit(path, f"{MASK} does not fit its architecture")
         return build_empty(lambda: Var(var), path)
     vqvae = validated(VqvaeConfig, header.architecture, path)
+    check_number(len(vqvae.ch_mult) * vqvae.num_res_blocks, len(shapes), path)
+    check_number(vqvae.share_quant_resi // 2, len(shapes), path)
     return build_empty(lambda: Vqvae(vqvae), path)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from mclr.checkpoints.fit import check_finite, misfit
 from mclr.checkpoints.statistics import Statistics, read_npz_statistics, read_pickled_statistics
+from mclr.checkpoints.torchfile import read_pth
 from mclr.checkpoints.unpickle import PickledFile, open_pickle
-from mclr.checkpoints.vocabulary import refuse
+from mclr.checkpoints.vocabulary import reading, refuse
 from mclr.errors import UserError
+from mclr.files import load_tensors
 from mclr.models.edm2.checkpoint import read_edm2
-from mclr.models.var.checkpoint import read_pth, read_var
-from mclr.models.var.config import PatchNums
+from mclr.models.var.checkpoint import read_var
 from mclr.weights.header import (
     KINDS,
     Header,
@@ -33,13 +37,14 @@ def import_weights(
     out: Path,
     kind: Kind | None = None,
     expected_sha256: str | None = None,
-    patch_nums: PatchNums | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Header:
     """Convert an official file to ``out`` (.safetensors) and ``out`` with .json.
 
     ``kind`` None: recognised from the content. ``expected_sha256`` is compared before the file is
-    read. ``patch_nums``: grid sides of a VAR tokenizer's scales. Tensors keep their type, bit for
-    bit; statistics become float64. No code of the file is executed.
+    read. ``told``: values of a VAR network's architecture that its file does not tell
+    (``mclr.models.var.checkpoint.OPTIONS``). Tensors keep their type, bit for bit; statistics
+    become float64. No code of the file is executed.
 
     Raises:
         UserError: another digest, a file that is refused or damaged, a kind that it is not;
@@ -58,13 +63,15 @@ def import_weights(
             f"{source}: sha256 is {found}, expected {expected_sha256}; it was not read. "
             "Get the file again, or check which digest its publisher gives"
         )
-    tensors, header = _read(source, kind, patch_nums, facts)
+    with reading(source):
+        tensors, header = _read(source, kind, told or {}, facts)
+        json.dumps(header.model_dump(mode="json"), allow_nan=False)  # constants that are no numbers
     write_checkpoint(out, tensors, header)
     return header
 
 
 def _read(
-    source: Path, kind: Kind | None, patch_nums: PatchNums | None, facts: dict[str, Any]
+    source: Path, kind: Kind | None, told: Mapping[str, Any], facts: dict[str, Any]
 ) -> tuple[dict[str, Tensor], Header]:
     """Recognise the format from the first bytes and read the file."""
     with source.open("rb") as stream:
@@ -73,7 +80,11 @@ def _read(
         if start != OLD_TORCH and _is_npz(source):
             _require(source, kind, "statistics")
             return _statistics(read_npz_statistics(source), facts)
-        return _read_pth(source, kind, patch_nums, facts)
+        return _var(read_pth(source), source, kind, told, facts)
+    if start[8:9] == b"{":
+        return _var(_others_safetensors(source), source, kind, told, facts)
+    if told:
+        raise UserError(f"{source}: only of VAR weights more can be said ({', '.join(told)})")
     with open_pickle(source) as file:
         if type(file.top) is not dict:
             refuse(source, f"not a dictionary but a {type(file.top).__name__}")
@@ -91,6 +102,19 @@ def _is_npz(source: Path) -> bool:
         refuse(source, "a damaged zip file")
 
 
+def _others_safetensors(source: Path) -> dict[str, Tensor]:
+    """Weights that somebody else stored as safetensors, with the official names."""
+    tensors, metadata = load_tensors(source)
+    if metadata.keys() & {"header", "spec"}:
+        raise UserError(
+            f"{source}: is a file of this pipeline already; use it as it is, or write an official "
+            "file of it with `mclr export-weights`"
+        )
+    if any(name.endswith("unet.out_gain") for name in tensors):
+        misfit(source, "EDM2 weights without the network's architecture, which its pickle states")
+    return tensors
+
+
 def _require(source: Path, kind: Kind | None, *possible: Kind) -> None:
     if kind is not None and kind not in possible:
         raise UserError(f"{source}: a file of kind {' or '.join(possible)}, not {kind}")
@@ -99,6 +123,7 @@ def _require(source: Path, kind: Kind | None, *possible: Kind) -> None:
 def _edm2(file: PickledFile, facts: dict[str, Any]) -> tuple[dict[str, Tensor], Header]:
     network = read_edm2(file)
     tensors = {name: file.tensor(stored) for name, stored in network.tensors.items()}
+    check_finite(tensors, file.source)
     header = Header(
         kind="edm2",
         architecture=network.config.model_dump(mode="json"),
@@ -112,12 +137,16 @@ def _edm2(file: PickledFile, facts: dict[str, Any]) -> tuple[dict[str, Tensor], 
     return tensors, header
 
 
-def _read_pth(
-    source: Path, kind: Kind | None, patch_nums: PatchNums | None, facts: dict[str, Any]
+def _var(
+    content: Any,
+    source: Path,
+    kind: Kind | None,
+    told: Mapping[str, Any],
+    facts: dict[str, Any],
 ) -> tuple[dict[str, Tensor], Header]:
     _require(source, kind, "var", "vqvae")
     wanted = kind if kind in ("var", "vqvae") else None
-    found = read_var(read_pth(source), source, wanted, patch_nums)
+    found = read_var(content, source, wanted, told)
     header = Header(
         kind=found.kind,
         architecture=found.config.model_dump(mode="json"),
@@ -125,6 +154,7 @@ def _read_pth(
         parameters=found.parameters,
         assumed=found.assumed,
         dropped=found.dropped,
+        undone=found.said,
         **facts,
     )
     return _separate(found.tensors), header

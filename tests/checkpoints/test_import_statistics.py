@@ -139,7 +139,7 @@ def test_object_arrays_are_refused(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     evil = np.array([Runs(f"touch {marker}")] * 3, dtype=object)
     message = error(tmp_path, "x.npz", npz(**bad(mu=evil)))
-    assert "allow_pickle=False" in message and not marker.exists()
+    assert "not an array of plain numbers" in message and not marker.exists()
 
 
 def test_damaged_and_absurd_archives(tmp_path: Path) -> None:
@@ -156,5 +156,32 @@ def test_damaged_and_absurd_archives(tmp_path: Path) -> None:
 
 
 def test_archive_that_unpacks_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mclr.checkpoints.statistics.MAX_BYTES", 100)
-    assert "unpacks to" in error(tmp_path, "x.npz", npz(**moments(6)))
+    """Whatever its members are called, and whatever they say of their size."""
+    large = npz(mu=np.zeros(6), sigma=np.zeros((6, 6)))
+    monkeypatch.setattr("mclr.checkpoints.statistics.MAX_FEATURES", 5)
+    assert "mu.npy has shape (6,); at most 5 features" in error(tmp_path, "x.npz", large)
+    monkeypatch.undo()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mu", b"\0" * (1 << 24))  # numpy finds it as mu, too
+        archive.writestr("sigma.npy", b"\0" * (1 << 24))
+    assert "plain arrays mu and sigma" in error(tmp_path, "x.npz", stream.getvalue())
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        head = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }"
+        archive.writestr("mu.npy", head.ljust(127) + b"\n" + b"\0" * (1 << 24))
+        archive.writestr("sigma.npy", b"")
+    assert "does not hold 24 bytes" in error(tmp_path, "x.npz", stream.getvalue())
+
+
+def test_one_array_under_many_names(tmp_path: Path) -> None:
+    """A small file would otherwise become as many arrays as it has names."""
+    parts = moments(50)
+    content = {f"net{i}": parts for i in range(200)}
+    assert "its tensors unpack to" in error(tmp_path, "x.pkl", pickle.dumps(content, 4))
+
+
+def test_a_changed_byte_is_damage(tmp_path: Path) -> None:
+    good = npz(**moments(5))
+    place = good.index(b"\n", good.index(b"NUMPY")) + 9
+    changed = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+    assert "CRC-32" in error(tmp_path, "x.npz", changed)

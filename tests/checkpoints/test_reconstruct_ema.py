@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -11,10 +13,15 @@ from click.testing import CliRunner
 from mclr.cli import cli
 from mclr.errors import UserError
 from mclr.training.posthoc_ema import solve_coefficients
-from mclr.weights.average import reconstruct_checkpoint, snapshot_of
+from mclr.weights.average import images_of, reconstruct_checkpoint, snapshot_of
 from mclr.weights.header import load_checkpoint, read_checkpoint, write_checkpoint
 from mclr.weights.importer import import_weights
 
+GOLDEN = Path(__file__).parents[1] / "golden"
+BUFFERS = (
+    *("logvar_fourier.freqs", "logvar_fourier.phases"),
+    *("unet.emb_fourier.freqs", "unet.emb_fourier.phases"),
+)
 TIMES, STDS = (1000, 2000), (0.05, 0.1)
 
 
@@ -42,7 +49,7 @@ def test_weights_are_the_weighted_sum_and_buffers_those_of_the_last(
     tensors, header = read_checkpoint(out)
     single, _ = read_checkpoint(snapshots[0])
     times, stds = [t for t in TIMES for _ in STDS], list(STDS) * 2
-    x = solve_coefficients(times, stds, TIMES[-1], 0.075)[:, 0]
+    x = solve_coefficients([*map(images_of, times)], stds, images_of(TIMES[-1]), 0.075)[:, 0]
     factor = float(x @ [1, 2, 3, 4])
     name = "unet.enc.16x16_conv.weight"
     assert tensors[name].dtype == torch.float16
@@ -75,3 +82,41 @@ def test_mistakes_are_explained(snapshots: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="target time 500: there is no snapshot of it"):
         reconstruct_checkpoint(snapshots, out, 0.1, time=500)
     assert not out.exists()
+
+
+def test_times_are_those_that_names_round() -> None:
+    """Every whole number of batches of 1024 images has a name of its own, and comes back."""
+    assert images_of(134217) == 2**27 and images_of(2147483) == 2**31
+    times = [1024 * n for n in (1, 2, 3, 41, 999, 1000, 131072, 2**21 - 1, 2**21)]
+    assert [images_of(time // 1000) for time in times] == times
+    found = snapshot_of(Path("network-snapshot-0134217-0.050.safetensors"))
+    assert (found.time, found.std) == (2**27, 0.05)
+
+
+def test_recorded_reconstruction_under_official_names(edm2_pickle: Path, tmp_path: Path) -> None:
+    """The official tool's numbers, from files that are named as it names them: the same bits."""
+    recorded = np.load(GOLDEN / "edm2_phema_reconstruct.npz")
+    names = json.loads(str(recorded["meta_json"]))["keys"]
+    import_weights(edm2_pickle, tmp_path / "net.safetensors")
+    _, header = read_checkpoint(tmp_path / "net.safetensors")
+    paths = []
+    times, stds = recorded["in_nimg"].tolist(), recorded["in_std"].tolist()
+    for i, (time, std) in enumerate(zip(times, stds, strict=True)):
+        path = tmp_path / f"network-snapshot-{time // 1000:07d}-{std:.3f}.safetensors"
+        tensors = {name: torch.from_numpy(recorded[f"in{i}:{name}"]) for name in names}
+        # The network has more tensors than were recorded; buffers must be there.
+        others = {name: torch.zeros(1) for name in BUFFERS if name not in tensors}
+        write_checkpoint(path, tensors | others, header)
+        paths.append(path)
+    snapshots = [snapshot_of(path) for path in paths]
+    ends = [snapshot.time for snapshot in snapshots]
+    assert ends == times
+    x = solve_coefficients(ends, stds, ends[-1], recorded["out_std"].tolist())
+    np.testing.assert_allclose(x, recorded["coefs"], rtol=1e-7, atol=1e-11)
+    for j, std in enumerate(recorded["out_std"].tolist()):
+        for order in (paths, paths[::-1]):
+            out = tmp_path / "out.safetensors"
+            reconstruct_checkpoint(order, out, std)
+            found, _ = read_checkpoint(out)
+            for name in names:
+                assert torch.equal(found[name], torch.from_numpy(recorded[f"out{j}:{name}"])), name

@@ -21,7 +21,10 @@ from mclr.jobs.sampling import sample
 from mclr.metrics.features import read_features
 from mclr.models.edm2.encoders import StabilityVaeEncoder, pack_vae
 from mclr.models.families import make_family
+from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.vqvae import Vqvae
 from mclr.planning.plan import Plan
+from mclr.weights.importer import import_weights
 
 GUIDE = {
     "network": {**TINY["models"]["edm2"]["network"], "model_channels": 2},
@@ -90,6 +93,39 @@ def test_released_tokenizer_and_transformer(trained: Trained, tmp_path: Path) ->
         tensors = load_tensors(found)[0]
         for name, tensor in load_tensors(wanted)[0].items():
             assert torch.equal(tensors[name], tensor)
+
+
+def test_a_tier_says_what_official_files_do_not(trained: Trained, tmp_path: Path) -> None:
+    """Heads, norm_eps and angles are those of the configuration; imported files have their own."""
+    var = TINY["models"]["var"]
+    more = {"attn_l2_norm": False, "num_heads": 2, "norm_eps": 1e-5}
+    codes = {**var["tokenizer"]["network"], "using_znorm": True, "quant_conv_ks": 1}
+    tokenizer = {"network": codes, "training": {"released": "vae.pth"}}
+    network = {**var["network"], **more}
+    plan = plan_with("var", tokenizer=tokenizer, network=network, base={"released": "var.pth"})
+    draws = torch.Generator().manual_seed(0)
+    vae = Vqvae.build(VqvaeConfig(**codes, img_channels=1), draws)
+    torch.save(vae.state_dict(), tmp_path / "vae.pth")
+    imported, run = tmp_path / "tokenizer.safetensors", tmp_path / "run"
+    import_tokenizer(plan.encode_spec("var"), trained.manifest, tmp_path / "vae.pth", imported)
+    spec = plan.base_spec("var")
+    manifest = load_manifest(trained.manifest)
+    net = make_family(spec, manifest, imported).build(draws)
+    torch.save(net.state_dict(), tmp_path / "var.pth")
+    import_base(spec, trained.manifest, tmp_path / "var.pth", imported, run)
+    assumed = read_json(run / "provenance.json")["source"]["assumed"]
+    assert assumed == {"drop_path_rate": 0.0, "norm_eps": 1e-5, "num_heads": 2}
+    told = {"num_heads": 4, "norm_eps": 1e-5}
+    import_weights(tmp_path / "var.pth", tmp_path / "var.safetensors", told=told)
+    with pytest.raises(UserError, match=r"num_heads 2 \(in the file 4\)"):
+        import_base(spec, trained.manifest, tmp_path / "var.safetensors", imported, run)
+    import_weights(
+        tmp_path / "vae.pth", tmp_path / "vae.safetensors", told={"patch_nums": codes["patch_nums"]}
+    )
+    with pytest.raises(UserError, match=r"using_znorm True \(in the file False\)"):
+        import_tokenizer(
+            plan.encode_spec("var"), trained.manifest, tmp_path / "vae.safetensors", imported
+        )
 
 
 def test_missing_file_says_what_to_do(trained: Trained, tmp_path: Path) -> None:

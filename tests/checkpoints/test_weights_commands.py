@@ -59,6 +59,22 @@ def test_tokenizer_and_what_was_assumed(mclr: Any, tmp_path: Path) -> None:
     assert status == 2 and "--patch-nums" in err and err.count("\n") == 1
 
 
+def test_what_is_said_of_a_file_and_by_it(mclr: Any, tmp_path: Path) -> None:
+    state = load_file(GOLDEN / "var_var_noqknorm.safetensors")
+    torch.save({"model": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "var.pth")
+    command = ("import-weights", tmp_path / "var.pth", "--out", tmp_path / "var.safetensors")
+    status, _, err = mclr(*command)
+    assert status == 2 and "--assume num_heads=N" in err and err.count("\n") == 1
+    status, said, _ = mclr(*command, "--assume", "num_heads=4", "--assume", "norm_eps=1e-5")
+    assert status == 0 and "assumed: num_heads = 4\n" in said and "norm_eps = 1e-05\n" in said
+    assert said.endswith(
+        "otherwise in the file: taken from model\n"
+        "otherwise in the file: names without their prefix 'module.'\n"
+    )
+    status, _, err = mclr(*command, "--assume", "num_heads")
+    assert status == 2 and "expected KEY=VALUE" in err
+
+
 def test_statistics(mclr: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "ref.npz", mu=np.zeros(2), sigma=np.eye(2))
     out = tmp_path / "ref.safetensors"

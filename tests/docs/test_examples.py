@@ -18,7 +18,7 @@ from mclr.jobs.training import finetune
 from mclr.models.families import make_family
 from mclr.models.family import load_network
 from mclr.objectives import Batch, Given, draw_partners
-from mclr.planning.objectives import check_objectives
+from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
@@ -80,6 +80,6 @@ def test_own_objective_moves_its_margin(trained: Trained, tmp_path: Path) -> Non
 def test_the_example_of_an_own_objective_is_a_valid_tier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     plan = Plan(load_tier(Path("docs/examples/own_objective.yaml")))
-    check_objectives(plan)
+    check_own(plan)
     betas = [run.hyperparameters["beta"] for run in plan.of("edm2-ipo")]
     assert betas == [0.02, 0.1] and {run.method for run in plan.of("edm2-ipo")} == {"ipo"}

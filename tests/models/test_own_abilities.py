@@ -22,6 +22,7 @@ from mclr.metrics.features import read_features
 from mclr.models.families import make_family
 from mclr.models.family import load_network
 from mclr.models.own.family import OwnFamily
+from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 
 ABLE = f"""
@@ -178,3 +179,37 @@ def test_objectives_of_noise_levels_are_refused(able: str) -> None:
     content["runs"]["own-mclr"]["objective"] = {"name": "wmclr", "dsm": 1, "K": 2, "draws": 3}
     with pytest.raises(UserError, match=r"runs\.own-mclr: wmclr needs a diffusion model"):
         parse_tier(content, "own")
+
+
+# ------------------------------------------------------------------ before anything is run
+
+
+def test_what_a_class_cannot_do_is_said_before_anything_runs(able: str, tmp_path: Path) -> None:
+    check_own(planned(able, {"autoguidance": [1]}))
+    plain = f"{EXAMPLE}:GaussianPixels"
+    with pytest.raises(UserError, match=r"models.own: GaussianPixels cannot be guided by network"):
+        check_own(planned(plain, {"autoguidance": [1]}))
+    with pytest.raises(UserError, match=r"models.own.precision: GaussianPixels has float32"):
+        check_own(planned(plain, precision="bfloat16"))
+    with pytest.raises(UserError, match=r"models.own.implementation: .* has no class Missing"):
+        check_own(planned(f"{EXAMPLE}:Missing"))
+    bare = (
+        "from mclr.models import OwnFamily\nclass Bare(OwnFamily):\n    guided_by = frozenset()\n"
+    )
+    (tmp_path / "bare.py").write_text(bare)
+    with pytest.raises(UserError, match=r"Bare has no build, generate, log_likelihood; write it"):
+        check_own(planned(f"{tmp_path}/bare.py:Bare"))
+
+
+def test_a_class_that_was_edited_after_the_job_was_planned_is_refused(able: str) -> None:
+    spec = planned(able).base_spec("own")
+    make_family(spec, IMAGES)
+    with Path(able.rpartition(":")[0]).open("a") as file:
+        file.write("# an edit\n")
+    with pytest.raises(UserError, match="was edited after this job was planned"):
+        make_family(spec, IMAGES)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(able: str) -> None:
+    spec = planned(able, options={"least_std": "5e-2"}).base_spec("own")
+    assert spec.content()["network"]["options"] == {"least_std": 0.05}

@@ -17,7 +17,7 @@ from mclr.errors import UserError
 from mclr.objectives import Given, Needs, OwnObjective
 from mclr.objectives.catalogue import METHODS
 from mclr.objectives.own import Own, method_of
-from mclr.planning.objectives import check_objectives
+from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.report.methods import methods_of, with_entries
 
@@ -48,6 +48,22 @@ class Silent(OwnObjective):
     pass
 class Loud(Mine):
     colour = "red"
+class Taken(Mine):
+    lr: float = 0.5
+class Same(Mine):
+    label = "+MCLR"
+class Empty(Mine):
+    label = "+ "
+class Typed(Mine):
+    label: str = "+Typed"
+class Broken(Mine):
+    @property
+    def needs(self):
+        raise KeyError("K")
+class Less(Mine):
+    @property
+    def needs(self):
+        return Needs(partners=-1)
 """
 
 
@@ -113,7 +129,7 @@ MISTAKES = {
 def test_a_mistake_is_one_line_with_the_key_of_the_run(mistake: str, here: Path) -> None:
     given, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message) as found:
-        check_objectives(Plan(given))
+        check_own(Plan(given))
     assert str(found.value).startswith("runs.mine.objective")
     assert len(str(found.value).splitlines()) == 1
 
@@ -122,23 +138,57 @@ def test_an_error_in_the_file_names_its_line(here: Path) -> None:
     (here / "mine.py").write_text(MINE + "\nimport nothing_at_all\n")
     line = len(MINE.splitlines()) + 2
     with pytest.raises(UserError, match=rf"mine.py:{line}: ModuleNotFoundError: No module named"):
-        check_objectives(Plan(tier()))
+        check_own(Plan(tier()))
     (here / "mine.py").write_text("def")
     with pytest.raises(UserError, match=r"objective.implementation: .*mine.py: SyntaxError"):
-        check_objectives(Plan(tier()))
+        check_own(Plan(tier()))
 
 
 def test_a_missing_setting_and_values_of_a_sweep_are_checked(here: Path) -> None:
     content = tier().model_dump(mode="json", by_alias=True)
     content["runs"]["mine"]["sweep"] = {"objective.beta": [0.1, -1]}
     with pytest.raises(UserError, match=r"runs.mine.objective.beta: .*greater than 0, got -1"):
-        check_objectives(Plan(parse_tier(content, "tiny")))
+        check_own(Plan(parse_tier(content, "tiny")))
     del content["runs"]["mine"]["objective"]["beta"]
     with pytest.raises(UserError, match=r"sweep.objective.beta: expected numbers for a key"):
         Plan(parse_tier(content, "tiny"))
     content["runs"]["mine"]["sweep"] = {}
     with pytest.raises(UserError, match=r"objective.beta: required setting of Mine is missing"):
-        check_objectives(Plan(parse_tier(content, "tiny")))
+        check_own(Plan(parse_tier(content, "tiny")))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Taken", "settings named lr: results call something else so"),
+        ("Same", r"its label is '\+MCLR', as that of mclr"),
+        ("Empty", "Empty.label: .*expected letters"),
+        ("Typed", "label: would be a setting; write it without a type"),
+        ("Broken", r"broken.needs: KeyError: 'K'"),
+        ("Less", r"Needs.partners is -1; expected a count"),
+    ],
+)
+def test_what_results_could_not_tell_apart_is_refused(name: str, message: str, here: Path) -> None:
+    with pytest.raises(UserError, match=message) as found:
+        check_own(Plan(tier(f"mine.py:{name}")))
+    assert str(found.value).startswith("runs.mine.objective")
+
+
+def test_a_file_that_needs_another_one_or_ends_the_program_is_refused(here: Path) -> None:
+    (here / "aside_of_mine.py").write_text("SCALE = 2\n")
+    inserted = f"import sys\nsys.path.insert(0, {str(here)!r})\nimport aside_of_mine\n"
+    (here / "mine.py").write_text(inserted + MINE)
+    with pytest.raises(UserError, match="imports aside_of_mine, a file whose edits would not"):
+        check_own(Plan(tier()))
+    (here / "mine.py").write_text(MINE + "\nraise SystemExit(0)\n")
+    with pytest.raises(UserError, match=r"mine.py:13: SystemExit: 0"):
+        check_own(Plan(tier()))
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(here: Path) -> None:
+    plan = Plan(tier(beta="1e-3", K=3))
+    check_own(plan)
+    assert plan.runs["mine-seed0"].hyperparameters["beta"] == 0.001
 
 
 def test_two_files_with_one_class_name_are_told_apart(here: Path) -> None:
@@ -147,7 +197,7 @@ def test_two_files_with_one_class_name_are_told_apart(here: Path) -> None:
     second = {"implementation": "again.py:Mine", "beta": 0.1}
     content["runs"]["again"] = content["runs"]["mine"] | {"objective": second}
     with pytest.raises(UserError, match=r"runs.again.objective.implementation: .*mine.py:Mine has"):
-        check_objectives(Plan(parse_tier(content, "tiny")))
+        check_own(Plan(parse_tier(content, "tiny")))
 
 
 @pytest.mark.parametrize("folder", ["results/theirs", "data/raw"])
@@ -156,12 +206,12 @@ def test_no_code_is_run_from_where_results_and_data_are(folder: str, here: Path)
     place.mkdir(parents=True)
     (place / "mine.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(UserError, match=r"runs.mine.objective.implementation: .*no code is run"):
-        check_objectives(Plan(tier(f"{folder}/mine.py:Mine")))
+        check_own(Plan(tier(f"{folder}/mine.py:Mine")))
 
 
 def test_negatives_in_the_configuration_are_drawn(here: Path) -> None:
     plan = Plan(tier("mine.py:Other", n_negatives=7))
-    check_objectives(plan)
+    check_own(plan)
     assert plan.negatives_spec("edm2").n_negatives == 24  # DDO's, which are more
     assert plan.runs["mine-seed0"].settings.objective.needs.negatives == 7  # type: ignore[union-attr]
 

@@ -11,7 +11,7 @@ from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.planning.job import NET_FILES
 from mclr.planning.jobs import Jobs
-from mclr.planning.objectives import check_objectives
+from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
 from mclr.operations.records import restore
@@ -40,7 +40,7 @@ try:
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
     if workflow.is_main_process:
-        check_objectives(PLAN)
+        check_own(PLAN)
         restore(TIER.tier)
         restore("theory")
         if found := moved_since(

@@ -6,11 +6,12 @@ with the network ``ema`` in float16, its ``encoder``, ``dataset_kwargs`` and ``l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mclr.checkpoints.fit import count_parameters, misfit, validated
+from mclr.checkpoints.fit import check_bytes, check_number, count_parameters, misfit, validated
 from mclr.checkpoints.stored import StoredArray, StoredTensor
 from mclr.checkpoints.unpickle import Container, Persistent, PickledFile
 from mclr.models.edm2.config import Edm2Network
@@ -26,6 +27,7 @@ ENCODERS: dict[str, tuple[str, ...]] = {  # and the attributes that decide the l
     "StabilityVAEEncoder": ("vae_name", "scale", "bias"),
 }
 LOSS = ("P_mean", "P_std", "sigma_data")
+MAX_CHANNELS = 64  # of latents; Stable Diffusion's have 4
 MAX_DEPTH = 8  # of modules in modules; the official network has 5
 
 
@@ -61,9 +63,10 @@ def read_edm2(file: PickledFile) -> Edm2File:
     }
     for path, module in modules.items():
         _check_attributes(path, module, config, source)
-    # Each block has at least four tensors: no need to build what cannot fit.
-    if 4 * config.num_blocks * len(config.channel_mult) > len(tensors):
-        misfit(source, f"{len(tensors)} tensors are too few for its architecture")
+    check_number(config.num_blocks * len(config.channel_mult), len(tensors), source)
+    stored = {tensor.storage.start: tensor.storage.length for tensor in tensors.values()}
+    shown = sum(tensor.length for tensor in tensors.values())
+    check_bytes(shown, sum(stored.values()), source)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     return Edm2File(
         config,
@@ -161,9 +164,11 @@ def _encoder(file: PickledFile, encoder: Any) -> dict[str, Any] | None:
     constants: dict[str, Any] = {"class": encoder.class_name}
     for key in ENCODERS[encoder.class_name]:
         value = encoder.state.get(key)
-        if type(value) is StoredArray:
+        if type(value) is StoredArray and math.prod(value.shape) <= MAX_CHANNELS:
             value = file.array(value).tolist()
-        numbers = type(value) is list and all(type(n) in (int, float) for n in value)
+        numbers = type(value) is list and all(
+            type(n) in (int, float) and math.isfinite(n) for n in value
+        )
         if not numbers and type(value) is not str:
             misfit(file.source, f"{key} of its {encoder.class_name} is missing")
         constants[key] = value

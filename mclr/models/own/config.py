@@ -26,6 +26,7 @@ from mclr.settings.base import (
     Scales,
     Section,
     Seed,
+    Setting,
     plain,
 )
 from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
@@ -58,7 +59,7 @@ class OwnModel(Section):
     resolution: Count | None = None
     implementation: Annotated[str, Field(pattern=r"^.+\.py:\w+$")]
     """``path/to/file.py:Class``."""
-    options: dict[str, bool | int | float | str] = Field(default={})
+    options: dict[str, Setting] = Field(default={})
     nfe: Count
     """Network evaluations per image; guidance doubles them."""
     base: Annotated[Annotated[OwnBase, Tag(TRAINED)] | FromOthers, ORIGIN]

@@ -14,7 +14,8 @@ import torch
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
-from mclr.implementation import find_class
+from mclr.files import sha256
+from mclr.implementation import find_class, source_of
 from mclr.models.family import Family
 from mclr.models.spec import ModelSpec, OwnSpec
 
@@ -48,7 +49,13 @@ def own_family(spec: ModelSpec, manifest: Manifest, device: torch.device) -> Own
     """
     if not isinstance(spec.network, OwnSpec) or spec.network.implementation is None:
         raise ValueError("not the specification of somebody's own family")
-    return made_of(family_class(spec.network.implementation), spec, manifest, device)
+    implementation, meant = spec.network.implementation, spec.network.sha256
+    if meant and sha256(source_of(implementation)) != meant:
+        raise UserError(
+            f"implementation: {implementation}: was edited after this job was planned; start "
+            "Snakemake again"
+        )
+    return made_of(family_class(implementation), spec, manifest, device)
 
 
 def made_of(

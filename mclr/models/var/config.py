@@ -5,6 +5,7 @@ Source: Tian et al., "Visual Autoregressive Modeling" and its released models (M
 
 from __future__ import annotations
 
+import operator
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -70,6 +71,9 @@ class VqvaeArchitecture(_Frozen):
     share_quant_resi: int = Field(default=4, ge=1)  # phi convolutions, shared by the scales
     patch_nums: PatchNums = PATCH_NUMS_256
     beta: float = Field(default=0.25, ge=0.0)  # weight of the commitment loss
+    # Of official files that are not as released. Specifications are as if these two were not there.
+    quant_conv_ks: Literal[1, 3] = Field(default=3, exclude_if=lambda side: side == 3)
+    using_znorm: bool = Field(default=False, exclude_if=operator.not_)  # nearest code by its angle
 
     _patch_nums = field_validator("patch_nums")(_checked_patch_nums)
 

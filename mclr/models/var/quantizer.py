@@ -91,7 +91,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.patch_nums = config.patch_nums
         self.spans = scale_spans(config.patch_nums)
-        self.beta = config.beta
+        self.beta, self.by_angle = config.beta, config.using_znorm
         self.embedding = uninitialised_embedding(config.vocab_size, config.z_channels)
         scales = len(config.patch_nums)
         self.quant_resi = PhiBank(
@@ -122,9 +122,16 @@ class Quantizer(nn.Module):
         return codes.transpose(1, 2).reshape(len(tokens), -1, p, p)
 
     def nearest(self, f: Tensor) -> Tensor:
-        """Index of the Euclidean-nearest code at each position: (N, C, p, p) -> (N, p * p)."""
+        """Index of the Euclidean-nearest code at each position: (N, C, p, p) -> (N, p * p).
+
+        With ``using_znorm``, of the code with the smallest angle to it.
+        """
         z = f.permute(0, 2, 3, 1).reshape(-1, f.shape[1])
         codes = self.embedding.weight
+        if self.by_angle:
+            with torch.autocast(z.device.type, enabled=False):
+                likeness = F.normalize(z, dim=1) @ F.normalize(codes, dim=1).T
+            return likeness.argmax(dim=1).view(len(f), -1)
         with torch.autocast(z.device.type, enabled=False):
             norms = z.square().sum(1, keepdim=True) + codes.square().sum(1)
             distance = torch.addmm(norms, z, codes.T, alpha=-2)

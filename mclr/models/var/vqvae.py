@@ -201,8 +201,8 @@ class Vqvae(nn.Module):
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.quantize = Quantizer(config)
-        self.quant_conv = _conv(config.z_channels, config.z_channels)
-        self.post_quant_conv = _conv(config.z_channels, config.z_channels)
+        sizes = (config.z_channels, config.z_channels, config.quant_conv_ks)
+        self.quant_conv, self.post_quant_conv = _conv(*sizes), _conv(*sizes)
 
     @classmethod
     def build(cls, config: VqvaeConfig, generator: Generator) -> Vqvae:

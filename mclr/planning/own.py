@@ -1,0 +1,100 @@
+"""Classes of the user's own, checked once: before anything of theirs runs as a job."""
+
+from __future__ import annotations
+
+from mclr.errors import UserError
+from mclr.models.own.config import OwnModel
+from mclr.objectives.catalogue import METHODS
+from mclr.objectives.own import Own, OwnObjective
+from mclr.planning.plan import Plan
+from mclr.planning.points import Run
+
+TAKEN = {
+    *("lr", "batch", "checkpoints", "noise", "sweep", "from", "final", "P_mean", "P_std"),
+    *("experiment", "model", "method", "seed", "step", "guidance", "dial", "nfe", "stage"),
+}
+"""What results call something else: settings stand beside these, in tables and in MLflow."""
+
+
+def check_own(plan: Plan) -> None:
+    """Load every class of the user's own that a tier names.
+
+    Raises:
+        UserError: it names the key, and what is wrong with file, class or settings.
+    """
+    for name, model in plan.tier.models.items():
+        if isinstance(model, OwnModel):
+            _check_family(plan, name, model)
+    known: dict[str, str] = {}
+    labels = {entry.suffix: name for name, entry in METHODS.items()}
+    for run in plan.runs.values():
+        own = run.settings.objective if run.settings else None
+        if isinstance(own, Own):
+            _check_name(run, own, known)
+            made = _loaded(plan, run, own)
+            other = labels.setdefault(made.shown, run.method)
+            if other != run.method:
+                raise UserError(
+                    f"runs.{run.experiment}.objective: its label is {made.shown!r}, as that of "
+                    f"{other}; give the class another `label`"
+                )
+
+
+def _check_name(run: Run, own: Own, known: dict[str, str]) -> None:
+    other = known.setdefault(run.method, own.implementation)
+    if run.method in METHODS or other != own.implementation:
+        taken = "the catalogue" if run.method in METHODS else other
+        raise UserError(
+            f"runs.{run.experiment}.objective.implementation: its class is called {run.method!r} "
+            f"in results, a name that {taken} has; give the class another one"
+        )
+
+
+def _loaded(plan: Plan, run: Run, own: Own) -> OwnObjective:
+    """The class with the settings of a run, whose needs can be met."""
+    where = f"runs.{run.experiment}.objective"
+    try:
+        made = own.loaded()
+        needs = made.needs
+        counts = {"partners": needs.partners, "negatives": needs.negatives, "noisy": needs.noisy}
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from error
+    except Exception as error:  # of the class, whose code may do anything
+        said = " ".join(str(error).split())
+        raise UserError(f"{where}: {run.method}.needs: {type(error).__name__}: {said}") from error
+    names = {field.alias or name for name, field in type(made).model_fields.items()}
+    if taken := ", ".join(sorted(TAKEN & names)):
+        raise UserError(f"{where}: settings named {taken}: results call something else so; rename")
+    if wrong := [name for name, n in counts.items() if not isinstance(n, int) or n < 0]:
+        raise UserError(f"{where}: Needs.{wrong[0]} is {counts[wrong[0]]!r}; expected a count")
+    if needs.noisy and plan.model(run).noise is None:
+        raise UserError(
+            f"{where}: {run.method} asks for likelihoods of noisy samples, which diffusion models "
+            f"alone have; runs.{run.experiment}.model is none"
+        )
+    return made
+
+
+def _check_family(plan: Plan, name: str, model: OwnModel) -> None:
+    """Whether a family's class can do what the tier asks of it."""
+    from mclr.models.own.family import family_class
+
+    where, asked = f"models.{name}", {"null"} if model.guidance else set()
+    try:
+        cls = family_class(model.implementation)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from error
+    if missing := ", ".join(sorted(cls.__abstractmethods__)):
+        raise UserError(f"{where}.implementation: {cls.__name__} has no {missing}; write it")
+    if model.precision not in cls.precisions:
+        known = ", ".join(sorted(cls.precisions))
+        raise UserError(f"{where}.precision: {cls.__name__} has {known}, not {model.precision}")
+    for experiment, study in plan.tier.studies.items():
+        if plan.of(experiment)[0].model == name:
+            asked |= {"network"} if study.autoguidance else set()
+            asked |= {"interval"} if study.interval else set()
+    if lacking := ", ".join(sorted(asked - cls.guided_by)):
+        raise UserError(
+            f"{where}: {cls.__name__} cannot be guided by {lacking}, as the tier asks; remove "
+            "that from guidance and studies, or say so in the class's guided_by and heed it"
+        )
