@@ -50,6 +50,7 @@ def _beside(names: set[str]) -> list[str]:
         name
         for name, file in files.items()
         if file
+        and Path(file).is_absolute()  # torch.classes calls itself a file of no folder
         and not name.startswith(OWN)
         and not any(Path(file).resolve().is_relative_to(p.resolve()) for p in installed)
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.report.methods import methods_of, with_entries
 
+ROOT = Path(__file__).resolve().parents[2]
 MINE = """
 from pydantic import PositiveFloat
 from mclr.objectives import Loss, Needs, OwnObjective
@@ -183,6 +186,17 @@ def test_a_file_that_needs_another_one_or_ends_the_program_is_refused(here: Path
     (here / "mine.py").write_text(MINE + "\nraise SystemExit(0)\n")
     with pytest.raises(UserError, match=r"mine.py:13: SystemExit: 0"):
         check_own(Plan(tier()))
+
+
+def test_a_file_may_be_the_first_to_import_torch() -> None:
+    """As in Snakemake, which does not need it."""
+    program = (
+        "import sys; from mclr.objectives.own import OwnObjective, find_class;"
+        "assert 'torch' not in sys.modules;"
+        "find_class('docs/examples/own_objective.py:Ipo', OwnObjective, 'x')"
+    )
+    done = subprocess.run((sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers(here: Path) -> None:
