@@ -101,7 +101,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 400) -> None:
 
 
 def test_ctrl_c_loses_no_finished_work_and_a_second_run_is_refused(fresh: Checkout) -> None:
-    fresh.edit(MICRO, "steps: 6, batch: 32, lr: 0.01,", "steps: 400, batch: 32, lr: 0.01,")
+    fresh.edit(MICRO, "steps: 6, batch: 32, lr: 0.01,", "steps: 1500, batch: 32, lr: 0.01,")
     events = fresh.results / "runs" / "edm2-base" / "events.jsonl"
     target = "results/micro/runs/edm2-base/config.yaml"
     first = start(fresh, target)
