@@ -97,6 +97,12 @@ def version_of(job, *names):
     )
 
 
+def nets_made_by(rule):
+    """The feature nets that are trained, or taken over, as a constraint of wildcards."""
+    made = [folder for folder in PLAN.nets if JOBS.net(folder).rule == rule]
+    return "|".join(made) or "none"
+
+
 # Command-line flags.
 
 

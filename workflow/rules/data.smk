@@ -70,12 +70,6 @@ use rule prepare as prepare_smaller with:
         version=VERSIONS.of("prepare"),
 
 
-def nets_made_by(rule):
-    """The feature nets that are trained, or taken over, as a constraint of wildcards."""
-    made = [folder for folder in PLAN.nets if JOBS.net(folder).rule == rule]
-    return "|".join(made) or "none"
-
-
 rule feature_net:
     input:
         unpack(inputs_of(JOBS.net, "net")),
