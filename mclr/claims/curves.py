@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,11 +76,18 @@ class View:
 
     def at_table(self, metric: str, method: str) -> Curve:
         """The single point of a method in Table 1: final seeds, if there are any."""
-        chosen = self._chosen(method)
+        chosen = self.chosen(method)
         rows = self._of(method, chosen["stage"])
         for key in POINT[2:]:
             rows = rows[rows[key] == chosen[key]]
         return self._curve(metric, rows, "step")
+
+    def chosen(self, method: str) -> dict[Hashable, Any]:
+        """The row of a method in Table 1; NotMeasuredError if it has none."""
+        rows = self._table[self._table["method"] == method]
+        if rows.empty:
+            raise NotMeasuredError(f"no rows of method {method}")
+        return dict(rows.iloc[0])
 
     def path(self, metric: str, method: str) -> Curve:
         """All points of a method on the grid, from the base model on.
@@ -101,7 +108,7 @@ class View:
             return self._curve(metric, rows, "guidance")
         rows = self._of(method, GRID)
         if method != "cfg":
-            rows = rows[rows["hyperparameters"] == self._chosen(method)["hyperparameters"]]
+            rows = rows[rows["hyperparameters"] == self.chosen(method)["hyperparameters"]]
         return self._from_base(metric, rows, "guidance" if method == "cfg" else "step")
 
     def sweep(self, metric: str, methods: Iterable[str], key: str) -> dict[float, Curve]:
@@ -119,12 +126,6 @@ class View:
         if len(found) < 2:
             raise NotMeasuredError(f"{key} of {', '.join(methods)} was not varied")
         return {value: found[value][1] for value in sorted(found)}
-
-    def _chosen(self, method: str) -> pd.Series[Any]:
-        rows = self._table[self._table["method"] == method]
-        if rows.empty:
-            raise NotMeasuredError(f"no rows of method {method}")
-        return rows.iloc[0]
 
     def _of(self, method: str, stage: str) -> pd.DataFrame:
         return self.rows[(self.rows["method"] == method) & (self.rows["stage"] == stage)]

@@ -153,6 +153,12 @@ class Difference:
         judged = ratio if self.relative else plain
         return Answer(*judged, tuple(curves), *ratio)
 
+    @property
+    def tabled(self) -> tuple[str, ...]:
+        """The methods whose rows of Table 1 it compares."""
+        sides = (self.left, self.right)
+        return tuple(m for side in sides if side.statistic == "table" for m in side.methods)
+
     def rule(self) -> str:
         scale = ", relative" if self.relative else ""
         return f"{self.metric}: {self.left.words()} − {self.right.words()}{scale}"

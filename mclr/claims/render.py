@@ -102,7 +102,7 @@ def markdown(content: Mapping[str, Any], models: Sequence[str]) -> str:
     legend = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
     parts = [
         f"# The paper's claims, measured: tier {content['tier']}\n",
-        f"{summary(content)}. {legend}.\n",
+        f"{summary(content)}. {legend}, † at an edge of its sweep.\n",
         "The number is the effect, the brackets its "
         f"{100 * content['confidence']:g} % bootstrap interval over seeds; a percentage is a "
         "difference relative to the second of the two compared. How each verdict is reached: "

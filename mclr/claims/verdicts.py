@@ -19,11 +19,12 @@ from mclr.claims.bootstrap import (
     n_seeds,
 )
 from mclr.claims.catalogue import catalogue
-from mclr.claims.claim import Claim
+from mclr.claims.claim import NAMES, Claim
 from mclr.claims.curves import BY_NET, NotMeasuredError, View
-from mclr.claims.questions import Answer
+from mclr.claims.questions import Answer, Difference
 from mclr.claims.shapes import AcrossNets
 from mclr.config.tier import Tier
+from mclr.report.edges import MARK, edges_of
 from mclr.report.summary import check_metrics
 
 
@@ -56,7 +57,7 @@ def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
         for net in tier.features
     }
     return [
-        _finding(claim, model, net, views[model, net or tier.report.nets[0]])
+        _finding(claim, model, net, views[model, net or tier.report.nets[0]], tier)
         for claim in catalogue()
         for model, settings in tier.models.items()
         if settings.family in claim.families
@@ -72,12 +73,22 @@ def _nets(claim: Claim, tier: Tier) -> list[str]:
     return list(tier.features)
 
 
-def _finding(claim: Claim, model: str, net: str, view: View) -> Finding:
+def _finding(claim: Claim, model: str, net: str, view: View, tier: Tier) -> Finding:
     try:
         answer = claim.question.ask(view)
     except NotMeasuredError as missing:
         return Finding(claim, model, net, NOT_MEASURED, None, str(missing))
-    return Finding(claim, model, net, _verdict(claim, answer), answer, _note(answer))
+    notes = [_note(answer), *_edges(claim, view, tier)]
+    note = "; ".join(part for part in notes if part)
+    return Finding(claim, model, net, _verdict(claim, answer), answer, note)
+
+
+def _edges(claim: Claim, view: View, tier: Tier) -> Iterator[str]:
+    """Of the rows of Table 1 that are compared, those at an edge of their sweep."""
+    methods = claim.question.tabled if isinstance(claim.question, Difference) else ()
+    for method in dict.fromkeys(methods):
+        if edges := edges_of(view.rows, tier, view.chosen(method)):
+            yield f"{MARK} {NAMES[method]}: {', '.join(edges)}"
 
 
 def _verdict(claim: Claim, answer: Answer) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from mclr.config.tier import Tier, fd_and_rest
 from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
+from mclr.report.edges import MARK, NOTE, edges_of
 from mclr.report.methods import describe, methods_of
 from mclr.report.summary import REAL, check_metrics, table_rows
 
@@ -57,7 +58,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method: where its best FD was found (``chosen``), and its cells, one per column."""
+    """One method: where its best FD was found (``chosen``), and its cells, one per column.
+
+    A method that was chosen at an edge of its sweep is marked, see ``mclr.report.edges``.
+    """
 
     method: str
     nfe: str
@@ -99,13 +103,15 @@ def make_table(
     rows = table_rows(metrics, net, tier.report.features, stage)
     rows = rows[[methods[name].in_table or name == REAL for name in rows["method"]]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
+    edges = [edges_of(metrics, tier, row) for row in found.to_dict("records")]
+    found["edge"] = ["; ".join(words) for words in edges]
     source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
         _block(f"{source} ({name})", model.label, found[found["model"] == name], methods)
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
-    caption = _caption(found, tier, net, stage) + _packages(metrics)
+    caption = _caption(found, tier, net, stage) + (NOTE if any(edges) else "") + _packages(metrics)
     return Table(name, found, blocks, caption)
 
 
@@ -120,7 +126,7 @@ def _block(heading: str, label: str, rows: pd.DataFrame, methods: Mapping[str, M
     columns = [_cells(rows, column) for column in COLUMNS]
     found = [
         Row(
-            methods[row["method"]].label(label),
+            methods[row["method"]].label(label) + (f" {MARK}" if row["edge"] else ""),
             "–" if row["method"] == REAL else str(int(row["nfe"])),
             _chosen(row),
             cells,
@@ -135,7 +141,8 @@ def _chosen(row: Mapping[Hashable, Any]) -> str:
     if row["method"] in ("base", REAL):
         return ""
     where = f"γ = {row['guidance']:g}" if row["guidance"] else f"step {row['step']}"
-    return ", ".join(part for part in (where, describe(row["hyperparameters"])) if part)
+    found = ", ".join(part for part in (where, describe(row["hyperparameters"])) if part)
+    return f"{found} ({MARK} {row['edge']})" if row["edge"] else found
 
 
 def _cells(rows: pd.DataFrame, column: Column) -> list[Cell]:

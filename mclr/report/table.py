@@ -10,6 +10,7 @@ import pandas as pd
 from mclr.config.tier import Tier
 from mclr.files import write_text
 from mclr.planning.points import GRID
+from mclr.report.edges import MARK
 from mclr.report.names import other_nets
 from mclr.report.rows import COLUMNS, HEADER, Table, make_table
 
@@ -17,6 +18,7 @@ CSV_COLUMNS = [
     *("model", "method", "nfe"),
     *("fd", "fd_std", "precision", "precision_std", "recall", "recall_std", "is", "is_std"),
     *("step", "guidance", "hyperparameters", "n_seeds", "stage", "accuracy", "accuracy_std"),
+    "edge",
 ]
 
 
@@ -95,11 +97,16 @@ def latex(table: Table) -> str:
             cells = [
                 _spread(marks[c.rank].format(c.value), c.spread, " $\\pm$ ") for c in row.cells
             ]
-            lines.append(" & ".join([_tex(row.method), row.nfe, *cells]) + " \\\\")
-    note = _tex(table.caption).replace("±", "$\\pm$")
+            lines.append(" & ".join([_marks(_tex(row.method)), row.nfe, *cells]) + " \\\\")
+    note = _marks(_tex(table.caption))
     note += " Best \\textbf{bold}, second \\underline{underlined}."
     lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{note}}}", "\\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def _marks(text: str) -> str:
+    """Signs that LaTeX has names for."""
+    return text.replace("±", "$\\pm$").replace(MARK, "$\\dagger$")
 
 
 def _tex(text: str) -> str:

@@ -115,12 +115,13 @@ def test_blocks_follow_the_paper_and_leave_the_ablation_out(
     metrics: pd.DataFrame, tier: Tier
 ) -> None:
     edm2, var = make_table(metrics, tier).blocks
-    labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
+    # † CC-DPO at the largest β, MCLR at the largest rate of their sweeps.
+    labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO †", "+MCLR †"]
     assert [row.method for row in edm2.rows] == labels
     assert [row.method for row in var.rows] == ["VAR", "+CFG", "+MCLR"]
     assert [row.nfe for row in edm2.rows] == ["31", "62", "31", "31", "31", "31"]
     assert edm2.rows[0].chosen == "" and edm2.rows[1].chosen == "γ = 1"
-    assert edm2.rows[4].chosen == "step 100, K=1, batch=64, β=1, lr=0.0001"
+    assert edm2.rows[4].chosen == "step 100, K=1, batch=64, β=1, lr=0.0001 († β largest)"
 
 
 def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
@@ -132,8 +133,8 @@ def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
         "+CFG": [1, 1, 0, 1],
         "+DDO": [0, 0, 1, 0],
         "+CCA": [0, 0, 0, 0],
-        "+CC-DPO": [0, 0, 0, 0],
-        "+MCLR": [2, 1, 0, 2],
+        "+CC-DPO †": [0, 0, 0, 0],
+        "+MCLR †": [2, 1, 0, 2],
     }
 
 
@@ -155,7 +156,7 @@ def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> Non
     table = pd.read_csv(tmp_path / "table1.csv")
     assert ",".join(table.columns) == (
         "model,method,nfe,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
-        "step,guidance,hyperparameters,n_seeds,stage,accuracy,accuracy_std"
+        "step,guidance,hyperparameters,n_seeds,stage,accuracy,accuracy_std,edge"
     )
     assert len(table) == 9
     assert only(table, model="edm2", method="mclr")["fd_std"] == pytest.approx(STD, rel=1e-5)
@@ -163,7 +164,7 @@ def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> Non
     markdown = (tmp_path / "table1.md").read_text()
     assert "| Method | NFE | FD ↓ | Prec. ↑ | Rec. ↑ | IS ↑ |" in markdown
     assert (
-        "| +MCLR | 31 | <u>9.00</u> ± 0.14 | **0.800** ± 0.000 | 0.500 ± 0.000 | "
+        "| +MCLR † | 31 | <u>9.00</u> ± 0.14 | **0.800** ± 0.000 | 0.500 ± 0.000 | "
         "<u>7.60</u> ± 0.14 |" in markdown
     )
     latex = (tmp_path / "table1.tex").read_text()
@@ -246,7 +247,7 @@ def test_real_images_lead_the_block_unranked_and_studies_stay_out(
     rich_metrics: pd.DataFrame, rich_tier: Tier
 ) -> None:
     block = make_table(rich_metrics, rich_tier).blocks[0]
-    labels = ["Real images", "EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
+    labels = ["Real images", "EDM2", "+CFG", "+DDO", "+CCA †", "+CC-DPO †", "+MCLR †"]
     assert [row.method for row in block.rows] == labels
     real = block.rows[0]
     assert real.nfe == "–" and [cell.rank for cell in real.cells] == [0, 0, 0, 0]

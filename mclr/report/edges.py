@@ -1,0 +1,79 @@
+"""Where a sweep ended too early: settings that were chosen at an edge of what was tried.
+
+A value in the middle has worse ones on both sides. A value at an edge has not: a wider sweep may
+find a lower FD, so a row that stands there is marked. Steps and guidance start at 0, the base
+model, which is measured, too; so they have an upper edge alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mclr.config.objectives import FineTuning
+from mclr.config.tier import Tier
+from mclr.planning.points import GRID
+from mclr.report.methods import SYMBOLS
+from mclr.report.summary import REAL, complete
+
+MARK = "†"
+NOTE = (
+    f" {MARK} chosen at an edge of the sweep, or at the last checkpoint: "
+    "a wider sweep may find a lower FD."
+)
+
+
+def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> tuple[str, ...]:
+    """At which edges of its sweep the point of a row of ``summarise`` lies, in words.
+
+    Such as ("last checkpoint", "lr largest"); empty for base models and real images, and where
+    every setting that was varied has worse values on both sides, or cannot go further.
+    """
+    if row["method"] in ("base", REAL):
+        return ()
+    tried = complete(metrics)
+    of_method = (tried["model"] == row["model"]) & (tried["method"] == row["method"])
+    tried = tried[of_method & (tried["stage"] == GRID)]
+    found = []
+    if row["guidance"] and row["guidance"] == tried["guidance"].max():
+        found.append("γ largest")
+    if not row["guidance"]:
+        same = tried["hyperparameters"] == row["hyperparameters"]
+        if row["step"] == tried.loc[same, "step"].max():
+            found.append("last checkpoint")
+    variants = [json.loads(text) for text in tried["hyperparameters"].unique()]
+    for key, value in sorted(json.loads(row["hyperparameters"]).items()):
+        values = {other[key] for other in variants if _is_number(other.get(key))}
+        if _is_number(value) and len(values) > 1 and not _is_bound(tier, row, key, value):
+            ends = {min(values): "smallest", max(values): "largest"}
+            found += [f"{SYMBOLS.get(key, key)} {ends[value]}"] if value in ends else []
+    return tuple(found)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_bound(tier: Tier, row: Mapping[Hashable, Any], key: str, value: float) -> bool:
+    """Whether nothing beyond the value is allowed, such as K = 1."""
+    return any(
+        value in _bounds(run, key)
+        for run in tier.runs.values()
+        if run.model == row["model"] and run.objective.method == row["method"]
+    )
+
+
+def _bounds(run: FineTuning, key: str) -> set[float]:
+    sections = [run, run.objective, *([run.noise] if run.noise else [])]
+    constraints = [
+        constraint
+        for section in sections
+        for name, field in type(section).model_fields.items()
+        if key in (name, field.alias)
+        for constraint in field.metadata
+    ]
+    ends = (getattr(c, bound, None) for c in constraints for bound in ("ge", "le"))
+    return {float(end) for end in ends if end is not None}
