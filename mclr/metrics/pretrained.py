@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mclr.checkpoints.torchfile import read_pth
 from mclr.errors import UserError
 from mclr.files import load_tensors, sha256
 
@@ -45,8 +46,8 @@ def read_weights(
     try:
         if path.suffix == ".safetensors":
             return load_tensors(path)[0]
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged or foreign pickle can raise anything
+        content = read_pth(path)
+    except UserError as error:
         reason = str(error).removeprefix(f"{path}: ").split("\n")[0][:200]
         raise published.problem(path, f"not a readable weight file ({reason})") from None
     tensors = isinstance(content, dict) and all(isinstance(t, Tensor) for t in content.values())

@@ -209,6 +209,17 @@ def test_another_file(
     assert "executed" not in capsys.readouterr().out
 
 
+def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(random_vit(), path)
+    data = bytearray(path.read_bytes())
+    place = data.index(random_vit()["patch_embed.proj.weight"].numpy().tobytes()[:32])
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable weight file"):
+        load_dinov2(path, "torch", config=TINY_VIT)
+
+
 def test_another_hash_or_resize(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(random_vit(), path)
