@@ -18,6 +18,7 @@ from mclr.claims.claim import (
     table,
 )
 from mclr.claims.questions import Difference
+from mclr.config.tier import Tier
 
 
 def baselines() -> Iterator[Claim]:
@@ -59,6 +60,27 @@ def baselines() -> Iterator[Claim]:
                 along(metric, statistic, "mclr", other, region),
             )
     yield from equivalence(topic)
+
+
+def released(tier: Tier) -> Iterator[Claim]:
+    """Networks that the authors of a method fine-tuned, where a tier measures some."""
+    topic = "Released networks"
+    rows = {run.row: (run.method, tier.models[run.model].family) for run in tier.released.values()}
+    for row, (method, family) in rows.items():
+        title = f"{NAMES[method]}'s released weights"
+        for name, words, left, right in (
+            (f"{row}-lowers-fd", f"{title} have a lower FD than the base model", row, "base"),
+            (f"mclr-below-{row}", f"MCLR reaches a lower FD than {title}", "mclr", row),
+        ):
+            yield Claim(
+                name,
+                topic,
+                words,
+                "",
+                "Section 6, Table 1; here with the weights that the method's authors published",
+                (family,),
+                Difference("fd", table(left), table(right), BELOW),
+            )
 
 
 def equivalence(topic: str) -> Iterator[Claim]:

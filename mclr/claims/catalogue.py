@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mclr.claims import ablations, baselines, guidance, quality
 from mclr.claims.claim import Claim
+from mclr.config.tier import Tier
 
 
 def catalogue() -> tuple[Claim, ...]:
@@ -24,3 +25,8 @@ def catalogue() -> tuple[Claim, ...]:
         *ablations.dsm(),
         *ablations.sensitivity(),
     )
+
+
+def claims_of(tier: Tier) -> tuple[Claim, ...]:
+    """The claims that a tier is asked: all, and those on networks that others released."""
+    return (*catalogue(), *baselines.released(tier))

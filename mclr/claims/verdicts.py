@@ -18,7 +18,7 @@ from mclr.claims.bootstrap import (
     SUPPORTED,
     n_seeds,
 )
-from mclr.claims.catalogue import catalogue
+from mclr.claims.catalogue import claims_of
 from mclr.claims.claim import NAMES, Claim
 from mclr.claims.curves import BY_NET, NotMeasuredError, View
 from mclr.claims.questions import Answer, Difference
@@ -58,7 +58,7 @@ def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
     }
     return [
         _finding(claim, model, net, views[model, net or tier.report.nets[0]], tier)
-        for claim in catalogue()
+        for claim in claims_of(tier)
         for model, settings in tier.models.items()
         if settings.family in claim.families
         for net in _nets(claim, tier)
@@ -114,7 +114,7 @@ def _note(answer: Answer) -> str:
 def as_json(found: list[Finding], tier: Tier) -> dict[str, Any]:
     """The content of ``claims.json``: each claim with its findings, and how they were judged."""
     claims = []
-    for claim in catalogue():
+    for claim in claims_of(tier):
         own = [_json(finding) for finding in found if finding.claim.id == claim.id]
         claims.append(
             {

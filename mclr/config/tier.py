@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from mclr.config.objectives import FineTuning
+from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
 from mclr.models.config import Model
 from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
 from mclr.settings.data import Data, OwnImages
@@ -129,7 +129,7 @@ class Tier(Section):
     data: Annotated[Data | OwnImages, Field(discriminator="source")]
     features: Annotated[dict[Name, FeatureNet], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    runs: dict[Name, FineTuning]
+    runs: dict[Name, Tuning]
     final: Final | None = None
     studies: dict[Name, Study] = Field(default={})
     separation: Separation | None = None
@@ -142,6 +142,16 @@ class Tier(Section):
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"seeds must differ, got {seeds}")
         return seeds
+
+    @property
+    def tuned(self) -> dict[str, FineTuning]:
+        """The experiments that train."""
+        return {n: run for n, run in self.runs.items() if isinstance(run, FineTuning)}
+
+    @property
+    def released(self) -> dict[str, ReleasedTuning]:
+        """The networks that others fine-tuned."""
+        return {n: run for n, run in self.runs.items() if isinstance(run, ReleasedTuning)}
 
     @property
     def _final_seeds(self) -> list[int]:
@@ -172,8 +182,13 @@ class Tier(Section):
         for name, run in self.runs.items():
             if run.model not in self.models:
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
-            self._check_start(name)
-            if run.objective.needs.noisy and self.models[run.model].noise is None:
+            if isinstance(run, FineTuning):
+                self._check_start(name)
+            if (
+                isinstance(run, FineTuning)
+                and run.objective.needs.noisy
+                and self.models[run.model].noise is None
+            ):
                 raise ValueError(
                     f"runs.{name}: {run.objective.method} needs a diffusion model (with exact "
                     "likelihoods its optimum is the conditional model itself, without guidance); "
@@ -209,10 +224,10 @@ class Tier(Section):
     def _check_start(self, name: str) -> None:
         """ValueError unless the rounds of an experiment lead back to the base of its model."""
         seen = [name]
-        while start := self.runs[seen[-1]].start:
+        while start := self.tuned[seen[-1]].start:
             where = f"runs.{seen[-1]}.from"
-            if start not in self.runs:
-                raise ValueError(_unknown(where, start, self.runs))
+            if start not in self.tuned:
+                raise ValueError(_unknown(where, start, self.tuned))
             if start in seen:
                 raise ValueError(f"{where}: {start} starts from {seen[-1]} itself")
             if self.runs[start].model != self.runs[name].model:
@@ -226,7 +241,8 @@ class Tier(Section):
         for name, study in self.studies.items():
             if name not in known:
                 raise ValueError(_unknown("studies", name, known))
-            if name in self.runs and self.runs[name].objective.method != "mclr":
+            tuned = self.tuned.get(name)
+            if name in self.runs and not (tuned and tuned.objective.method == "mclr"):
                 raise ValueError(
                     f"studies.{name}: studies are of base models and of plain MCLR; remove this one"
                 )

@@ -72,6 +72,8 @@ def _sizes(load: Workload) -> dict[str, float]:
             "tokenizer": 4 * load.networks[name].coder.parameters if "tokenizer" in files else 0,
         }
         found |= {part.released: float(sizes[role]) for role, part in files.items()}
+        tuned = [run.released for run in plan.tier.released.values() if run.model == name]
+        found |= dict.fromkeys(tuned, float(item * load.networks[name].parameters))
     nets = plan.tier.features
     moments = {name: 8.0 * (dimensions(net) ** 2 + dimensions(net)) for name, net in nets.items()}
     statistics: dict[str, set[str]] = {}

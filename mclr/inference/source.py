@@ -61,6 +61,11 @@ def find_source(tier: Tier, experiment: str) -> Source:
             f"experiment {experiment!r}: tier {tier.tier} has none; choose from {known}"
         )
     first = plan.of(experiment)[0]
+    if first.taken:
+        raise UserError(
+            f"experiment {experiment!r}: its network is released by others; take theirs "
+            f"({first.taken.released}) instead of exporting it"
+        )
     base_run = plan.runs[f"{first.model}-base"]
     place = plan.files.best(experiment)
     if first.is_base:

@@ -26,7 +26,7 @@ def similarity(tier: Tier, metrics: Path, samples: Path, output: Path, figures: 
         figures: folder for ``names.similarity_files``.
     """
     rows, models = pd.read_parquet(metrics), {}
-    tuned = {run.model for run in tier.runs.values() if run.objective.method == "mclr"}
+    tuned = {run.model for run in tier.tuned.values() if run.objective.method == "mclr"}
     for name, model in tier.models.items():
         if name in tuned:
             models[name] = _of_model(rows, tier, name, samples)

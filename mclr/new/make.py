@@ -111,7 +111,7 @@ def as_text(made: Made) -> str:
     """What was chosen, what it takes, and what to run next."""
     tier, seconds = made.proposal.tier, made.proposal.seconds
     (model,) = tier.models.values()
-    ((name, run),) = tier.runs.items()
+    ((name, run),) = tier.tuned.items()
     settings = math.prod(len(values) for values in run.sweep.values())
     tried = f"{settings} setting{'s' if settings > 1 else ''}"
     steps = ", ".join(map(str, run.checkpoints))

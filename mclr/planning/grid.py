@@ -23,7 +23,8 @@ class Grid:
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
         self.runs = {run.run_id: run for run in _base_runs(tier)}
-        for name, settings in tier.runs.items():
+        self.runs |= {run.run_id: run for run in _taken_over(tier)}
+        for name, settings in tier.tuned.items():
             for run in _fine_tuning_runs(name, settings, tier.seeds):
                 if run.run_id in self.runs:
                     raise UserError(f"runs.{name}: two runs have the name {run.run_id}")
@@ -50,9 +51,9 @@ class Grid:
         return self.tier.final is not None and (run.settings is None or run.settings.final)
 
     def _final_runs(self, experiment: str) -> list[Run]:
-        """A run for each final seed; a base model, which is not trained again, stays as it is."""
+        """A run for each final seed; what is not trained again stays as it is."""
         first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
-        if first.is_base:
+        if first.settings is None:
             return [first]
         return [
             replace(
@@ -64,9 +65,9 @@ class Grid:
     def _final_points(self, experiment: str) -> list[Point]:
         """The selected point of each final run; of a base model, with and without guidance."""
         first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
-        if first.is_base:
-            step = first.checkpoints[-1]
-            return [Point(first, step, g, seed, FINAL) for g in (0.0, None) for seed in seeds]
+        if first.settings is None:
+            step, scales = first.checkpoints[-1], [0.0, None] if first.is_base else [0.0]
+            return [Point(first, step, g, seed, FINAL) for g in scales for seed in seeds]
         return [Point(run, None, 0.0, run.seed, FINAL) for run in self.finals[experiment]]
 
     def _study_points(self, experiment: str) -> list[Point]:
@@ -90,14 +91,15 @@ class Grid:
         """The points of one experiment's grid.
 
         A base model is evaluated without guidance and at each guidance scale, for every block of
-        image seeds; a fine-tuned model without guidance, on the block of its own seed.
+        image seeds; a fine-tuned model without guidance, on the block of its own seed, or on
+        every block if others tuned it.
         """
         return [
             Point(run, step, guidance, seed)
             for run in self.of(experiment)
             for step in run.checkpoints
             for guidance in ([0.0, *self.model(run).guidance] if run.is_base else [0.0])
-            for seed in (self.tier.seeds if run.is_base else [run.seed])
+            for seed in ([run.seed] if run.settings else self.tier.seeds)
         ]
 
     def model_of(self, start: str) -> str:
@@ -106,7 +108,7 @@ class Grid:
 
     def tuned_by_mclr(self, model: str) -> list[str]:
         """Experiments that fine-tune a model with plain MCLR; its main one comes first."""
-        runs = self.tier.runs.items()
+        runs = self.tier.tuned.items()
         return [n for n, r in runs if r.model == model and r.objective.method == "mclr"]
 
     def model(self, run: Run) -> Model:
@@ -122,6 +124,14 @@ def _base_runs(tier: Tier) -> list[Run]:
         seed, step = (trained.seed, trained.steps) if trained else (0, 0)
         runs.append(Run(f"{name}-base", f"{name}-base", name, "base", seed, (step,), None))
     return runs
+
+
+def _taken_over(tier: Tier) -> list[Run]:
+    """Networks that others fine-tuned count as step 0 of seed 0, as base models of others do."""
+    return [
+        Run(name, name, taken.model, taken.row, 0, (0,), None, taken=taken)
+        for name, taken in tier.released.items()
+    ]
 
 
 def _fine_tuning_runs(name: str, settings: FineTuning, seeds: list[int]) -> list[Run]:

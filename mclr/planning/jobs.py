@@ -40,7 +40,7 @@ class Jobs(ModelJobs, ResultJobs):
     @property
     def kept(self) -> list[str]:
         """Experiments with a row in Table 1, whose best checkpoints ``all`` makes, too."""
-        return [name for name, settings in self.tier.runs.items() if settings.final]
+        return [name for name, settings in self.tier.tuned.items() if settings.final]
 
     def needs(self, job: Job) -> list[str]:
         """Names of the jobs that make what a job reads; nothing makes a file of the user's own."""
@@ -59,6 +59,8 @@ class Jobs(ModelJobs, ResultJobs):
 
     def maker_of(self, run: Run) -> Job:
         """The job that makes the checkpoints of a run."""
+        if run.taken:
+            return self.take_over(run.run_id)
         return self.network("base", run.model) if run.is_base else self.finetune(run.run_id)
 
     def _target(self, target: str) -> str:
@@ -72,7 +74,10 @@ class Jobs(ModelJobs, ResultJobs):
         yield from self._of_data()
         for model in self.tier.models:
             yield from self._of_model(model)
-        runs = [run for run in self.plan.runs.values() if not run.is_base]
+        for run in (self.plan.runs[name] for name in self.tier.released):
+            yield from self._fetched(self.take_over(run.run_id))
+            yield self.take_over(run.run_id)
+        runs = [run for run in self.plan.runs.values() if run.settings]
         yield from (self.negatives(start) for start in self._contrasted(runs))
         yield from (self.finetune(run.run_id) for run in runs)
         for path in self.points:
@@ -80,7 +85,7 @@ class Jobs(ModelJobs, ResultJobs):
         yield from (self.evaluate(evaluation) for evaluation in self.plan.evaluations)
         for experiment in self.plan.experiments:
             yield self.select(experiment)
-            if experiment in self.tier.runs:
+            if experiment in self.tier.tuned:
                 yield self.best(experiment)
         yield from (self.effective_config(), self.metrics(), self.claims(), self.table1())
         yield from (self.figures(), self.similarity())

@@ -102,6 +102,20 @@ class ModelJobs(Reads):
         kind = self._kind("import-base", model)
         return Job(f"import_{role}", model, kind, taken, outputs, specify)
 
+    def take_over(self, run_id: str) -> Job:
+        """What takes over a network that others fine-tuned."""
+        run = self.plan.runs[run_id]
+        if run.taken is None:
+            raise ValueError(f"{run_id} is trained here")
+        inputs: Named = {
+            "manifest": self.manifest_of(run.model),
+            "source": release(run.taken.released),
+            "tokenizer": self.tokenizer_of(run.model),
+        }
+        outputs = self._trained(run_id) | {"checkpoint": self.files.checkpoint(run_id, 0)}
+        kind, specify = self._kind("import-base", run.model), partial(self.plan.taken_spec, run_id)
+        return Job("import_tuned", run_id, kind, inputs, outputs, specify)
+
     def negatives(self, start: str) -> Job:
         """Samples of what runs start from."""
         model = self.plan.model_of(start)

@@ -94,6 +94,14 @@ class Plan(Grid):
         about = {"identity": _identity(run), "base": plain(settings.base)}
         return BaseSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
+    def taken_spec(self, run_id: str) -> BaseSpec:
+        """What imports a network that others fine-tuned: as a base model of others."""
+        run = self.runs[run_id]
+        if run.taken is None:
+            raise UserError(f"{run_id} is trained here; it takes nothing over")
+        spec = self.base_spec(run.model)
+        return spec.with_(identity=_identity(run), base={"released": run.taken.released})
+
     def guide_spec(self, model: str) -> BaseSpec:
         """What trains, or imports, the network that guides a model."""
         guide, network = _guide(self.tier.models[model])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from mclr.config.objectives import FineTuning
+from mclr.config.objectives import FineTuning, ReleasedTuning
 from mclr.objectives.objective import KIND
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: a base model, or one fine-tuning job.
+    """One training run: a base model, or one fine-tuning job; or a network that others tuned.
 
     A final run has no checkpoints of its own: it trains up to the step that was selected, which
     is known when the grid has been measured; so are its swept hyperparameters.
@@ -25,12 +26,13 @@ class Run:
     checkpoints: tuple[int, ...]
     settings: FineTuning | None
     is_final: bool = False
+    taken: ReleasedTuning | None = None
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What was chosen for this run and could have been chosen otherwise."""
         if self.settings is None:
-            return {}
+            return {"released": Path(self.taken.released).name} if self.taken else {}
         objective = self.settings.objective.model_dump(by_alias=True, exclude=KIND)
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
         start = {"from": self.settings.start} if self.settings.start else {}
@@ -43,7 +45,7 @@ class Run:
 
     @property
     def is_base(self) -> bool:
-        return self.settings is None
+        return self.settings is None and self.taken is None
 
 
 GRID, FINAL, STUDY = "grid", "final", "study"

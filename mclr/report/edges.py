@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.objectives import FineTuning
+from mclr.config.objectives import RELEASED_SUFFIX, FineTuning
 from mclr.config.tier import Tier
 from mclr.planning.points import GRID
 from mclr.report.methods import SYMBOLS
@@ -29,10 +29,10 @@ NOTE = (
 def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> tuple[str, ...]:
     """At which edges of its sweep the point of a row of ``summarise`` lies, in words.
 
-    Such as ("last checkpoint", "lr largest"); empty for base models and real images, and where
+    Such as ("last checkpoint", "lr largest"); empty for base models, real images and released networks, and where
     every setting that was varied has worse values on both sides, or cannot go further.
     """
-    if row["method"] in ("base", REAL):
+    if row["method"] in ("base", REAL) or row["method"].endswith(RELEASED_SUFFIX):
         return ()
     tried = complete(metrics)
     of_method = (tried["model"] == row["model"]) & (tried["method"] == row["method"])
@@ -61,7 +61,7 @@ def _is_bound(tier: Tier, row: Mapping[Hashable, Any], key: str, value: float) -
     """Whether nothing beyond the value is allowed, such as K = 1."""
     return any(
         value in _bounds(run, key)
-        for run in tier.runs.values()
+        for run in tier.tuned.values()
         if run.model == row["model"] and run.objective.method == row["method"]
     )
 

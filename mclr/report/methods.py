@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from mclr.config.objectives import ReleasedTuning
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import read_json
-from mclr.objectives.catalogue import with_others
+from mclr.objectives.catalogue import METHODS, with_others
 from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
 
@@ -24,8 +26,21 @@ SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
 
 def methods_of(tier: Tier) -> dict[str, Method]:
     """Every method that results of a tier may name, in the order of tables and legends."""
-    own = [run.objective for run in tier.runs.values() if isinstance(run.objective, Own)]
-    return with_others(objective.entry for objective in own)
+    own = [run.objective for run in tier.tuned.values() if isinstance(run.objective, Own)]
+    released = [_released(run) for run in tier.released.values()]
+    return with_others([*(objective.entry for objective in own), *released])
+
+
+def _released(run: ReleasedTuning) -> Method:
+    """The entry of a method whose network others trained, which says so."""
+    method = METHODS[run.method]
+    return replace(
+        method,
+        name=run.row,
+        suffix=f"{method.suffix}, released weights",
+        title=f"{method.title}, released weights",
+        trained=False,
+    )
 
 
 def with_entries(tier: Tier, results: Path) -> Tier:
@@ -33,7 +48,7 @@ def with_entries(tier: Tier, results: Path) -> Tier:
 
     results: ``results/<tier>``; what has not run yet is called by the name of its class.
     """
-    own = {n: r.objective for n, r in tier.runs.items() if isinstance(r.objective, Own)}
+    own = {n: r.objective for n, r in tier.tuned.items() if isinstance(r.objective, Own)}
     known: dict[str, Entry] = {}
     for name, objective in own.items():
         if entry := _recorded(name, results / "runs"):

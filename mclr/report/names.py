@@ -130,7 +130,7 @@ def swept_value(tier: Tier, model: str, hyperparameters: str, keys: tuple[str, .
 
 def kinds_of(tier: Tier, model: str) -> list[str]:
     """The kinds of figure that make sense for what is configured for one model."""
-    runs = [run for run in Grid(tier).runs.values() if run.model == model and not run.is_base]
+    runs = [run for run in Grid(tier).runs.values() if run.model == model and run.settings]
     tuned = {run.method for run in runs}
     kinds = ["metrics-vs-step"] if tuned else []
     kinds += ["fd-is", "precision-recall", "class-accuracy"]
@@ -152,7 +152,7 @@ def _is_swept(tier: Tier, model: str, runs: list[Run], kind: str) -> bool:
 
 def _is_studied(tier: Tier, model: str, experiment: str) -> bool:
     """Whether a study is of MCLR on this model, or of the base model itself."""
-    run = tier.runs.get(experiment)
+    run = tier.tuned.get(experiment)
     if run is None:
         return experiment == f"{model}-base"
     return run.model == model and run.objective.method == "mclr"
@@ -195,7 +195,7 @@ def figure_files(tier: Tier) -> list[str]:
 
 def similarity_files(tier: Tier) -> list[str]:
     """File names of the heat maps of ``mclr similarity``: a figure per model that MCLR tunes."""
-    tuned = [run.model for run in tier.runs.values() if run.objective.method == "mclr"]
+    tuned = [run.model for run in tier.tuned.values() if run.objective.method == "mclr"]
     return [
         f"{stem(model, 'similarity')}.{suffix}"
         for model in tier.models

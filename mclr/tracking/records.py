@@ -179,7 +179,7 @@ class _RunReader:
         self.run, self.rows, self.protocol, self.words = run, rows, protocol, words
         self.folder = results_dir / "runs" / run.run_id
         self.nets = plan.tier.report.nets
-        trained = run.settings or plan.model(run).base
+        trained = run.settings or run.taken or plan.model(run).base
         self.batch = 0 if isinstance(trained, Released) else trained.batch
         self.events = read_events(_events_file(results_dir, run.run_id))
         self.provenance: dict[str, Any] = {}

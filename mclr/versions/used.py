@@ -32,7 +32,7 @@ def options_of(tier: Tier) -> set[str]:
         found |= {*_leaves("features", net.kind, _plain(net))}
     for model in tier.models.values():
         found |= {*_leaves("models", model.family, _plain(model))}
-    for run in tier.runs.values():
+    for run in tier.tuned.values():
         content = _plain(run)
         content["sweep"] = sorted(run.sweep)
         del content["objective"]

@@ -111,9 +111,10 @@ def test_recorded_passes_of_model_and_guide_keep_their_memory(load: Workload) ->
 
 def test_files_are_estimated_by_their_numbers(load: Workload) -> None:
     found = {file.file: file for file in released_downloads(load)}
-    assert len(found) == 9 and not any(file.known for file in found.values())
+    assert len(found) == 11 and not any(file.known for file in found.values())
     size = load.networks["edm2-s"].parameters
     assert found["edm2-img64-s-1073741-0.075.pkl"].bytes == 2 * size
+    assert found["edm2-img64-s-ddo.pkl"].bytes == 2 * size
     assert found["img64.pkl"].bytes == 8 * (2048**2 + 2048 + 1024**2 + 1024)
     assert found["sd-vae-ft-mse/diffusion_pytorch_model.safetensors"].bytes == 4 * 83_653_863
 

@@ -71,8 +71,13 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
     var |= {"network": dict(VAR), "tokenizer": {"network": dict(CODES), "training": {}}}
     var["tokenizer"]["training"] = {"released": released["var-vae"]}
     kept = ("edm2-s-mclr", "edm2-s-ddo", "edm2-s-ddo-2", "edm2-l-mclr", "var-d24-mclr")
-    content["runs"] = {name: content["runs"][name] for name in kept}
-    for run in content["runs"].values():
+    taken = ("edm2-s-ddo-released", "var-d24-cca-released")
+    content["runs"] = {name: content["runs"][name] for name in (*kept, *taken)}
+    for name in taken:
+        run = content["runs"][name]
+        run["released"] = released[run["released"]]
+    for name in kept:
+        run = content["runs"][name]
         run |= {"checkpoints": [1], "sweep": {}, "batch": 4}
         if "n_negatives" in run["objective"]:
             run["objective"]["n_negatives"] = 8
@@ -105,6 +110,7 @@ def write_released(folder: Path) -> dict[str, str]:
     official = Official(folder / "official")
     found = {
         "edm2-img64-s-1073741-0.075": edm2(official, folder, "s", 16, 3, CLASSES),
+        "ddo-edm2-img64-s": edm2(official, folder, "s-ddo", 16, 3, CLASSES),
         "edm2-img512-l-1879048-0.085": edm2(official, folder, "l", 4, 4, CLASSES),
         "edm2-img512-xs-uncond-2147483-0.085": edm2(official, folder, "xs", 4, 4, 0, width=4),
         "sd-vae-ft-mse": autoencoder(folder / "sd-vae"),
@@ -164,6 +170,7 @@ def var(folder: Path) -> dict[str, Path]:
     files: dict[str, tuple[Path, nn.Module]] = {
         "var-vae": (folder / "vae.pth", Vqvae.build(codes, generator)),
         "var-d24": (folder / "var.pth", Var.build(config, generator)),
+        "cca-var-d24": (folder / "var_cca.pth", Var.build(config, generator)),
     }
     for path, net in files.values():
         torch.save(net.state_dict(), path)

@@ -44,11 +44,12 @@ def test_table_one_has_its_three_blocks(reproduced: Checkout) -> None:
     table = pd.read_csv(reproduced.results / "table1.csv")
     generated = table[table["method"] != "real"]
     assert generated.groupby("model", sort=False)["method"].agg(list).to_dict() == {
-        "edm2-s": ["base", "cfg", "ddo", "mclr"],
+        "edm2-s": ["base", "cfg", "ddo", "mclr", "ddo-released"],
         "edm2-l": ["base", "cfg", "mclr"],
-        "var-d24": ["base", "cfg", "mclr"],
+        "var-d24": ["base", "cfg", "mclr", "cca-released"],
     }
     text = (reproduced.results / "table1.md").read_text()
+    assert "| +DDO, released weights |" in text and "| +CCA, released weights |" in text
     assert "FD on features dinov2, precision and recall on inception" in text
 
 
@@ -109,6 +110,8 @@ def test_every_network_names_its_file(reproduced: Checkout) -> None:
         "edm2-l-base": "l.pkl",
         "edm2-l-guide": "xs.pkl",
         "var-d24-base": "var.pth",
+        "edm2-s-ddo-released": "s-ddo.pkl",
+        "var-d24-cca-released": "var_cca.pth",
     }.items():
         source = json.loads((runs / run / "provenance.json").read_text())["source"]
         assert source["source"]["file"] == file

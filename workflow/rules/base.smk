@@ -83,7 +83,7 @@ rule import_tokenizer:
 # One rule per network, because the name of a checkpoint holds its step.
 NETWORKS = [
     JOBS.network(role, model) for model in TIER.models for role in JOBS.roles(model)
-]
+] + [JOBS.take_over(run) for run in TIER.released]
 
 
 for job in NETWORKS:

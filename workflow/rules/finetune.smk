@@ -30,7 +30,7 @@ rule negatives:
 
 # One rule per run, because each run has its own checkpoints.
 for run in PLAN.runs.values():
-    if run.is_base or run.is_final:
+    if run.settings is None or run.is_final:
         continue
     job = JOBS.finetune(run.run_id)
 
