@@ -142,7 +142,11 @@ def test_the_full_dag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     points = sum(len(found) for found in plan.evaluations.values())
     assert planned["sample"] == points * plan.tier.evaluation.shards
     assert planned["evaluate"] == len(plan.evaluations)
-    assert planned["fetch_released"] == 11
+    assert planned["fetch_released"] == 14
     assert {"import_base_edm2_s", "import_base_edm2_l", "import_base_var_d24"} <= planned.keys()
     assert {"guide_edm2_s", "import_guide_edm2_l"} <= planned.keys()
+    assert {
+        "import_tuned_edm2_s_ddo_released",
+        "import_tuned_var_d24_cca_released",
+    } <= planned.keys()
     assert Counter(job.rule for job in dag.behind()) == by_rule(planned)
