@@ -73,7 +73,7 @@ def by_rule(planned: dict[str, int]) -> Counter[str]:
     """The same, with the rules that are made for one network or run under their common name."""
     found: Counter[str] = Counter()
     for rule, count in planned.items():
-        made = re.match("((import_)?(base|guide)|finetune)_(?!final$)", rule)
+        made = re.match("((import_)?(base|guide)|import_tuned|finetune)_(?!final$)", rule)
         found[made[1] if made else rule] += count
     return found
 
