@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mclr.errors import UserError
 from mclr.files import read_json
+from mclr.settings.data import DECODING
 
 # Most jobs that read a manifest do without torch, which takes seconds to load.
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class OwnSource:
     path: str
     transform: str
     exif: str
+    decoding: dict[str, Any] = field(default_factory=dict)
+    """Further settings of ``mclr.data.images.decode.Decoder``."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def load_manifest(path: Path) -> Manifest:
     hashes = {name: split["sha256"] for name, split in content["splits"].items()}
     names = tuple(content["class_names"])
     found: dict[str, Any] = content["source"]
-    own = OwnSource(*(found[k] for k in ("path", "transform", "exif"))) if "path" in found else None
+    own = None
+    if "path" in found:
+        further = {key: found[key] for key in DECODING if key in found}
+        own = OwnSource(found["path"], found["transform"], found["exif"], further)
     return Manifest(channels, height, content["num_classes"], names, hashes, own)
 
 
@@ -126,7 +132,9 @@ def _indexed(path: Path, manifest: Manifest, own: OwnSource) -> IndexedImages:
     from mclr.data.images.decode import Decoder
     from mclr.data.images.read import COLUMNS, IndexedImages
 
-    decoder = Decoder(own.transform, manifest.resolution, manifest.channels, own.exif)
+    decoder = Decoder(
+        own.transform, manifest.resolution, manifest.channels, own.exif, **own.decoding
+    )
     return IndexedImages(path, _read(path, COLUMNS), own.path, decoder)
 
 

@@ -19,6 +19,7 @@ from mclr.errors import UserError
 from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder, read_config
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
+from mclr.models.drawing import draw_images
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
 from mclr.models.own.family import OwnFamily, made_of
@@ -163,7 +164,8 @@ class ClassConditionalPipeline:
                 ``sigma_max``, ``rho``, ``S_churn`` of EDM2, ``top_k``, ``top_p`` of VAR.
 
         Raises:
-            UserError: an argument that makes no sense for this model.
+            UserError: an argument that makes no sense for this model; or images that are not
+                finite, with their seeds.
         """
         labels = label_numbers(class_labels, self.config.images.class_names)
         seeds = image_seeds(generator, len(labels))
@@ -172,11 +174,12 @@ class ClassConditionalPipeline:
         parts = []
         for i in range(0, len(labels), size):
             some = seeds[i : i + size]
-            x = family.generate(self._net, some, torch.tensor(labels[i : i + size]), guidance)
-            parts.append(family.decode(x).cpu())
+            classes = torch.tensor(labels[i : i + size])
+            images = draw_images(family, self._net, some, classes, guidance)
+            parts.append(images.checked(self.folder).cpu())
             progress(len(some))
-        images = torch.cat(parts)
-        return Drawn(images if output_type == "tensor" else to_pil(images), seeds, labels)
+        drawn = torch.cat(parts)
+        return Drawn(drawn if output_type == "tensor" else to_pil(drawn), seeds, labels)
 
     def _check(self, guidance: float, batch_size: int | None, output_type: str) -> None:
         if guidance < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from mclr.metrics.features import (
     net_features,
     with_packages,
 )
+from mclr.models.drawing import Unchecked, draw_images, draw_samples
 from mclr.models.families import make_family
 from mclr.models.family import load_network
 from mclr.planning.specs import NegativesSpec, SampleSpec
@@ -75,7 +77,8 @@ def sample(
 
     Of several processes each samples whole batches, and the first writes the files.
     The grid has one row per noise seed and one column per class shown; all classes of a row start
-    from the same noise, the same for every method and step.
+    from the same noise, the same for every method and step. Images that are not finite are a
+    UserError that names weights and seeds.
 
     Args:
         base: checkpoint of the base model, for points that it guides or is mixed with; or of the
@@ -89,17 +92,22 @@ def sample(
     batches = processes.own_part(shard_batches(spec, shard))
     progress = Progress(str(features.parent), len(batches), spec.batch)
 
+    def table(found: NetFeatures, images: Unchecked, labels: Tensor) -> pa.Table:
+        images.checked(weights)
+        return feature_table(found, list(images.seeds), labels)
+
     def tables() -> Iterator[pa.Table]:
         # To read a batch's features is to wait for them: a GPU is given the next batch before.
-        waiting: list[tuple[NetFeatures, list[int], Tensor]] = []
+        waiting: list[tuple[NetFeatures, Unchecked, Tensor]] = []
         for done, seeds in enumerate(batches):
             labels = labels_of(seeds, spec.labels, manifest.num_classes)
-            waiting.append((net_features(nets, sampler(seeds, labels)), seeds, labels))
+            images = sampler(seeds, labels)
+            waiting.append((net_features(nets, images.x), images, labels))
             if len(waiting) > 1:
-                yield feature_table(*waiting.pop(0))
+                yield table(*waiting.pop(0))
             progress.update(done + 1)
         for last in waiting:
-            yield feature_table(*last)
+            yield table(*last)
 
     write_together(features, with_packages(tables(), other_packages()))
     if not processes.is_first():
@@ -107,7 +115,7 @@ def sample(
     rows, shown = spec.grid_rows, shown_classes(spec, manifest)
     first = GRID_SEED + shard * rows
     seeds = [first + row for row in range(rows) for _ in shown]
-    images = sampler(seeds, torch.tensor(shown).repeat(rows))
+    images = sampler(seeds, torch.tensor(shown).repeat(rows)).checked(weights)
     write_grid(grid, images, manifest, len(shown))
 
 
@@ -120,7 +128,7 @@ def _sampler(
     selection: Path | None,
     device: torch.device,
     share: Share,
-) -> Callable[[list[int], Tensor], Tensor]:
+) -> Callable[[list[int], Tensor], Unchecked]:
     """Seeds and labels to images, in the way of a point."""
     family = make_family(spec, manifest, tokenizer, device)
     network = load_network(family, weights)
@@ -137,11 +145,7 @@ def _sampler(
         share.prepare(weak)
     scale = _scale(spec, selection)
 
-    def images(seeds: list[int], labels: Tensor) -> Tensor:
-        x = family.generate(net, seeds, labels, scale, guide=weak, interval=spec.interval)
-        return family.decode(x)
-
-    return images
+    return partial(draw_images, family, net, guidance=scale, guide=weak, interval=spec.interval)
 
 
 def _scale(spec: SampleSpec, selection: Path | None) -> float:
@@ -207,7 +211,8 @@ def sample_negatives(
     progress, parts = Progress(output.stem, len(batches), size), []
     for done, i in enumerate(batches):
         seeds = list(range(NEGATIVES_SEED + i, NEGATIVES_SEED + min(i + size, n)))
-        parts.append(family.generate(net, seeds, labels[i : i + size], 0.0).cpu())
+        drawn = draw_samples(family, net, seeds, labels[i : i + size], 0.0)
+        parts.append(drawn.checked(weights).cpu())
         progress.update(done + 1)
     x = join_rows(output, parts)
     if processes.is_first():

@@ -16,6 +16,7 @@ from mclr.errors import UserError
 from mclr.files import write_json
 from mclr.jobs.sampling import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
+from mclr.models.drawing import draw_images
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
 from mclr.planning.points import GRID
@@ -49,10 +50,10 @@ def separation(
     labels = labels_of(seeds, "balanced", manifest.num_classes)
     sets = {"real": _real(data, manifest, labels)}
     for name, scale in {"base": 0.0, **scales}.items():
-        sets[name] = _generate(family, frozen, seeds, labels, scale, spec.batch)
+        sets[name] = _generate(family, frozen, base, seeds, labels, scale, spec.batch)
     if tuned:
         net = family.frozen(load_network(family, tuned))
-        sets["mclr"] = _generate(family, net, seeds, labels, 0.0, spec.batch)
+        sets["mclr"] = _generate(family, net, tuned, seeds, labels, 0.0, spec.batch)
     found = {
         name: {"guidance": scales.get(name, 0.0)}
         | asdict(summarise(_ratios(family, frozen, images, labels, manifest.num_classes, spec)))
@@ -95,10 +96,16 @@ def _batches(n: int, size: int) -> Iterator[slice]:
 
 @torch.no_grad()
 def _generate(
-    family: Family, net: Any, seeds: list[int], labels: Tensor, scale: float, size: int
+    family: Family,
+    net: Any,
+    weights: Path,
+    seeds: list[int],
+    labels: Tensor,
+    scale: float,
+    size: int,
 ) -> Tensor:
     parts = [
-        family.decode(family.generate(net, seeds[part], labels[part], scale)).cpu()
+        draw_images(family, net, seeds[part], labels[part], scale).checked(weights).cpu()
         for part in _batches(len(seeds), size)
     ]
     return torch.cat(parts)

@@ -19,6 +19,7 @@ from mclr.device import fused
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw, LevelDraw
+from mclr.models.finite import note_finite
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.weights import load_weights
 
@@ -82,7 +83,12 @@ class Family(ABC):
         return rows
 
     def decode(self, x: Tensor) -> Tensor:
-        """What the network models back to uint8 images (N, C, H, W)."""
+        """What the network models back to uint8 images (N, C, H, W).
+
+        Raises:
+            UserError: some are not finite (``mclr.models.finite``; whoever draws many asks later).
+        """
+        note_finite(x)
         return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Draw:

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from mclr.errors import UserError
+from mclr.models.finite import note_finite
 
 
 class Encoder(Protocol):
@@ -44,7 +45,8 @@ class RgbEncoder:
         return raw.float() / 127.5 - 1
 
     def decode(self, x: Tensor) -> Tensor:
-        """127.5 x + 128, clipped, fractions cut off."""
+        """127.5 x + 128, clipped, fractions cut off; of finite x alone."""
+        note_finite(x)
         return (x.float() * 127.5 + 128).clip(0, 255).to(torch.uint8)
 
 

@@ -6,10 +6,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from mclr.data.images.noticed import in_words
 from mclr.new.survey import Survey
 
 SHOWN = 10
 """Unusable files and sets of copies that are named; of more, the number."""
+NOTICED = {
+    **{"transparent": "transparent", "low_16_bit": "dark 16 bits"},
+    **{"first_of_several": "first of several", "constant": "of one colour"},
+}
+"""Headings of what pictures show, by its names in ``mclr.data.images.noticed``."""
 
 
 def as_text(found: Survey) -> str:
@@ -45,6 +51,10 @@ def _odd(found: Survey) -> Iterator[str]:
         yield "  out of balance     some classes have more than twice as many images as others"
     if found.turned:
         yield f"  turned by EXIF     {found.turned:,}; the configuration applies it"
+    told = in_words(found.noticed, "white")
+    yield from (
+        f"  {NOTICED[kind]:<18} {text}" for kind, text in zip(found.noticed, told, strict=True)
+    )
     if found.duplicates:
         yield f"  there repeatedly   {len(found.duplicates):,} images, with the same bytes:"
         yield from _some(["  =  ".join(same) for same in found.duplicates])

@@ -6,9 +6,10 @@ import io
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ LOOKED = 10_000
 """Images whose sizes and modes are told; of more, as many drawn at random."""
 
 MODES = {
-    **{"1": "grey", "L": "grey", "I;16": "grey", "I;16B": "grey", "I;16L": "grey"},
+    **{"1": "grey", "L": "grey", "I": "grey", "I;16": "grey", "I;16B": "grey", "I;16L": "grey"},
     **{"LA": "grey with alpha", "La": "grey with alpha", "RGB": "RGB", "YCbCr": "RGB"},
     **{"RGBA": "RGB with alpha", "RGBa": "RGB with alpha", "P": "palette", "PA": "palette"},
 }
@@ -55,6 +56,8 @@ class Survey:
     sides: tuple[int, int, int]
     longest: int
     modes: dict[str, int]
+    noticed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the pictures themselves: see ``mclr.data.images.noticed``."""
 
     @property
     def count(self) -> int:
@@ -103,6 +106,7 @@ def survey(path: str, threads: int = 1) -> Survey:
         (min(shorts), median_low(shorts), max(shorts)),
         max(longs),
         dict(Counter(modes).most_common()),
+        seen.noticed,
     )
 
 

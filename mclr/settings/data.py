@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from PIL import ImageColor
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mclr.settings.base import Count, Section
 
 Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
 """How a photograph becomes a square (``mclr.data.transforms``)."""
+WHITE = "#ffffff"
+
+
+def _colour(value: Any) -> str:
+    """A colour's name, or #rrggbb, as #rrggbb; ValueError if it is neither."""
+    text = str(value).lower()
+    if text in ImageColor.colormap or re.fullmatch("#[0-9a-f]{6}", text):
+        red, green, blue, *_ = ImageColor.getrgb(text)
+        return f"#{red:02x}{green:02x}{blue:02x}"
+    raise ValueError(
+        f"{value!r} is no colour; expected a name, such as white, or '#rrggbb' with its quotes "
+        "(without them # begins a comment)"
+    )
+
+
+Colour = Annotated[str, BeforeValidator(_colour)]
 
 
 class Data(Section):
@@ -29,6 +53,12 @@ class Data(Section):
         return self
 
 
+DECODING = ("background", "bits")
+"""Keys of ``OwnImages`` that decide pixels of some kinds of images alone."""
+LATER = (*DECODING,)
+"""Keys that are younger than specifications which are kept."""
+
+
 class OwnImages(Section):
     """Images that the user has: a folder with one sub-folder per class, or an archive of one.
 
@@ -45,6 +75,11 @@ class OwnImages(Section):
     transform: Transform = "center-crop-dhariwal"
     exif: Literal["ignore", "apply"] = "ignore"
     """Whether a camera's note of its orientation turns an image; EDM2's tools ignore it."""
+    background: Colour = WHITE
+    """What shows where an image is transparent."""
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    """That a value has in 16-bit files (often 12); None = all 16, and a warning if they seem fewer.
+    """
     n_reference: Count | None = None
     """None = all training images, which only ``reference: train`` allows."""
     reference: Literal["held-out", "train"] = "held-out"
@@ -59,3 +94,11 @@ class OwnImages(Section):
                 "or write `reference: train`"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that came later, where they say nothing: so specifications were before."""
+        content: dict[str, Any] = plainly(self)
+        fields = type(self).model_fields
+        silent = {key for key in LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in content.items() if key not in silent}

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mclr.data.images.decode import Decoder
+from mclr.data.images.decode import Decoder, Seen
 from mclr.data.images.members import Member, read_member
 from mclr.errors import UserError
 from mclr.events import Progress
@@ -21,12 +21,17 @@ CHUNK = 64
 
 
 class Examined(NamedTuple):
-    """A file's bytes and digest; why it is no usable image ('' if it is); whether EXIF turns it."""
+    """A file's bytes and digest; why it is no usable image ('' if it is); what is odd about it."""
 
     size: int
     sha256: str
     reason: str
-    turned: bool
+    seen: Seen = Seen()
+
+    @property
+    def turned(self) -> bool:
+        """Whether EXIF turns it."""
+        return self.seen.turned
 
 
 def examine_all(
@@ -70,10 +75,9 @@ def _examine_one(path: Path, decoder: Decoder, member: Member) -> Examined:
     try:
         content = read_member(path, member)
     except (OSError, ValueError) as error:
-        return Examined(0, "", getattr(error, "strerror", None) or str(error), False)
-    digest, reason, turned = hashlib.sha256(content).hexdigest(), "", False
+        return Examined(0, "", getattr(error, "strerror", None) or str(error))
+    digest = hashlib.sha256(content).hexdigest()
     try:
-        _, turned = decoder.open(content)
+        return Examined(len(content), digest, "", decoder.look(content))
     except UserError as error:
-        reason = str(error)
-    return Examined(len(content), digest, reason, turned)
+        return Examined(len(content), digest, str(error))

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from mclr.data.images.decode import Decoder
 from mclr.data.images.examine import Examined, examine_all
 from mclr.data.images.listing import Listing, list_images, list_members
+from mclr.data.images.noticed import in_words, notice
 from mclr.data.images.source import expand, kind_of, listing_digest
 from mclr.errors import UserError
 from mclr.events import LOG
 from mclr.files import atomic, read_json, sha256, write_json, write_text
-from mclr.settings.data import OwnImages
+from mclr.settings.data import DECODING, OwnImages
 
 SPLITS = ("train", "reference")
 REPORT = "bad-images.txt"
@@ -46,6 +47,13 @@ class Examination:
         """Rows of the images that can be used."""
         return np.flatnonzero([not image.reason for image in self.found])
 
+    @property
+    def noticed(self) -> dict[str, dict[str, Any]]:
+        """What is odd about pictures that can be used: see ``mclr.data.images.noticed``."""
+        rows = self.good.tolist()
+        names = [self.listing.members[row].name for row in rows]
+        return notice(names, [self.found[row].seen for row in rows])
+
 
 def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
     """Write ``train.parquet``, ``reference.parquet`` (indexes) and ``manifest.json``.
@@ -63,19 +71,24 @@ def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
     listing = list_images(path, found, kind)
     digest = listing_digest(path, kind, found)
     _check_classes(path, settings, listing)
-    decoder = Decoder(settings.transform, settings.resolution, settings.channels, settings.exif)
+    decoder = Decoder(
+        settings.transform, settings.resolution, settings.channels, settings.exif,
+        settings.background, settings.bits,
+    )  # fmt: skip
     examination = Examination(listing, examine_all(path, listing.members, decoder, threads))
     _report(path, settings, examination, folder / REPORT)
+    further = _further(settings, examination)
     labels = np.array(listing.labels)
     train, reference = _split(path, settings, listing.class_names, labels, examination.good)
     for name, rows in zip(SPLITS, (train, reference), strict=True):
-        _write_index(folder / f"{name}.parquet", _index(examination, rows), decoder)
+        _write_index(folder / f"{name}.parquet", _index(examination, rows), decoder, further)
     source = {
         "name": settings.source,
         "path": settings.path,
         "kind": kind,
         "transform": settings.transform,
         "exif": settings.exif,
+        **further,
         "listing": digest,
     }
     _write_manifest(folder, decoder, {"source": source, **_facts(examination)})
@@ -86,9 +99,10 @@ def prepare_at(resolution: int, prepared: Path, folder: Path) -> None:
     manifest = read_json(prepared / "manifest.json")
     source, channels = manifest["source"], manifest["shape"][0]
     decoder = Decoder(source["transform"], resolution, channels, source["exif"])
+    further = {key: source[key] for key in DECODING if key in source}
     for name in SPLITS:
         table = pq.ParquetFile(prepared / f"{name}.parquet").read()
-        _write_index(folder / f"{name}.parquet", table, decoder)
+        _write_index(folder / f"{name}.parquet", table, decoder, further)
     _write_manifest(folder, decoder, manifest)
 
 
@@ -130,6 +144,8 @@ def _report(path: Path, settings: OwnImages, examination: Examination, report: P
             path,
             turned,
         )
+    for told in in_words(examination.noticed, settings.background):
+        LOG.warning("%s: %s", path, told)
     counts = np.bincount(np.array(listing.labels)[examination.good])
     if len(counts) and counts.min() * 2 < counts.max():
         LOG.warning("%s: %d to %d images per class", path, counts.min(), counts.max())
@@ -192,15 +208,24 @@ def _index(examination: Examination, rows: NDArray[np.int64]) -> pa.Table:
     )
 
 
-def _write_index(path: Path, table: pa.Table, decoder: Decoder) -> None:
+def _further(settings: OwnImages, examination: Examination) -> dict[str, Any]:
+    """Settings of the decoder that matter to some images alone, where there are such."""
+    given: dict[str, Any] = settings.model_dump(mode="json")
+    needed = {"background": settings.background} if "transparent" in examination.noticed else {}
+    return needed | {key: given[key] for key in DECODING if key in given}
+
+
+def _write_index(path: Path, table: pa.Table, decoder: Decoder, further: dict[str, Any]) -> None:
     """An index that names its pixels: what decides them is part of its bytes, so of its sha256."""
-    about = json.dumps(vars(decoder), sort_keys=True)
+    content = {key: value for key, value in vars(decoder).items() if key not in DECODING} | further
+    about = json.dumps(content, sort_keys=True)
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata({"pixels": about}), temporary)
 
 
 def _facts(examination: Examination) -> dict[str, Any]:
     """What the manifest says of the images as a whole."""
+    noticed = examination.noticed
     return {
         "num_classes": len(examination.listing.class_names),
         "class_names": examination.listing.class_names,
@@ -208,6 +233,7 @@ def _facts(examination: Examination) -> dict[str, Any]:
         "duplicates": duplicates(examination),
         "ignored_files": examination.listing.ignored,
         "turned_by_exif": sum(image.turned for image in examination.found),
+        **({"noticed": noticed} if noticed else {}),
     }
 
 

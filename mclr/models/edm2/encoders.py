@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
+from mclr.models.finite import note_finite
 from mclr.models.pixels import check_pixels
 from mclr.models.precision import decoding_in
 from mclr.models.weights import load_weights
@@ -103,6 +104,7 @@ class StabilityVaeEncoder:
             z = (part.float() - self.bias.to(part.device)) / self.scale.to(part.device)
             with decoding_in(self.decoding, self.device):
                 pixels = self.vae.decode(z.to(self.device)).sample.float()
+            note_finite(pixels)
             images.append((pixels.clamp(0, 1) * 255).to(torch.uint8))
         return torch.cat(images)
 

@@ -25,7 +25,7 @@ from mclr.models.replay import Function, Replayed, can_record
 from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VarSampler, VqvaeConfig
 from mclr.models.var.network import Var
-from mclr.models.var.sampler import check_sample, draw_tokens
+from mclr.models.var.sampler import check_sample, draw_tokens, finite_tokens
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 
@@ -122,7 +122,7 @@ class VarFamily(Family):
         fixed = cast(Var, self.frozen(net))
         check_sample(fixed, self.vqvae, labels, uniforms)
         draw = self._sampled(fixed, fixed is net, guidance, **self.sampler.model_dump())
-        return draw(labels.to(self.device), move(uniforms, self.device))
+        return finite_tokens(draw(labels.to(self.device), move(uniforms, self.device)))
 
     def _sampled(self, fixed: Var, stays: bool, guidance: float, **settings: float) -> Function:
         """Labels and uniforms to tokens: 12,000 kernels, recorded on a GPU if the network stays."""

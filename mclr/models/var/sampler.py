@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
+from mclr.models.finite import note_rows
 from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
 
@@ -29,7 +30,8 @@ def inverse_cdf(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     total = cdf[..., -1]
     below_total = torch.nextafter(total, torch.zeros_like(total))
     target = torch.minimum(uniforms.to(cdf) * total, below_total)
-    return torch.searchsorted(cdf, target.unsqueeze(-1), right=True).squeeze(-1)
+    tokens = torch.searchsorted(cdf, target.unsqueeze(-1), right=True).squeeze(-1)
+    return tokens.clamp(max=probabilities.shape[-1] - 1)  # of NaN, too, a token
 
 
 def filter_logits(logits: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -108,8 +110,8 @@ def _generate(
     top_k: int,
     top_p: float,
     codes: Callable[[int, Tensor], Tensor],
-) -> Tensor:
-    """Quantised latent (N, C, P, P), scale by scale.
+) -> tuple[Tensor, Tensor]:
+    """Quantised latent (N, C, P, P), scale by scale; and whether all logits were finite, (N,).
 
     codes(si, logits) makes of the guided, filtered logits (N, l, V) of scale si the map
     (N, C, p, p) of what was chosen.
@@ -119,16 +121,18 @@ def _generate(
     rows = torch.cat([labels, torch.full_like(labels, var.null_label)]) if guided else labels
     side, channels = vqvae.config.patch_nums[-1], vqvae.config.z_channels
     fhat = torch.zeros(n, channels, side, side, device=labels.device)
+    finite = torch.ones(n, dtype=torch.bool, device=labels.device)
     inputs: Tensor | None = None
     caches = var.new_caches()
     for si in range(last + 1):
         logits = var.scale_logits(si, rows, inputs, caches)
         if guided:
             logits = guided_logits(logits[:n], logits[n:], cfg, si / last)
+        finite = finite & logits.isfinite().all(-1).all(-1)
         h = codes(si, filter_logits(logits, top_k, top_p))
         fhat, following = vqvae.next_input(si, fhat, h)
         inputs = following.flatten(2).transpose(1, 2).repeat(2 if guided else 1, 1, 1)
-    return fhat
+    return fhat, finite
 
 
 @torch.no_grad()
@@ -149,14 +153,22 @@ def var_sample(
     uniforms (N, L), see seeded_uniforms: token i of image n is the inverse CDF at uniforms[n, i].
     cfg: guidance at the last scale, growing linearly from none at the first; 0 is guidance-free
     and evaluates N rows per scale, otherwise 2N. choose: replaces inverse_cdf.
-    Raises UserError for shapes or settings that do not fit the model.
+    Raises UserError for shapes or settings that do not fit the model, and for logits that are not
+    finite.
     """
     check_sample(var, vqvae, labels, uniforms)
     uniforms = uniforms.to(labels.device)
-    return draw_tokens(
+    tokens = draw_tokens(
         var, vqvae, labels, uniforms, cfg=cfg, top_k=top_k, top_p=top_p,
         choose=choose or inverse_cdf,
     )  # fmt: skip
+    return finite_tokens(tokens)
+
+
+def finite_tokens(tokens: Tensor) -> Tensor:
+    """Tokens of ``draw_tokens``, with a note on rows that it could not draw (``note_rows``)."""
+    note_rows(tokens[:, 0] >= 0)
+    return tokens.clamp(min=0)
 
 
 @torch.no_grad()
@@ -171,15 +183,18 @@ def draw_tokens(
     top_p: float,
     choose: Choose = inverse_cdf,
 ) -> Tensor:
-    """``var_sample`` of inputs on one device, without the checks: nothing is read from a GPU."""
+    """``var_sample`` of inputs on one device, without the checks: nothing is read from a GPU.
+
+    Rows of images whose logits are not finite are −1: ``finite_tokens`` says so.
+    """
     grids: list[Tensor] = []
 
     def codes(si: int, logits: Tensor) -> Tensor:
         grids.append(choose(logits.softmax(dim=-1), uniforms[:, slice(*var.spans[si])]))
         return vqvae.quantize.embed(si, grids[-1])
 
-    _generate(var, vqvae, labels, cfg, top_k, top_p, codes)
-    return torch.cat(grids, dim=1)
+    _, finite = _generate(var, vqvae, labels, cfg, top_k, top_p, codes)
+    return torch.cat(grids, dim=1).masked_fill(~finite.unsqueeze(1), -1)
 
 
 @torch.no_grad()
@@ -209,4 +224,6 @@ def var_sample_smooth(
         mixed: Tensor = shares @ vqvae.quantize.embedding.weight
         return mixed.transpose(1, 2).reshape(len(mixed), -1, p, p)
 
-    return _generate(var, vqvae, labels, cfg, top_k, top_p, codes)
+    fhat, finite = _generate(var, vqvae, labels, cfg, top_k, top_p, codes)
+    note_rows(finite)
+    return fhat

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from mclr.models.finite import note_finite
 from mclr.models.var.config import VqvaeConfig, norm_groups
 from mclr.models.var.quantizer import Quantizer
 
@@ -250,8 +251,10 @@ class Vqvae(nn.Module):
 
     @torch.no_grad()
     def decode_tokens(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) -> images (N, C, H, W) clamped to [-1, 1]."""
-        return self.decode(self.quantize.fhats(tokens)[-1]).clamp(-1, 1)
+        """Tokens (N, L) -> images (N, C, H, W), finite, clamped to [-1, 1]."""
+        images = self.decode(self.quantize.fhats(tokens)[-1])
+        note_finite(images)
+        return images.clamp(-1, 1)
 
     def next_input(self, si: int, fhat: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """One step of generation, see Quantizer.next_input."""
