@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Manifest:
     """What the prepared data look like: everything a network must know of them.
 
     own: None = the splits hold pixels, else they are an index of the user's own images.
+    class_counts: images of each class, by split; empty where there are no data.
     """
 
     channels: int
@@ -47,6 +48,7 @@ class Manifest:
     class_names: tuple[str, ...]
     hashes: dict[str, str]
     own: OwnSource | None = None
+    class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,7 +65,8 @@ def load_manifest(path: Path) -> Manifest:
     names = tuple(content["class_names"])
     found: dict[str, Any] = content["source"]
     own = OwnSource(*(found[k] for k in ("path", "transform", "exif"))) if "path" in found else None
-    return Manifest(channels, height, content["num_classes"], names, hashes, own)
+    counts = {name: tuple(split["class_counts"]) for name, split in content["splits"].items()}
+    return Manifest(channels, height, content["num_classes"], names, hashes, own, counts)
 
 
 def load_labels(path: Path) -> Tensor:

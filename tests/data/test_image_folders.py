@@ -10,7 +10,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from picture_files import pictures, settings, write_folder, write_tar, write_tar_of_tars, write_zip
@@ -205,7 +205,7 @@ def odd_tar(path: Path, **about: Any) -> Path:
     for key, value in about.items():
         setattr(second, key, value)
     kind = tarfile.PAX_FORMAT if "pax_headers" in about else tarfile.GNU_FORMAT
-    blocks = first.tobuf(), bytes(512), second.tobuf(kind), bytes(2048)
+    blocks = first.tobuf(), bytes(512), second.tobuf(cast(Any, kind)), bytes(2048)
     path.write_bytes(b"".join(blocks))
     return path
 

@@ -136,7 +136,13 @@ def _report(path: Path, settings: OwnImages, examination: Examination, report: P
         )
     counts = np.bincount(np.array(listing.labels)[examination.good])
     if len(counts) and counts.min() * 2 < counts.max():
-        LOG.warning("%s: %d to %d images per class", path, counts.min(), counts.max())
+        LOG.warning(
+            "%s: %d to %d images per class, which wants `labels: proportional` in section "
+            "evaluation; uniform labels are refused",
+            path,
+            counts.min(),
+            counts.max(),
+        )
 
 
 def duplicates(examination: Examination) -> list[list[str]]:
