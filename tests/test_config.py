@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     ),
     "unknown label scheme": (
         put("evaluation.labels", "alle"),
-        ["evaluation.labels: ", "'balanced' or 'random'", "'alle'"],
+        ["evaluation.labels: ", "'balanced', 'random' or 'proportional'", "'alle'"],
     ),
     "unknown model of a run": (
         put("runs.edm2-mclr.model", "edm3"),

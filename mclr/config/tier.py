@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -10,7 +10,7 @@ from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
 from mclr.models.config import Model
 from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
 from mclr.settings.data import Data, OwnImages
-from mclr.settings.features import FeatureNet, Protocol
+from mclr.settings.features import FeatureNet, LabelScheme, Protocol
 
 IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""
@@ -26,7 +26,7 @@ class Evaluation(Section):
     n_samples: Annotated[int, Field(ge=2)]
     batch: Count
     shards: Count
-    labels: Literal["balanced", "random"]
+    labels: LabelScheme
     neighbourhood: Count
     isc_features: Name
     isc_splits: Count

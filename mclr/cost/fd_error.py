@@ -22,7 +22,8 @@ from mclr.planning.plan import Plan
 def bias_constant(features: Tensor, labels: Tensor | None = None) -> float:
     """c of features (N, d) of real images, in units of FD; moments are the features' own.
 
-    labels (N,): of the images, if samples are balanced over classes; None if labels are random.
+    labels (N,): of the images, if samples have classes in their proportions; None if labels are
+    random.
     """
     x = features.double()
     x = x - x.mean(0)
@@ -45,11 +46,11 @@ def bias_constants(plan: Plan, results: Path) -> dict[str, float]:
     from mclr.metrics.features import read_features
 
     name, found = plan.tier.report.nets[0], {}
-    is_balanced = plan.tier.evaluation.labels == "balanced"
+    is_stratified = plan.tier.evaluation.labels != "random"
     for model, settings in plan.tier.models.items():
         folder = results / "feature-nets" / net_folder(name, settings.resolution)
         file = folder / "reference.parquet"
         if file.is_file():
             real = read_features([file], name)
-            found[model] = bias_constant(real.features, real.labels if is_balanced else None)
+            found[model] = bias_constant(real.features, real.labels if is_stratified else None)
     return found

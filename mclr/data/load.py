@@ -42,6 +42,7 @@ class Manifest:
     """What the prepared data look like: everything a network must know of them.
 
     own: None = the splits hold pixels, else they are an index of the user's own images.
+    class_counts: images of each class, by split; empty where there are no data.
     """
 
     channels: int
@@ -50,6 +51,7 @@ class Manifest:
     class_names: tuple[str, ...]
     hashes: dict[str, str]
     own: OwnSource | None = None
+    class_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,11 +67,12 @@ def load_manifest(path: Path) -> Manifest:
     hashes = {name: split["sha256"] for name, split in content["splits"].items()}
     names = tuple(content["class_names"])
     found: dict[str, Any] = content["source"]
+    counts = {name: tuple(split["class_counts"]) for name, split in content["splits"].items()}
     own = None
     if "path" in found:
         further = {key: found[key] for key in DECODING if key in found}
         own = OwnSource(found["path"], found["transform"], found["exif"], further)
-    return Manifest(channels, height, content["num_classes"], names, hashes, own)
+    return Manifest(channels, height, content["num_classes"], names, hashes, own, counts)
 
 
 def load_labels(path: Path) -> Tensor:

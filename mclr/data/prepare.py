@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from mclr.data.raw import RawImages, expected, verify
 from mclr.data.sources import READERS
+from mclr.data.splits import hold_out
 from mclr.errors import UserError
 from mclr.files import atomic, sha256, write_json
 from mclr.settings.data import Data
@@ -110,15 +111,11 @@ def average_down(images: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8
 
 def _split(data: RawImages, settings: Data) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the training images and of the reference images."""
-    if settings.n_reference is None and data.test is not None:
-        return np.flatnonzero(~data.test), np.flatnonzero(data.test)
-    train, reference = train_test_split(
-        np.arange(len(data.labels)),
-        test_size=settings.n_reference,
-        random_state=settings.split_seed,
-        stratify=data.labels,
-    )
-    return np.sort(train), np.sort(reference)
+    if settings.n_reference is not None:
+        rows, names = np.arange(len(data.labels)), data.class_names
+        return hold_out(rows, data.labels, names, settings.n_reference, settings.split_seed)
+    test = cast("NDArray[np.bool_]", data.test)  # as check() has made sure
+    return np.flatnonzero(~test), np.flatnonzero(test)
 
 
 def _class_counts(data: RawImages, rows: NDArray[np.int64]) -> list[int]:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.data.load import step_generator
+from mclr.data.load import Manifest, step_generator
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.files import write_json
+from mclr.jobs.labels import check_scheme, proportional_counts
 from mclr.metrics.features import Features, read_features
 from mclr.planning.points import GRID
 from mclr.planning.specs import FloorsSpec
+from mclr.settings.features import LabelScheme
 
 STREAM = 3  # of draws among the training images
 
@@ -38,12 +40,14 @@ def floors(
         feature_nets: folder of each feature net (weights, reference and training features).
 
     Raises:
-        UserError: fewer than n_samples training images.
+        UserError: fewer than n_samples training images; labels are to be uniform, and the classes
+            of the data differ too much.
     """
     from mclr.metrics.measure import Measure
 
     evaluation, n = spec.evaluation, spec.evaluation.n_samples
     measure = Measure(evaluation, manifest_file, feature_nets, device)
+    check_scheme(evaluation.labels, measure.manifest)
     real = {
         name: read_features([folder / "train.parquet"], name)
         for name, folder in feature_nets.items()
@@ -60,7 +64,7 @@ def floors(
             continue
         protocols[count] = measure.protocol(count)
         columns = measure.columns(
-            {name: _some(f, count, evaluation.labels) for name, f in real.items()}
+            {name: _some(f, count, evaluation.labels, measure.manifest) for name, f in real.items()}
         )
         about = _about(spec.tier, count) | {"protocol": protocols[count]["id"]}
         rows += [{"model": model} | about | columns for model in spec.models]
@@ -77,11 +81,16 @@ def _about(tier: str, n_samples: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _some(features: Features, n: int, labels: str) -> Features:
-    """Random n of the images; balanced: as many of each class, where there are so many."""
+def _some(features: Features, n: int, labels: LabelScheme, manifest: Manifest) -> Features:
+    """Random n of the images, of each class as many as the scheme says, where there are so many."""
     rows = torch.randperm(len(features.labels), generator=step_generator(0, STREAM))
     if labels == "balanced":
         rows = rows[_turns(features.labels[rows]).argsort(stable=True)]
+    if labels == "proportional":
+        each = torch.tensor(proportional_counts(manifest.class_counts["reference"], n))
+        classes = features.labels[rows]
+        places = (_turns(classes) + 0.5) / each[classes]  # below 1: as many as there are to be
+        rows = rows[places.argsort(stable=True)]
     chosen = rows[:n]
     return Features(
         features.features[chosen],

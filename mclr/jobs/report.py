@@ -77,6 +77,7 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
             for point in points
         },
         class_names=_shown(tier, manifest),
+        shared_images=len(read_json(manifest).get("shared_images", [])),
         costs=costs(results / "benchmarks", tier),
     )
     metrics = pd.read_parquet(results / "metrics.parquet")

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mclr.data.load import Manifest, load_manifest, step_generator
+from mclr.data.load import Manifest, load_manifest
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.events import Progress
 from mclr.files import atomic, read_json, save_tensors
 from mclr.jobs.gather import join_rows, write_together
+from mclr.jobs.labels import block_labels, check_scheme, labels_of
 from mclr.metrics.features import (
     NetFeatures,
     feature_table,
@@ -35,14 +36,6 @@ from mclr.training.share import WHOLE, Share
 # Image seeds of three purposes never meet: torch's CPU generator tells 32-bit seeds apart.
 NEGATIVES_SEED = 2**30
 GRID_SEED = 2**31
-
-
-def labels_of(seeds: list[int], scheme: str, classes: int) -> Tensor:
-    """The label of each image: balanced (seed modulo classes) or random (drawn by its seed)."""
-    if scheme == "balanced":
-        return torch.tensor([seed % classes for seed in seeds])
-    draws = [torch.randint(classes, (1,), generator=step_generator(s, 6)) for s in seeds]
-    return torch.cat(draws)
 
 
 def shard_batches(spec: SampleSpec, shard: int) -> list[list[int]]:
@@ -85,8 +78,12 @@ def sample(
             network of the model's own that guides, ``spec.guide_network``.
         selection: the selected point, whose guidance is taken where ``spec`` has none.
         share: whether networks are to be compiled.
+
+    Raises:
+        UserError: labels are to be uniform, and the classes of the data differ too much.
     """
     manifest = load_manifest(manifest_file)
+    check_scheme(spec.labels, manifest)
     sampler = _sampler(spec, manifest, weights, tokenizer, base, selection, device, share)
     nets = {n: load_feature_net(path, manifest).to(device) for n, path in feature_nets.items()}
     batches = processes.own_part(shard_batches(spec, shard))
@@ -100,7 +97,7 @@ def sample(
         # To read a batch's features is to wait for them: a GPU is given the next batch before.
         waiting: list[tuple[NetFeatures, Unchecked, Tensor]] = []
         for done, seeds in enumerate(batches):
-            labels = labels_of(seeds, spec.labels, manifest.num_classes)
+            labels = block_labels(seeds, spec.labels, manifest, spec.n_samples)
             images = sampler(seeds, labels)
             waiting.append((net_features(nets, images.x), images, labels))
             if len(waiting) > 1:

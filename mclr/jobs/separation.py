@@ -14,7 +14,7 @@ from torch import Tensor
 from mclr.data.load import Manifest, load_images, load_labels, load_manifest, step_generator
 from mclr.errors import UserError
 from mclr.files import write_json
-from mclr.jobs.sampling import labels_of
+from mclr.jobs.labels import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
 from mclr.models.drawing import draw_images
 from mclr.models.families import make_family

@@ -117,7 +117,8 @@ def as_text(made: Made) -> str:
     steps = ", ".join(map(str, run.checkpoints))
     trained = f"{made.proposal.choice.images:,} images" if made.proposal.choice.images else "given"
     scales = ", ".join(f"{scale:g}" for scale in model.guidance)
-    measured = f"{tier.evaluation.n_samples:,} images each, by {', '.join(tier.features)}"
+    classes = ", classes as in the reference" if tier.evaluation.labels == "proportional" else ""
+    measured = f"{tier.evaluation.n_samples:,} images each{classes}, by {', '.join(tier.features)}"
     lines = [
         f"{made.case.output}: about {duration(seconds)} on {made.case.machine.text}",
         f"  model              {model.label}, base training: {trained}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from math import ceil
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +18,10 @@ from mclr.new.survey import Survey
 from mclr.new.yaml_text import aligned, flow, number, plain, scalar
 
 MOST_REFERENCE = 5_000
+LEAST_REFERENCE = 2
+"""Reference images of each class."""
+EVEN = 1.1
+"""Times as many images of the largest class as of the smallest, which chance alone may give."""
 GRID_CLASSES = 10
 HELD = 2
 """Jobs that hold all training images in memory and may run at a time."""
@@ -84,8 +89,18 @@ def _template() -> Any:
 
 
 def n_reference_of(found: Survey) -> int:
-    """Images held out: a fifth, at most 5,000, at least two for each class."""
-    return max(2 * len(found.classes), min(found.count // 5, MOST_REFERENCE))
+    """Images held out: a fifth, at most 5,000, but so many that two are of the smallest class.
+
+    Of a class of m images at least ⌊m · held out / all⌋ are held out.
+    """
+    least = ceil(LEAST_REFERENCE * found.count / min(found.classes.values()))
+    return max(least, min(found.count // 5, MOST_REFERENCE))
+
+
+def is_even(found: Survey) -> bool:
+    """Whether samples may have as many of each class; else FD would see that they do."""
+    counts = found.classes.values()
+    return max(counts) <= EVEN * min(counts)
 
 
 def images_fit(case: Case, size: Size | GivenBase) -> bool:
@@ -117,9 +132,11 @@ def _data(case: Case, choice: Choice) -> dict[str, Any]:
         channels = 1 if found.is_grey else 3
         reason = f"ours: more (the median short side is {median}) would not be done in time"
     n_reference = n_reference_of(found)
-    held = (
-        "a fifth of the images" if n_reference < MOST_REFERENCE else f"at most {MOST_REFERENCE:,}"
-    )
+    held = f"at most {MOST_REFERENCE:,}"
+    if n_reference != min(found.count // 5, MOST_REFERENCE):
+        held = f"{LEAST_REFERENCE} of the smallest class"
+    elif n_reference < MOST_REFERENCE:
+        held = "a fifth of the images"
     return {
         "resolution": choice.size.resolution,
         "resolution_reason": reason,
@@ -215,12 +232,17 @@ def _run(choice: Choice) -> dict[str, Any]:
 def _evaluation(case: Case, choice: Choice) -> dict[str, Any]:
     classes, n_reference = len(case.found.classes), n_reference_of(case.found)
     wanted = min(choice.grid.samples, n_reference)
-    n_samples = max(1, wanted // classes) * classes
+    is_uniform = is_even(case.found)
+    n_samples = max(1, wanted // classes) * classes if is_uniform else wanted
     reason = "as many as reference images" if wanted == n_reference else "fewer take less time"
     shown = [classes * i // GRID_CLASSES for i in range(GRID_CLASSES)]
     return {
         "n_samples": n_samples,
         "n_samples_reason": f"ours: 50,000; {reason}",
+        "labels": "balanced" if is_uniform else "proportional",
+        "labels_reason": "VAR and DDO: the same number per class; EDM2: random"
+        if is_uniform
+        else "ours: in the reference classes differ in size, which FD would see",
         "isc_splits": 10 if n_samples >= 1000 else 4,
         "shown": shown if classes > GRID_CLASSES else [],
     }

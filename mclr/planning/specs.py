@@ -25,7 +25,7 @@ from mclr.models.spec import ModelSpec, Network
 from mclr.models.var.config import Tokenizer, VarBase
 from mclr.settings.base import Count, Precision, Section, Seed, Spec
 from mclr.settings.data import Transform
-from mclr.settings.features import Protocol
+from mclr.settings.features import LabelScheme, Protocol
 from mclr.settings.released import Released
 
 
@@ -114,7 +114,7 @@ class SampleSpec(ModelSpec):
     n_samples: Count
     batch: Count
     shards: Count
-    labels: Literal["balanced", "random"]
+    labels: LabelScheme
     grid_rows: Count
     grid_classes: list[int] | None = None
 

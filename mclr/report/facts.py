@@ -57,8 +57,8 @@ def _percent(value: float | None) -> str:
     return "not recorded" if value is None else f"{100 * value:.1f} %"
 
 
-def protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
-    """How every point was measured, in words."""
+def protocol(metrics: pd.DataFrame, tier: Tier, shared: int = 0) -> list[tuple[str, str]]:
+    """How every point was measured, in words; shared: reference images that were trained on."""
     evaluation = tier.evaluation
     generated = metrics[metrics["method"] == "base"]
     ids = dict(zip(generated["model"], generated["protocol"], strict=True))
@@ -71,7 +71,7 @@ def protocol(metrics: pd.DataFrame, tier: Tier) -> list[tuple[str, str]]:
         ("protocol id", ", ".join(dict.fromkeys(named))),
         ("images per point", f"{evaluation.n_samples:,}"),
         ("labels", evaluation.labels),
-        ("reference", _reference(tier)),
+        ("reference", _reference(tier) + (f"; {shared:,} were trained on, too" if shared else "")),
         ("FD, precision, recall", f"features {', '.join(tier.features)}"),
         ("precision, recall", f"k = {evaluation.neighbourhood} nearest neighbours"),
         ("IS", f"classifier {evaluation.isc_features}, {evaluation.isc_splits} splits"),

@@ -61,6 +61,7 @@ class Sources:
     ``mclr.claims.render.shown`` makes of ``claims.json``.
     similarity and separation are empty where they were not computed, grids (the image grid of each
     point, by ``Point.path``) where no images are to be shown, costs without benchmark files.
+    shared_images: reference images that are training images, too.
     """
 
     provenance: Sequence[Mapping[str, Any]]
@@ -70,6 +71,7 @@ class Sources:
     separation: Mapping[str, Any] = field(default_factory=dict)
     grids: Mapping[str, Path] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    shared_images: int = 0
     costs: Sequence[Cost] = ()
 
 
@@ -129,7 +131,7 @@ def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any
         "costs": sources.costs,
         "total": total(sources.costs),
         "evaluations": evaluations_per_image(metrics, tier),
-        "protocol": facts.protocol(metrics, tier),
+        "protocol": facts.protocol(metrics, tier, sources.shared_images),
         "sources": facts.sources(sources.provenance),
         "runs": [facts.run(entry) for entry in sources.provenance],
     }

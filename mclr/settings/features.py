@@ -9,6 +9,9 @@ from pydantic import Discriminator, Field, Tag
 from mclr.settings.base import Count, Name, Positive, Section, Seed
 from mclr.settings.released import Released
 
+LabelScheme = Literal["balanced", "random", "proportional"]
+"""Classes of sampled images: as many of each, drawn uniformly, or as in the reference."""
+
 
 def _kind(value: Any) -> str:
     """A feature net is a classifier unless it says otherwise."""
@@ -84,6 +87,6 @@ class Protocol(Section):
 
     isc_features: Name
     isc_splits: Count
-    labels: Literal["balanced", "random"]
+    labels: LabelScheme
     n_samples: Annotated[int, Field(ge=2)]
     neighbourhood: Count

@@ -173,7 +173,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
         "c0/wrong-ending.JPEG": file_of(rgb, "PNG"),
     }
     deep_file = {"c0/deep.png": file_of(Image.fromarray(deep), "PNG")}
-    folder = with_odd_files(tmp_path, odd | deep_file, n_reference=3)
+    folder = with_odd_files(tmp_path, odd | deep_file, n_reference=5)
     for name, content in odd.items():
         assert torch.equal(image_of(folder, name), expected_pixels(content)), name
     high = file_of(Image.fromarray((deep >> 8).astype(np.uint8)), "PNG")

@@ -16,10 +16,10 @@ from torch import Tensor
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors
+from mclr.jobs.labels import labels_of
 from mclr.jobs.sampling import (
     GRID_SEED,
     NEGATIVES_SEED,
-    labels_of,
     sample,
     sample_negatives,
     shard_batches,

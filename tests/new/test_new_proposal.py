@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -18,6 +19,7 @@ from mclr.config.reading import load_tier, parse_tier
 from mclr.cost.hardware import START_SECONDS
 from mclr.cost.images import images_of
 from mclr.cost.work import Workload
+from mclr.data.splits import hold_out
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Model
 from mclr.new.base import Codes, GivenBase
@@ -25,7 +27,7 @@ from mclr.new.machine import Machine, rate, this_machine
 from mclr.new.propose import makespan, propose, reckon
 from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for
 from mclr.new.survey import Survey
-from mclr.new.write import Case, Choice, render
+from mclr.new.write import Case, Choice, n_reference_of, render
 from mclr.new.yaml_text import number, scalar
 from mclr.planning.plan import Plan
 
@@ -49,6 +51,14 @@ def images(side: int = 8, each: int = 200, classes: int = 3, **odd: Any) -> Surv
     return Survey(
         "photos", "folder", {f"c{i}": each for i in range(classes)}, about["bad"], [], {},
         about["turned"], (side, side, side), side, about["modes"],
+    )  # fmt: skip
+
+
+def uneven(*counts: int) -> Survey:
+    """As many images of each class."""
+    classes = {f"c{i}": count for i, count in enumerate(counts)}
+    return Survey(
+        "photos", "folder", classes, {}, [], {}, 0, (8, 8, 8), 8, {"grey": sum(counts)}
     )  # fmt: skip
 
 
@@ -91,6 +101,37 @@ def test_whatever_is_chosen_is_a_tier(size: Size | GivenBase) -> None:
         (model,) = tier.models.values()
         if isinstance(model, Edm2Model) and isinstance(size, Size):
             assert model.network.model_channels % model.network.channels_per_head == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels"), [((200, 200, 183), "balanced"), ((200, 180), "proportional")]
+)
+def test_labels_are_as_even_as_the_images(counts: tuple[int, ...], labels: str) -> None:
+    found = uneven(*counts)
+    text = render(case(found), Choice(sizes_for(8)[0], GRIDS[0], 9000))
+    evaluation = parse_tier(yaml.safe_load(text), "mine").evaluation
+    assert evaluation.labels == labels
+    wanted = n_reference_of(found)
+    even = wanted // len(counts) * len(counts)
+    assert evaluation.n_samples == (even if labels == "balanced" else wanted)
+
+
+@pytest.mark.parametrize(
+    "counts", [(10, 10), (10, 42), (100_000, 10), (11, 500, 37), (600,) * 300, (2000, 200)]
+)
+def test_two_of_every_class_are_held_out(counts: tuple[int, ...]) -> None:
+    """What the survey lets pass is split with two reference images of each class, and more left."""
+    found = uneven(*counts)
+    text = render(case(found), Choice(sizes_for(8)[0], GRIDS[2], 9000))
+    data = parse_tier(yaml.safe_load(text), "mine").data
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rows, names = np.arange(len(labels)), list(found.classes)
+    assert data.n_reference
+    for split in hold_out(rows, labels, names, data.n_reference, data.split_seed):
+        assert np.bincount(labels[split]).min() >= 2
+    fifth = min(sum(counts) // 5, 5000)
+    told = text[text.index("n_reference") :].splitlines()[0]
+    assert (data.n_reference != fifth) == ("ours: 2 of the smallest class" in told)
 
 
 def size_family(size: Size | GivenBase) -> str:

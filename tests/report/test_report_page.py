@@ -326,9 +326,10 @@ def test_other_tables_and_floors_are_shown(
     for name in figure_names(rich_tier):
         Image.new("RGB", (4, 4), "white").save(folder / f"{name}.png")
     path = tmp_path / "report.html"
-    write_report(rich_metrics, rich_tier, folder, Sources([], INFO, claims), path)
+    write_report(rich_metrics, rich_tier, folder, Sources([], INFO, claims, shared_images=3), path)
     text = Page(path.read_text(encoding="utf-8")).text
     assert "table1_other-net: the same with another feature net" in text
     assert "table1_selected: the same by the paper’s rule" in text
     assert "What real images score" in text and "edm2 500 0.5 0.9 0.9 0.5 0.9 0.9 9" in text
     assert "seeds 0, 1; final: 2, 3, 4" in text
+    assert "held-out images of digits; 3 were trained on, too" in text

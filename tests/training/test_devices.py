@@ -28,7 +28,7 @@ from mclr import device as devices
 from mclr.cli import cli
 from mclr.data.load import Manifest
 from mclr.errors import UserError
-from mclr.jobs.sampling import labels_of
+from mclr.jobs.labels import labels_of
 from mclr.metrics.features import load_feature_net
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network

@@ -8,12 +8,17 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from mclr.data.images.members import Found, Member
 from mclr.errors import UserError
 
+UTF8 = 0x800
+"""The flag of a zip member that its name is UTF-8."""
+UNIX = 3
+"""The system of a zip member whose name is the bytes that the file system had."""
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of name and extra field
 
 
@@ -33,7 +38,7 @@ def tar_members(path: Path) -> Found:
                     folders.add(name)
                 else:
                     members[name] = Member(name, info.offset_data, info.size)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError) as error:
         raise UserError(
             f"{path}: not a whole, uncompressed tar ({error}); copy it again, or decompress it"
         ) from None
@@ -48,6 +53,8 @@ def _walk_tar(
     with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # all that a large archive has
+            if info.size < 0:
+                raise tarfile.TarError(f"{prefix}{info.name} has a negative size")
             if info.offset_data + info.size > end:
                 raise tarfile.TarError(f"{prefix}{info.name} is cut off")
             if info.isfile() and not info.issparse() and info.name.endswith(".tar") and not prefix:
@@ -63,6 +70,9 @@ def _walk_tar(
                     f"{path}: {prefix}{info.name} is a link or no plain file; pack the images "
                     "with `tar --dereference --hard-dereference`"
                 )
+        stream.seek(tar.offset)
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a bad header for the end
+            raise tarfile.TarError(f"{prefix}damaged at byte {tar.offset}")
 
 
 def _folder(name: str) -> tarfile.TarInfo:
@@ -82,14 +92,31 @@ def zip_members(path: Path) -> Found:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             for info in archive.infolist():
-                name = _safe(info.orig_filename, path)
+                name = _safe(_zip_name(info, path), path)
                 if info.is_dir():
                     folders.add(name)
+                elif name in members:
+                    raise zipfile.BadZipFile(f"it has two files {name}")
                 else:
                     members[name] = _zip_member(path, name, info, stream)
-    except (zipfile.BadZipFile, struct.error, OSError) as error:
+    except (zipfile.BadZipFile, struct.error, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path}: not a whole zip ({error}); copy it again") from None
     return Found(list(members.values()), folders)
+
+
+def _zip_name(info: zipfile.ZipInfo, path: Path) -> str:
+    """The name of a member; UserError if nothing tells the character set of it."""
+    name = info.orig_filename
+    if info.flag_bits & UTF8 or name.isascii():
+        return name
+    stored = name.encode("cp437")  # zipfile reads every unmarked name as that
+    if info.create_system == UNIX:
+        with suppress(UnicodeDecodeError):
+            return stored.decode()
+    raise UserError(
+        f"{path}: the name {stored!r} is not UTF-8, and its character set is not known; unpack it "
+        "with a program that shows the names right (`unzip -O gbk`), and give the folder"
+    )
 
 
 def _zip_member(path: Path, name: str, info: zipfile.ZipInfo, stream: BinaryIO) -> Member:
@@ -103,6 +130,8 @@ def _zip_member(path: Path, name: str, info: zipfile.ZipInfo, stream: BinaryIO) 
     lengths = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
     offset = info.header_offset + LOCAL_HEADER.size + sum(lengths)
     deflated = info.compress_type == zipfile.ZIP_DEFLATED
+    if not deflated and info.compress_size != info.file_size:
+        raise zipfile.BadZipFile(f"{name} has two sizes")
     return Member(name, offset, info.file_size, info.compress_size if deflated else None)
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mclr.data.images.archives import tar_members, zip_members
 from mclr.data.images.decode import SUFFIXES
-from mclr.data.images.members import Found, Member, folder_members, read_member
+from mclr.data.images.members import Found, Member, folder_members, is_junk, read_member
 from mclr.errors import UserError
 
 LABELS = "dataset.json"  # of EDM2's data sets
-JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")
 SHOWN = 5
+SPLIT = re.compile(
+    r"(train|training|val|valid|validation|test|testing|dev|eval)[-_ ]?(set|data|images|split)?\d*",
+    re.IGNORECASE,
+)
+"""Names of folders that are parts of a data set, and no classes."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,16 @@ def list_members(path: Path, kind: str) -> Found:
 def list_images(path: Path, found: Found, kind: str) -> Listing:
     """The images among what was found, by class.
 
-    A class is a sub-folder (or an inner tar), in the order of the names, or what EDM2's
-    ``dataset.json`` says. A single folder around everything is looked through.
+    A class is a sub-folder (or an inner tar), in the order of the names (as numbers, if they are
+    0 to C − 1), or what EDM2's ``dataset.json`` says. A single folder around everything is looked
+    through.
 
     Raises:
-        UserError: images without a class, classes without images, or fewer than two classes.
+        UserError: images without a class, classes without images, fewer than two classes, or
+            sub-folders that are splits.
     """
     visible = {member.name: member for member in found.members if _visible(member.name)}
-    _check_names(path, visible)
+    _check_names(path, [*visible, *filter(_visible, found.folders)])
     images = [visible[name] for name in sorted(visible) if used(name)]
     others = (n for n in visible if not used(n) and PurePosixPath(n).name != LABELS)
     ignored = dict(sorted(Counter(_suffix(name) for name in others).items()))
@@ -75,14 +85,14 @@ def used(name: str) -> bool:
 
 
 def _visible(name: str) -> bool:
-    return not any(part.startswith(".") or part in JUNK for part in name.split("/"))
+    return not any(map(is_junk, name.split("/")))
 
 
 def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _check_names(path: Path, names: dict[str, Member]) -> None:
+def _check_names(path: Path, names: Iterable[str]) -> None:
     for name in names:
         try:
             name.encode()
@@ -106,10 +116,11 @@ def _by_folder(
     path: Path, prefix: str, images: list[Member], folders: set[str]
 ) -> tuple[list[int], list[str]]:
     """Labels by sub-folder; an inner tar is one."""
+    _refuse_splits(path, prefix, images)
     classes, loose = [], []
     for member in images:
         first, _, rest = member.name.removeprefix(prefix).partition("/")
-        classes.append(first.removesuffix(".tar"))
+        classes.append(_class_name(first))
         if not rest:
             loose.append(member.name)
     if loose:
@@ -117,9 +128,9 @@ def _by_folder(
             f"{path}: {len(loose)} images are in no sub-folder ({_some(loose)}); expected one "
             "sub-folder per class"
         )
-    names = sorted(set(classes))
+    names = _in_order(set(classes))
     inside = (folder[len(prefix) :] for folder in folders if folder.startswith(prefix))
-    tops = {folder.removesuffix(".tar") for folder in inside if "/" not in folder}
+    tops = {_class_name(folder) for folder in inside if "/" not in folder}
     empty = sorted(tops - set(names))
     if empty:
         raise UserError(
@@ -130,12 +141,49 @@ def _by_folder(
     return [numbers[name] for name in classes], names
 
 
+def _class_name(folder: str) -> str:
+    """Of a folder or an inner tar; one name for the Unicode forms that look the same."""
+    return unicodedata.normalize("NFC", folder.removesuffix(".tar"))
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """As text, but 0 to C − 1 as numbers: label 2 is class "2", not "10"."""
+    numbers = [str(number) for number in range(len(names))]
+    return numbers if names == set(numbers) else sorted(names)
+
+
+def _refuse_splits(path: Path, prefix: str, images: list[Member]) -> None:
+    """UserError if all sub-folders, or several with common classes, are ``train``, ``val`` …"""
+    counts: Counter[str] = Counter()
+    inside: defaultdict[str, set[str]] = defaultdict(set)
+    for member in images:
+        first, *inner = member.name.removeprefix(prefix).split("/")
+        counts[_class_name(first)] += 1
+        inside[_class_name(first)].update(map(_class_name, inner[:-1][:1]))
+    splits = sorted(filter(SPLIT.fullmatch, counts))
+    common = [
+        name for name, times in Counter(chain(*(inside[s] for s in splits))).items() if times > 1
+    ]
+    if len(splits) < 2 or not (common or len(splits) == len(counts)):
+        return
+    told = " and ".join(f"{name} ({counts[name]} images)" for name in splits)
+    best = next((name for name in splits if name.lower().startswith("train")), splits[0])
+    how = f"give {path / prefix / best}"
+    if not path.is_dir():
+        how = f"pack {prefix}{best} alone, or unpack all and give that folder"
+    raise UserError(
+        f"{path}: the sub-folders are splits, not classes: {told}; {how} (its reference is held "
+        "out by n_reference), or put the classes of all side by side. If they are classes, rename "
+        "them"
+    )
+
+
 def _edm2_labels(path: Path, kind: str, file: Member) -> dict[str, Any] | None:
     """Labels of ``dataset.json`` by file name; None if it is another file of that name."""
     where = f"{path}: {file.name}"
     try:
         content = json.loads(read_member(path, file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON ({error}); make it again") from None
     if not isinstance(content, dict) or "labels" not in content:
         return None
@@ -145,6 +193,9 @@ def _edm2_labels(path: Path, kind: str, file: Member) -> dict[str, Any] | None:
             f'{where}: expected {{"labels": [["file", class number], …]}}, as EDM2\'s tools '
             "write for labelled images; remove it if the sub-folders are the classes"
         )
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise UserError(f"{where}: {len(twice)} files named twice: {_some(twice)}; make it again")
     return dict(pairs)
 
 

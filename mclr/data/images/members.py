@@ -9,6 +9,12 @@ from typing import NamedTuple
 
 from mclr.errors import UserError
 
+JUNK = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "@recycle"}
+    | {"$recycle.bin", "system volume information", "lost+found"}
+)
+"""What systems leave in folders, in small letters: never a class, never data."""
+
 
 class Member(NamedTuple):
     """A file of a source: its name there, and the place of its bytes in the archive.
@@ -29,12 +35,17 @@ class Found(NamedTuple):
     folders: set[str]
 
 
+def is_junk(part: str) -> bool:
+    """Whether a file or folder of this name is hidden, or a system's own."""
+    return part.startswith(".") or part.casefold() in JUNK
+
+
 def read_member(path: Path, member: Member) -> bytes:
     """Bytes of one file of the source at ``path``; any thread or process may ask.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is deflated and damaged.
+        ValueError: it is deflated, and damaged or of another size than its archive says.
     """
     if member.offset is None or member.size is None:
         return (path / member.name).read_bytes()
@@ -46,10 +57,15 @@ def read_member(path: Path, member: Member) -> bytes:
         os.close(archive)
     if member.packed is None:
         return content
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return zlib.decompress(content, -zlib.MAX_WBITS)
+        unpacked = unpacker.decompress(content, member.size + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
+    if len(unpacked) != member.size:
+        more = "more" if len(unpacked) > member.size else "less"
+        raise ValueError(f"unpacks to {more} than the {member.size} bytes that its archive names")
+    return unpacked
 
 
 def _read_at(file: int, offset: int, length: int) -> bytes:
@@ -61,7 +77,9 @@ def _read_at(file: int, offset: int, length: int) -> bytes:
 
 
 def folder_members(path: Path) -> Found:
-    """Files below a folder; links are followed, but not back into a folder they lie in.
+    """Files below a folder, none of them hidden or a system's own.
+
+    Links are followed, but not back into a folder they lie in.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -74,6 +92,8 @@ def folder_members(path: Path) -> Found:
         while pending:
             folder, prefix, above = pending.pop()
             for entry in os.scandir(folder):
+                if is_junk(entry.name):
+                    continue
                 name = prefix + entry.name
                 if entry.is_dir():
                     real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path

@@ -18,6 +18,7 @@ from mclr.data.images.examine import Examined, examine_all
 from mclr.data.images.listing import Listing, list_images, list_members
 from mclr.data.images.noticed import in_words, notice
 from mclr.data.images.source import expand, kind_of, listing_digest
+from mclr.data.splits import hold_out
 from mclr.errors import UserError
 from mclr.events import LOG
 from mclr.files import atomic, read_json, sha256, write_json, write_text
@@ -82,6 +83,9 @@ def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
     train, reference = _split(path, settings, listing.class_names, labels, examination.good)
     for name, rows in zip(SPLITS, (train, reference), strict=True):
         _write_index(folder / f"{name}.parquet", _index(examination, rows), decoder, further)
+    copies = shared(examination, train, reference) if settings.reference == "held-out" else []
+    _tell_shared(path, copies)
+    told = {"shared_images": copies} if copies else {}
     source = {
         "name": settings.source,
         "path": settings.path,
@@ -91,7 +95,7 @@ def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
         **further,
         "listing": digest,
     }
-    _write_manifest(folder, decoder, {"source": source, **_facts(examination)})
+    _write_manifest(folder, decoder, {"source": source, **_facts(examination), **told})
 
 
 def prepare_at(resolution: int, prepared: Path, folder: Path) -> None:
@@ -148,7 +152,13 @@ def _report(path: Path, settings: OwnImages, examination: Examination, report: P
         LOG.warning("%s: %s", path, told)
     counts = np.bincount(np.array(listing.labels)[examination.good])
     if len(counts) and counts.min() * 2 < counts.max():
-        LOG.warning("%s: %d to %d images per class", path, counts.min(), counts.max())
+        LOG.warning(
+            "%s: %d to %d images per class, which wants `labels: proportional` in section "
+            "evaluation; uniform labels are refused",
+            path,
+            counts.min(),
+            counts.max(),
+        )
 
 
 def duplicates(examination: Examination) -> list[list[str]]:
@@ -183,13 +193,29 @@ def _split(
             f"data.n_reference: {n_reference} of {n} images leave a split with fewer images "
             f"than its {len(class_names)} classes"
         )
-    # Takes a second to load.
-    from sklearn.model_selection import train_test_split
+    keep = settings.reference == "train"
+    return hold_out(good, labels[good], class_names, n_reference, settings.split_seed, keep)
 
-    train, reference = train_test_split(
-        good, test_size=n_reference, random_state=settings.split_seed, stratify=labels[good]
-    )
-    return good if settings.reference == "train" else np.sort(train), np.sort(reference)
+
+def shared(
+    examination: Examination, train: NDArray[np.int64], reference: NDArray[np.int64]
+) -> list[list[str]]:
+    """Names of a reference image and of a training image with the same bytes, for each such."""
+    names = [member.name for member in examination.listing.members]
+    trained = {examination.found[row].sha256: names[row] for row in train[::-1].tolist()}
+    pairs = ((names[row], trained.get(examination.found[row].sha256)) for row in reference.tolist())
+    return [[name, copy] for name, copy in pairs if copy]
+
+
+def _tell_shared(path: Path, copies: list[list[str]]) -> None:
+    if copies:
+        LOG.warning(
+            "%s: %d reference images are training images too, with the same bytes, such as %s = "
+            "%s; metrics favour what learns them by heart. Remove the copies",
+            path,
+            len(copies),
+            *copies[0],
+        )
 
 
 def _index(examination: Examination, rows: NDArray[np.int64]) -> pa.Table:
