@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,24 @@ LOG = logging.getLogger("mclr")
 
 
 class EventLog:
-    """Appends events to ``events.jsonl``; every line is flushed, so a reader sees it at once."""
+    """Appends events to ``events.jsonl``; every line is flushed, so a reader sees it at once.
+
+    Events other than ``train`` are on the disk when ``write`` returns, and all before them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rewind(self, step: int) -> None:
         """Keep only the events of steps up to ``step``; at step 0 begin anew."""
-        kept = [e for e in read_events(self.path) if step and e.get("step", 0) <= step]
+        events = read_events(self.path) if step else []
+        kept = [e for e in events if e.get("step", 0) <= step]
         write_text(self.path, "".join(json.dumps(e) + "\n" for e in kept))
+
+    def sync(self) -> None:
+        """Bring all events to the disk: before a state is saved that a run resumes from."""
+        with suppress(FileNotFoundError), self.path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the current time."""
@@ -37,6 +48,9 @@ class EventLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as stream:
                 stream.write(line + "\n")
+                stream.flush()
+                if event != "train":
+                    os.fsync(stream.fileno())
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot be written: {error.strerror}; free space or fix "
@@ -45,11 +59,44 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All complete events of a file; a line that is still being written is left out."""
-    if not path.exists():
+    """All complete events of a file; a line that is still being written is left out.
+
+    A power cut may leave a last line or more that are no events: they are left out with a warning.
+
+    Raises:
+        UserError: the file cannot be read, or is damaged before its end.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
         return []
-    lines = path.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    found = [_event(line) for line in lines[:-1]]
+    whole = next((i for i, event in enumerate(found) if event is None), len(found))
+    events = [event for event in found if event is not None]
+    if len(events) > whole:
+        raise UserError(
+            f"{path}: line {whole + 1} is no event: the file is damaged. `dvc checkout --force` "
+            "brings it back if it is published; else delete the folder of the run and run "
+            "`snakemake` again (a run that is still going on: delete the file, and the curve "
+            "begins anew)"
+        )
+    if whole < len(found) or b"\0" in lines[-1]:
+        LOG.warning("%s: damaged from line %d on; what follows is left out", path, whole + 1)
+    return events
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event of a line; None if it has none."""
+    try:
+        found = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        return None
+    step = found.get("step", None if found["event"] == "train" else 0)
+    return found if isinstance(step, int) and isinstance(found.get("time"), int | float) else None
 
 
 class Progress:
@@ -91,6 +138,18 @@ class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
 
+class _LogFile(logging.FileHandler):
+    """Ends with one line on standard error where the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """In an ``except`` clause: what is raised has ended the log."""
+        LOG.removeHandler(self)
+        with suppress(OSError):
+            self.close()
+        reason = getattr(sys.exc_info()[1], "strerror", None) or sys.exc_info()[1]
+        LOG.error("mclr: %s: the log ends here: %s", self.baseFilename, reason)
+
+
 def set_up_logging(log_file: Path | None, *, progress: bool = True) -> None:
     """Send progress and messages to the terminal and, if given, to a log file.
 
@@ -103,7 +162,7 @@ def set_up_logging(log_file: Path | None, *, progress: bool = True) -> None:
     if log_file:
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            file_handler = logging.FileHandler(log_file, mode="w")
+            file_handler = _LogFile(log_file, mode="w")
         except OSError as error:
             raise UserError(f"{log_file}: log cannot be written: {error.strerror}") from None
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

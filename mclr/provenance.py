@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,35 @@ def git_commit() -> str:
     return _git("rev-parse", "HEAD") or UNKNOWN
 
 
-def git_dirty() -> bool | None:
+def git_dirty(own: Iterable[Path] = ()) -> bool | None:
     """Whether code or configuration differ from the commit; None where that is unknown.
 
-    Results do not count.
+    own: code of the user's own that took part. What of it the commit does not have as it is, is a
+    difference. Results do not count.
     """
     if git_commit() == UNKNOWN:
         return None
     changed = _git("status", "--porcelain", "--untracked-files=normal", "--", *CODE)
-    return None if changed is None else bool(changed)
+    if changed is None:
+        return None
+    return bool(changed) or not all(_is_committed(path) for path in own)
+
+
+def _is_committed(file: Path) -> bool:
+    """Whether a file is, as it is, in the commit."""
+    place = str(file.resolve())
+    known = _git("ls-files", "--error-unmatch", "--", place)
+    return known is not None and _git("status", "--porcelain", "--", place) == ""
+
+
+def own_code(content: Any) -> Iterator[Path]:
+    """The files of code that a job's specification names: a family's, an objective's."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if key == "implementation" and isinstance(value, str):
+                yield Path(value.rpartition(":")[0])
+            else:
+                yield from own_code(value)
 
 
 def hardware() -> str:
@@ -100,11 +120,14 @@ def other_packages(found: Mapping[str, str] | None = None) -> str:
     )
 
 
-def collect(**facts: Any) -> dict[str, Any]:
-    """Provenance of one result; ``facts`` (data hash, config hash …) are added as they are."""
+def collect(own: Iterable[Path] = (), /, **facts: Any) -> dict[str, Any]:
+    """Provenance of one result; ``facts`` (data hash, config hash …) are added as they are.
+
+    own: files of code besides this package that took part, see ``git_dirty``.
+    """
     return {
         "git_commit": git_commit(),
-        "git_dirty": git_dirty(),
+        "git_dirty": git_dirty(own),
         "hardware": hardware(),
         "python": platform.python_version(),
         "packages": packages(),

@@ -194,6 +194,19 @@ def test_an_unwritable_log_is_one_line(mclr: Any, tmp_path: Path) -> None:
     assert err.count("\n") == 1 and "log cannot be written" in err
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1" * 9], ids=["empty", "no table"])
+def test_damaged_metrics_are_one_line(
+    mclr: Any, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path("config/digits.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "digits").mkdir(parents=True)
+    (tmp_path / "results" / "digits" / "metrics.parquet").write_bytes(content)
+    status, _, err = mclr("show", "--config", config)
+    assert status == 2
+    assert err.count("\n") == 1 and "metrics.parquet: not a readable Parquet table" in err
+
+
 def test_a_bad_specification_is_one_line(mclr: Any, tmp_path: Path) -> None:
     status, _, err = mclr("prepare", "--spec", "{}", "--raw", "raw", "--output", tmp_path)
     assert status == 2

@@ -45,6 +45,76 @@ def test_half_written_last_line_is_left_out(file: Path) -> None:
     assert [event["event"] for event in read_events(file)] == ["train", "resume"]
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\0" * 512,
+        b"\0" * 512 + b"\n",
+        b'{"time": 2, "ev\n',
+        b"\xff\xfe\n",
+        b"[]\n",
+        b"[" * 99_999 + b"\n",
+    ],
+    ids=["zeros", "a line of zeros", "cut", "no UTF-8", "no event", "deep"],
+)
+def test_a_damaged_tail_is_left_out_and_said(
+    tail: bytes, file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut; a run that goes on has whole lines again."""
+    monkeypatch.setattr(LOG, "propagate", True)
+    log = EventLog(file)
+    log.write("train", step=1)
+    with file.open("ab") as stream:
+        stream.write(tail)
+    assert [event["step"] for event in read_events(file)] == [1]
+    assert "events.jsonl: damaged from line 2 on; what follows is left out" in caplog.text
+    log.rewind(1)
+    log.write("resume", step=1)
+    assert [event["event"] for event in read_events(file)] == ["train", "resume"]
+
+
+@pytest.mark.parametrize("line", [b"\0\0", b"\xff", b"{", b"{}", b'{"time": 1, "event": "train"}'])
+def test_a_file_that_is_damaged_before_its_end_is_named(line: bytes, file: Path) -> None:
+    log = EventLog(file)
+    log.write("start", step=0)
+    with file.open("ab") as stream:
+        stream.write(line + b"\n")
+    log.write("train", step=1)
+    for read in (lambda: read_events(file), lambda: log.rewind(1)):
+        with pytest.raises(UserError, match=r"events\.jsonl: line 2 is no event.*`dvc checkout"):
+            read()
+    log.rewind(0)  # begins anew, whatever was there
+    assert read_events(file) == []
+
+
+def test_what_a_resumed_run_needs_is_on_the_disk(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("mclr.events.os.fsync", synced.append)
+    log = EventLog(file)
+    log.sync()  # before there is a file
+    log.write("train", step=1)
+    assert len(synced) == 0
+    log.sync()
+    log.write("checkpoint", step=1)
+    assert len(synced) == 2
+
+
+def test_a_full_disk_ends_the_log_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOG, "handlers", [])
+    set_up_logging(Path("/dev/full"))
+    for number in range(20):
+        LOG.info("message %d", number)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith("message ")] == [
+        "mclr: /dev/full: the log ends here: No space left on device"
+    ]
+    assert len(said) == 21
+
+
 def test_rewind(file: Path) -> None:
     log = EventLog(file)
     log.write("start")

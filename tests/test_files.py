@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
+import os
+import resource
+import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from mclr.checksums import note_of
 from mclr.errors import UserError
 from mclr.files import (
+    _temporary,
     atomic,
     load_tensors,
     read_json,
@@ -196,3 +203,72 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"net\.safetensors: checkpoint is truncated or not"):
             load_tensors(path)
+
+
+# ------------------------------------------------------------------ killed writers
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path = tmp_path / "figure.pdf"
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from mclr.files import atomic\n"
+        "with atomic(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run((sys.executable, "-c", program, path)).returncode == -9
+    (left,) = names(tmp_path)
+    others = [
+        _temporary(path, os.getpid()).name,  # at work
+        left.removesuffix(".tmp") + "-other.tmp",  # of another machine
+        left.replace("figure", "figures"),  # of another file
+    ]
+    for name in others[1:]:
+        (tmp_path / name).touch()
+    with atomic(path) as temporary:
+        temporary.write_text("whole")
+        assert names(tmp_path) == sorted(others)
+    assert names(tmp_path) == sorted([*others[1:], "figure.pdf"])
+
+
+def test_dvc_and_git_pass_over_what_is_beside_results() -> None:
+    """A published folder has results alone."""
+    root = Path(__file__).resolve().parents[1]
+    path = Path("results", "theory", "figure.pdf")
+    for name in (_temporary(path, 1).name, note_of(path).name):
+        for ignore in (".dvcignore", ".gitignore"):
+            patterns = (root / ignore).read_text().splitlines()
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns if pattern), ignore
+
+
+def test_a_full_disk_that_a_library_hides_is_told(tmp_path: Path) -> None:
+    """As Matplotlib does, whose PDF file is closed with an error of zlib."""
+    told = r"a\.pdf: cannot be written: No space left on device"
+    with pytest.raises(UserError, match=told), atomic(tmp_path / "a.pdf"):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise zlib.error("inconsistent stream state")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png"])
+def test_a_figure_on_a_full_disk(suffix: str, tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from mclr.report.static import save
+
+    figure = Figure()
+    figure.subplots().imshow(torch.rand(200, 200).numpy())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+        with pytest.raises(UserError, match=rf"a\{suffix}: cannot be written"):
+            save(figure, tmp_path / f"a{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert names(tmp_path) == []

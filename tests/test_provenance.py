@@ -16,6 +16,7 @@ from mclr.provenance import (
     git_dirty,
     hardware,
     other_packages,
+    own_code,
     packages,
 )
 
@@ -76,6 +77,34 @@ def test_clean_and_dirty(product: Path) -> None:
     assert git_dirty() is False
     (product / "mclr" / "a.py").write_text("x = 2\n")
     assert (git_commit(), git_dirty()) == (commit, True)
+
+
+def test_own_code_counts(product: Path, tmp_path: Path) -> None:
+    """A family's or an objective's file, wherever it is: it is in the commit as it is, or dirt."""
+    own = product / "my" / "ipo.py"
+    own.parent.mkdir()
+    own.write_text("x = 1\n")
+    (product / ".gitignore").write_text("ignored.py\n")
+    ignored, outside = product / "ignored.py", tmp_path / "elsewhere.py"
+    for file in (ignored, outside):
+        file.write_text("x = 1\n")
+    commit_all(product)
+    assert [git_dirty([file]) for file in (own, ignored, outside)] == [False, True, True]
+    own.write_text("x = 2\n")
+    assert (git_dirty(), git_dirty([own])) == (False, True)
+    (product / "my" / "new.py").write_text("x = 1\n")
+    assert git_dirty([product / "my" / "new.py"]) is True
+    git(product, "checkout", "my")
+    assert git_dirty([own]) is False and collect([own])["git_dirty"] is False
+    assert collect([outside])["git_dirty"] is True
+
+
+def test_own_code_of_a_specification() -> None:
+    spec = {
+        "network": {"family": "own", "implementation": "my/flow.py:Flow", "options": {}},
+        "run": {"objective": {"implementation": "my/ipo.py:Ipo"}, "checkpoints": [1, 2]},
+    }
+    assert list(own_code(spec)) == [Path("my/flow.py"), Path("my/ipo.py")]
 
 
 def test_a_new_module_is_dirt_whatever_the_user_has_git_show(product: Path) -> None:

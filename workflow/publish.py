@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mclr.config.reading import load_tier  # noqa: E402
+from mclr.errors import UserError  # noqa: E402
 from mclr.operations.records import pack  # noqa: E402
 from mclr.report.cost import costs, duration, total  # noqa: E402
 
@@ -82,18 +84,47 @@ def show(published: Published) -> None:
         shutil.copyfile(published.results / "figures" / figure, published.picture(figure))
 
 
-if __name__ == "__main__":
-    os.chdir(ROOT)
+def missing(stages: str) -> list[str]:
+    """Outputs of the stages in a DVC file that are not here; paths below the top."""
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        named = [stage for stage in repo.index.stages if stage.path_in_repo == stages]
+        places = sorted(Path(out.fs_path) for stage in named for out in stage.outs)
+    return [path.relative_to(ROOT).as_posix() for path in places if not path.exists()]
+
+
+def require(tiers: Sequence[Published]) -> None:
+    """End with one line if a part of what is to be published is not here.
+
+    The theory lab's files are in the DVC file of the first tier.
+    """
+    for published in tiers:
+        if absent := missing(published.stages):
+            some = ", ".join(absent[:3]) + (" …" if absent[3:] else "")
+            sys.exit(
+                f"publish: {published.tier}: {len(absent)} files or folders are not here ({some}). "
+                f"`dvc pull {published.stages}` brings those that are published; or make them with "
+                f"`snakemake --configfile config/{published.tier}.yaml --cores 2 all theory`"
+            )
+
+
+def main() -> None:
+    """Publish what is here."""
     run = partial(subprocess.run, check=True)
+    here = [tier for tier in TIERS if (tier.results / "metrics.parquet").is_file()]
+    if not here:
+        sys.exit("publish: no tier has results here: run `dvc pull`, or `snakemake` to make them")
+    require(here)
     found = run(("dvc", "cache", "dir"), capture_output=True, text=True).stdout.strip()
     if ROOT not in (ROOT / found).resolve().parents:
         sys.exit(f"publish: the cache {found} is shared; its clean-up would remove what others use")
-    pack("theory")
-    for published in TIERS:
-        if (published.results / "metrics.parquet").is_file():
-            show(published)
-            pack(published.tier)
-            run(("dvc", "commit", "--force", "--quiet", published.stages))
+    if (ROOT / "results" / "theory").is_dir():
+        pack("theory")
+    for published in here:
+        show(published)
+        pack(published.tier)
+        run(("dvc", "commit", "--force", "--quiet", published.stages))
     # A push that was killed may have left a list cut short, and this one would send only that.
     run(("mclr", "check-store", "--heal"))
     run(("dvc", "push"))
@@ -101,3 +132,14 @@ if __name__ == "__main__":
     # Older commits find their objects in their own trees, where the embedded remote is a folder.
     run(("dvc", "gc", "--workspace", "--cloud", "--force", "-q"))
     run(("dvc", "status", "--quiet"))
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"publish: {error}")
+    except subprocess.CalledProcessError as error:
+        command = " ".join(map(str, error.cmd))
+        sys.exit(f"publish: `{command}` failed (exit status {error.returncode}); see above")

@@ -44,8 +44,9 @@ from mclr.versions.digest import Code  # noqa: E402
 from mclr.versions.kinds import KINDS, matching  # noqa: E402
 from mclr.versions.stored import PLACE, Versions, load_versions  # noqa: E402
 
-OF_ONE_RUN = ("seconds", "git_commit", "git_dirty")
-"""Facts of provenance.json that differ between any two runs, or any two commits."""
+OF_ONE_RUN = ("seconds", "git_commit", "git_dirty", "inputs")
+"""Facts of provenance.json that differ between any two runs, or any two commits; and the sha256 of
+inputs, which are compared as files."""
 
 
 def digest_of(kind: str, code: Code) -> str:

@@ -123,9 +123,8 @@ def show(config: Path, as_json: bool) -> None:
       mclr show
       mclr show --config config/fashion.yaml --json
     """
-    import pandas as pd
-
     from mclr.config.reading import load_tier
+    from mclr.files import read_table
     from mclr.report.methods import with_entries
     from mclr.report.rows import make_table
     from mclr.report.table import terminal_table
@@ -136,7 +135,7 @@ def show(config: Path, as_json: bool) -> None:
     if not (folder / "metrics.parquet").is_file():
         raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
     tier = with_entries(tier, folder)
-    metrics = pd.read_parquet(folder / "metrics.parquet")
+    metrics = read_table(folder / "metrics.parquet")
     command, links = how_to_look(tier)
     if as_json:
         rows = json.loads(make_table(metrics, tier).rows.to_json(orient="records"))

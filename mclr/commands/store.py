@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def check_store(remote: str | None, heal: bool, jobs: int) -> None:
     """Read the DVC cache (and a remote) again and compare every object with its name.
 
+    Files of the working directory are compared with what DVC, the job that wrote them, or the
+    manifest of the data has recorded of them; they are named, with the way to heal each.
+
     Damaged objects are listed with the files that are in them. With --heal, those of the cache
     come from the working directory, else from the remote (the default one without --remote), and
     those of the remote from the cache; and DVC forgets what a killed push or pull left undone, so
@@ -34,12 +37,23 @@ def check_store(remote: str | None, heal: bool, jobs: int) -> None:
     number, faults = stores.check_cache(jobs)
     click.echo(f"cache: {number} objects, {len(faults)} damaged")
     left = stores.heal_cache(faults, remote) if heal and faults else []
-    bad = _tell(faults, left, heal, "no good copy here; run `snakemake` to make the files again")
+    advice = "no good copy here; run `snakemake` to make the files again"
+    if route := stores.route(remote):
+        advice += f", or, where the remote is damaged too, {route}"
+    bad = _tell(faults, left, heal, advice)
+    number, wrong = stores.check_workspace(jobs)
+    click.echo(f"workspace: {number} files, {len(wrong)} damaged")
+    for words in wrong:
+        click.echo(f"  {words}")
+    bad += len(wrong)
     if remote:
         number, faults = stores.check_remote(remote, jobs)
         click.echo(f"remote {remote}: {number} objects, {len(faults)} damaged or absent")
         left = stores.heal_remote(faults, remote) if heal and faults else []
-        bad += _tell(faults, left, heal, "not in this cache; heal from a checkout that has it")
+        advice = route or "heal from a checkout that has it"
+        bad += _tell(faults, left, heal, f"not in this cache; {advice}")
+        if faults and route and not heal:
+            click.echo(f"remote {remote} is in git: {route}")
     sys.exit(1 if bad else 0)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mclr.errors import UserError
-from mclr.files import read_json
+from mclr.files import read_json, sha256
 from mclr.settings.data import DECODING
 
 # Most jobs that read a manifest do without torch, which takes seconds to load.
@@ -60,7 +60,7 @@ class Manifest:
 
 def load_manifest(path: Path) -> Manifest:
     """Read ``manifest.json``; images must be square."""
-    content = read_json(path)
+    content = read_json(path, "shape", "splits", "num_classes", "class_names", "source")
     channels, height, width = content["shape"]
     if height != width:
         raise UserError(f"{path}: images are {height}×{width}; expected square images")
@@ -145,7 +145,30 @@ def _groups(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
+def split_sha256(path: Path) -> str:
+    """The sha256 of a Parquet split, as it is now; the manifest beside it says the same.
+
+    Raises:
+        UserError: the split is missing, or is not the one that was prepared.
+    """
+    manifest = path.with_name("manifest.json")
+    if not path.is_file():
+        raise UserError(
+            f"{path}: not a readable Parquet split (no such file); run `snakemake` to prepare it"
+        )
+    found = sha256(path)
+    meant = load_manifest(manifest).hashes.get(path.stem) if manifest.is_file() else found
+    if found != meant:
+        raise UserError(
+            f"{path}: damaged: its sha256 is {found[:12]}…, in {manifest.name} "
+            f"{str(meant)[:12]}…. Delete {path.parent} and run `snakemake` again, or "
+            f"`dvc checkout --force {path.parent}` if it is published"
+        )
+    return found
+
+
 def _read(path: Path, columns: list[str]) -> pa.Table:
+    split_sha256(path)
     try:
         return pq.ParquetFile(path).read(columns=columns)
     except (OSError, pa.ArrowException) as error:

@@ -6,8 +6,6 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import atomic, sha256
@@ -16,6 +14,7 @@ from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_fo
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
 from mclr.models.config import Model
+from mclr.report.stored import read_image
 from mclr.settings.released import Released
 
 SHOWN = 10
@@ -94,12 +93,12 @@ def _samples(source: Source, config: ModelConfig, output: Path) -> list[Path]:
     names = [config.images.class_names[label] for label in columns_of]
     side = config.images.resolution
     rows = source.tier.evaluation.grid_rows
-    with Image.open(source.grid) as stored:
-        cells = [
-            stored.crop((side * c, side * r, side * (c + 1), side * (r + 1)))
-            for c in range(len(names))
-            for r in range(rows)
-        ]
+    stored = read_image(source.grid)
+    cells = [
+        stored.crop((side * c, side * r, side * (c + 1), side * (r + 1)))
+        for c in range(len(names))
+        for r in range(rows)
+    ]
     columns = [str(row + 1) for row in range(rows)]
     picture = labelled_grid(cells, names, columns, "noise")
     with atomic(output / SAMPLES) as temporary:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mclr.errors import UserError
+from mclr.files import read_table
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_of
@@ -45,10 +46,7 @@ def measure(source: Source) -> list[Measured]:
     Raises:
         UserError: no metrics, or none of this checkpoint.
     """
-    path = source.results / "metrics.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no results yet; run `snakemake` or `dvc pull`")
-    metrics = pd.read_parquet(path)
+    metrics = read_table(source.results / "metrics.parquet")
     own = metrics[metrics["model"] == source.run.model]
     first = source.tier.report.features
     return [_with(source, own, net) for net in dict.fromkeys([first, *source.tier.features])]

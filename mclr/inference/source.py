@@ -83,7 +83,7 @@ def find_source(tier: Tier, experiment: str) -> Source:
         spec=json.loads(metadata["spec"]),
         weights=weights,
         tokenizer=Path(tokenizer[0]) if tokenizer else None,
-        manifest=read_json(Path(reads.manifest_of(run.model))),
+        manifest=read_json(Path(reads.manifest_of(run.model)), "shape", "splits"),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
     )
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from mclr.claims.render import markdown
 from mclr.claims.verdicts import as_json, findings
 from mclr.config.tier import Tier
-from mclr.files import write_text
+from mclr.files import read_table, write_text
 
 
 def claims(tier: Tier, metrics: Path, folder: Path) -> None:
     """Write ``claims.json`` and ``claims.md`` into ``folder``."""
-    content = as_json(findings(pd.read_parquet(metrics), tier), tier)
+    content = as_json(findings(read_table(metrics), tier), tier)
     # Compact: it lists some hundred rows for each claim.
     write_text(folder / "claims.json", json.dumps(content, ensure_ascii=False) + "\n")
     write_text(folder / "claims.md", markdown(content, list(tier.models)))

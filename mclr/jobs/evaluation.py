@@ -40,7 +40,7 @@ def evaluate(
     n_samples = spec.evaluation.n_samples
     measure = Measure(spec.evaluation, manifest_file, feature_nets, device)
     shared = measure.protocol(n_samples)
-    selected = read_json(selection) if selection else {}
+    selected = read_json(selection, "step", "hyperparameters", "guidance") if selection else {}
     rows = []
     for planned in spec.points:
         point = _selected(planned, selected)
@@ -54,7 +54,7 @@ def evaluate(
         if packages := ({other_packages()} | packages_of(shards)) - {""}:
             row["packages"] = "; ".join(sorted(packages))
         rows.append(row)
-    write_json(output, {"protocol": shared, "rows": rows})
+    write_json(output, {"protocol": shared, "rows": rows}, noted=True)
 
 
 def _selected(planned: PlannedPoint, selected: dict[str, Any]) -> dict[str, Any]:

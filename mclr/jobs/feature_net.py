@@ -114,7 +114,8 @@ def write_net(
             "held_out_accuracy": hits(held_out.logits, held_out.labels),
         }
     tensors = state or net.state_dict()
-    save_tensors(folder / "net.safetensors", tensors, {"settings": canonical(settings)})
+    metadata = {"settings": canonical(settings)}
+    save_tensors(folder / "net.safetensors", tensors, metadata, noted=True)
     write_json(folder / "info.json", info)
 
 

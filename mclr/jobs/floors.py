@@ -69,7 +69,8 @@ def floors(
         about = _about(spec.tier, count) | {"protocol": protocols[count]["id"]}
         rows += [{"model": model} | about | columns for model in spec.models]
     others = [content for count, content in protocols.items() if count != n]
-    write_json(output, {"protocol": protocols[n], "other_protocols": others, "rows": rows})
+    found = {"protocol": protocols[n], "other_protocols": others, "rows": rows}
+    write_json(output, found, noted=True)
 
 
 def _about(tier: str, n_samples: int) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class GrowingRows:
         """Give the whole file its public name, and remove what was private."""
         if self.rows != len(self.labels):
             raise ValueError(f"{self.rows} rows of {len(self.labels)} labels")
-        with atomic(output) as temporary:
+        with atomic(output, noted=True) as temporary:
             shutil.move(self.file, temporary)  # a copy if the folders are on two disks
         self.note.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):

@@ -10,7 +10,15 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import Tensor
 
-from mclr.data.load import Manifest, iter_images, load_images, load_labels, load_manifest
+from mclr.checksums import check
+from mclr.data.load import (
+    Manifest,
+    iter_images,
+    load_images,
+    load_labels,
+    load_manifest,
+    split_sha256,
+)
 from mclr.events import EventLog
 from mclr.files import sha256
 from mclr.settings.base import canonical
@@ -56,9 +64,21 @@ def state_folder(folder: Path, version: str, spec: BaseModel, *inputs: Path) -> 
     """The private folder of one job; keyed by all that decides its result.
 
     version: that of the job's kind, in the place of the code (``workflow/versions.yaml``).
+
+    Raises:
+        UserError: an input is damaged.
     """
-    parts = [canonical(spec), version, *(sha256(path) for path in inputs)]
-    return StateFolder(folder, hashlib.sha256("\n".join(parts).encode()).hexdigest())
+    read = {str(path): input_sha256(path) for path in inputs}
+    key = "\n".join([canonical(spec), version, *read.values()])
+    return StateFolder(folder, hashlib.sha256(key.encode()).hexdigest(), read)
+
+
+def input_sha256(path: Path) -> str:
+    """The sha256 of a file that a job reads, compared with its record."""
+    if path.suffix == ".parquet":
+        return split_sha256(path)
+    check(path)
+    return sha256(path)
 
 
 def run_training(

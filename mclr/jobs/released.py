@@ -24,7 +24,7 @@ from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
-from mclr.provenance import collect
+from mclr.provenance import collect, own_code
 from mclr.settings.base import canonical
 from mclr.weights.header import Header, Kind, load_checkpoint, read_checkpoint
 from mclr.weights.importer import import_weights
@@ -59,14 +59,17 @@ def import_base(
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
+    read = sha256(source)
     metadata = {
         "spec": canonical(spec),
         "step": "0",
-        "source": f"{source.name} sha256:{sha256(source)}",
+        "source": f"{source.name} sha256:{read}",
     }
-    save_tensors(run / "checkpoints" / STEP, _floats(net), metadata)
+    save_tensors(run / "checkpoints" / STEP, _floats(net), metadata, noted=True)
     write_yaml(run / "config.yaml", spec.content())
     facts = collect(
+        own_code(spec.content()),
+        inputs={str(source): read},
         data_sha256=manifest.hashes["train"],
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
         code=version,
@@ -99,7 +102,7 @@ def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
-    save_tensors(output, _floats(net), {"spec": canonical(spec)})
+    save_tensors(output, _floats(net), {"spec": canonical(spec)}, noted=True)
 
 
 def _untold(config: Any) -> dict[str, Any]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pandas as pd
-
 from mclr.config.tier import Tier
 from mclr.data.load import load_manifest
-from mclr.files import read_json, write_json, write_text
+from mclr.files import read_json, read_table, write_json, write_text
 from mclr.planning.plan import Plan
 from mclr.report.summary import METRICS, summarise, table_rows
 
@@ -23,7 +21,7 @@ def table(tier: Tier, metrics: Path, folder: Path) -> None:
     """Table 1 for people, and the same numbers for ``dvc metrics`` and ``dvc plots``."""
     from mclr.report.table import write_tables
 
-    rows, net = pd.read_parquet(metrics), tier.report.features
+    rows, net = read_table(metrics), tier.report.features
     write_tables(rows, tier, folder)
     best = table_rows(rows, net, net)
     nested: dict[str, dict[str, dict[str, float]]] = {}
@@ -41,7 +39,7 @@ def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path
     from mclr.report.curves import write_figures
     from mclr.report.grids import write_grids
 
-    rows, plan = pd.read_parquet(metrics), Plan(tier)
+    rows, plan = read_table(metrics), Plan(tier)
     write_figures(rows, tier, output)
     points = [point for experiment in plan.experiments for point in plan.points(experiment)]
     images = {point.path: grids / point.path / FIRST_SHARD for point in points}
@@ -62,11 +60,13 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
     separation = {name: results / "separation" / f"{name}.json" for name in tier.models}
     sources = Sources(
         provenance=[
-            read_json(results / "runs" / run_id / "provenance.json") | {"run_id": run_id}
+            read_json(results / "runs" / run_id / "provenance.json", "git_commit")
+            | {"run_id": run_id}
             for run_id in plan.runs
         ],
         features={
-            name: read_json(results / "feature-nets" / name / "info.json") for name in plan.nets
+            name: read_json(results / "feature-nets" / name / "info.json", "settings")
+            for name in plan.nets
         },
         claims=shown(read_json(results / "claims.json"), list(tier.models)),
         similarity=read_json(optional) if optional.is_file() else {},
@@ -80,7 +80,7 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
         shared_images=len(read_json(manifest).get("shared_images", [])),
         costs=costs(results / "benchmarks", tier),
     )
-    metrics = pd.read_parquet(results / "metrics.parquet")
+    metrics = read_table(results / "metrics.parquet")
     write_report(metrics, tier, results / "figures", sources, output)
 
 

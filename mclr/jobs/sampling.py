@@ -213,4 +213,5 @@ def sample_negatives(
         progress.update(done + 1)
     x = join_rows(output, parts)
     if processes.is_first():
-        save_tensors(output, {"x": x, "labels": labels}, {"seed": str(NEGATIVES_SEED)})
+        about = {"seed": str(NEGATIVES_SEED)}
+        save_tensors(output, {"x": x, "labels": labels}, about, noted=True)

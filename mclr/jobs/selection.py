@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mclr.checksums import check
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
 from mclr.provenance import other_packages
@@ -25,7 +26,7 @@ def best_point(evaluation: Path, features: str) -> dict[str, Any]:
     the one with the lowest FD. Of a base model, the best guidance scale is sought.
     """
     fd = f"fd_{features}"
-    rows = read_json(evaluation)["rows"]
+    rows = read_json(evaluation, "rows")["rows"]
     candidates = [row for row in rows if row["method"] == "cfg"] or rows
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in candidates:
@@ -39,7 +40,8 @@ def select(evaluation: Path, features: str, output: Path) -> None:
     """Write which point of an experiment is the best, for the jobs that go on from it."""
     best = best_point(evaluation, features)
     chosen = {key: best[key] for key in SELECTED}
-    write_json(output, chosen | {"by": f"fd_{features}", "value": best[f"fd_{features}"]})
+    about = {"by": f"fd_{features}", "value": best[f"fd_{features}"]}
+    write_json(output, chosen | about, noted=True)
 
 
 def copy_best(evaluation: Path, features: str, output: Path) -> None:
@@ -47,19 +49,20 @@ def copy_best(evaluation: Path, features: str, output: Path) -> None:
     checkpoint = Path(best_point(evaluation, features)["checkpoint"])
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: checkpoint is missing; run `snakemake` to make it again")
-    with atomic(output) as temporary:
+    check(checkpoint)
+    with atomic(output, noted=True) as temporary:
         shutil.copyfile(checkpoint, temporary)
 
 
 def gather(evaluations: list[Path], runs: Path, metrics: Path, protocols: Path) -> None:
     """Collect the rows of all experiments into ``metrics.parquet``."""
-    contents = [read_json(path) for path in evaluations]
+    contents = [read_json(path, "rows", "protocol") for path in evaluations]
     rows = [row for content in contents for row in content["rows"]]
     for row in rows:
         row["hyperparameters"] = canonical(row["hyperparameters"])
         # Real images come from no run.
         made_by = runs / row["run_id"] / "provenance.json"
-        made = read_json(made_by) if row["run_id"] else {}
+        made = read_json(made_by, "git_commit") if row["run_id"] else {}
         row["git_commit"] = made.get("git_commit", "")
         trained_with = other_packages(made.get("packages", {}))
         if packages := {trained_with, row.get("packages", "")} - {""}:
@@ -67,7 +70,7 @@ def gather(evaluations: list[Path], runs: Path, metrics: Path, protocols: Path) 
     import pandas as pd
 
     table = pd.DataFrame(rows).drop(columns="path")
-    with atomic(metrics) as temporary:
+    with atomic(metrics, noted=True) as temporary:
         table.to_parquet(temporary, index=False)
     found = [p for c in contents for p in (c["protocol"], *c.get("other_protocols", []))]
     write_json(protocols, {protocol["id"]: protocol for protocol in found})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mclr.data.load import Manifest, load_images, load_labels, load_manifest, step_generator
 from mclr.errors import UserError
-from mclr.files import write_json
+from mclr.files import read_table, write_json
 from mclr.jobs.labels import labels_of
 from mclr.metrics.separation import contrast_labels, likelihood_ratios, pixel_statistics, summarise
 from mclr.models.drawing import draw_images
@@ -45,7 +45,7 @@ def separation(
     manifest = load_manifest(data / "manifest.json")
     family = make_family(spec, manifest, tokenizer)
     frozen = family.frozen(load_network(family, base))
-    scales = _scales(pd.read_parquet(metrics), spec.model, spec.features)
+    scales = _scales(read_table(metrics), spec.model, spec.features)
     seeds = [SEPARATION_SEED + i for i in range(spec.n_images)]
     labels = labels_of(seeds, "balanced", manifest.num_classes)
     sets = {"real": _real(data, manifest, labels)}

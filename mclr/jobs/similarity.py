@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mclr.config.tier import Tier
-from mclr.files import write_json
+from mclr.files import read_table, write_json
 from mclr.metrics.features import read_features
 from mclr.metrics.similarity import similarity as compare
 from mclr.planning.points import Point
@@ -25,7 +25,7 @@ def similarity(tier: Tier, metrics: Path, samples: Path, output: Path, figures: 
         samples: folder that holds the points' feature shards.
         figures: folder for ``names.similarity_files``.
     """
-    rows, models = pd.read_parquet(metrics), {}
+    rows, models = read_table(metrics), {}
     tuned = {run.model for run in tier.tuned.values() if run.objective.method == "mclr"}
     for name, model in tier.models.items():
         if name in tuned:

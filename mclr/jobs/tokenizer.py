@@ -69,7 +69,7 @@ def train_tokenizer(
             some = images[:: -(-len(images) // STATISTICS_IMAGES)]
             raw = encode_moments(trainee.net.eval(), some, spec.precision, device)
             tensors |= latent_statistics(raw)
-        save_tensors(output, tensors, {"spec": canonical(spec)})
+        save_tensors(output, tensors, {"spec": canonical(spec)}, noted=True)
         private.clear()
 
 

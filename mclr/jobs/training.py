@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.events import EventLog
 from mclr.files import (
@@ -28,7 +27,7 @@ from mclr.models.family import Family, load_network
 from mclr.models.spec import ModelSpec
 from mclr.objectives.objective import KIND
 from mclr.planning.specs import BaseSpec, FinetuneSpec
-from mclr.provenance import collect
+from mclr.provenance import collect, own_code
 from mclr.settings.base import canonical
 from mclr.settings.released import Released
 from mclr.training import processes
@@ -54,21 +53,21 @@ def train_base(
 
     The latter is a file of ``mclr.jobs.encoding``. version: of the result, see ``state_folder``.
     """
-    manifest = data.manifest
+    manifest, split = data.manifest, data.folder / "train.parquet"
     family = make_family(spec, manifest, tokenizer, device)
     settings = spec.base
     if isinstance(settings, Released):
         raise ValueError(f"{run.name} is taken over, not trained")
     x, labels = _examples(family, spec, data, encoded)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
-    inputs = [data.folder / "train.parquet", tokenizer, encoded]
+    inputs = [split, tokenizer, encoded]
     private = state_folder(state, version, spec, *(path for path in inputs if path))
     started = time.time()
     with private.held():
         run_training(
             trainee, run.name, (settings.steps,), settings.batch, settings.seed, private, run
         )
-        _publish(run, spec, (settings.steps,), private, manifest, started, version)
+        _publish(run, spec, (settings.steps,), private, split, started, version)
 
 
 def finetune(
@@ -91,7 +90,7 @@ def finetune(
     one checkpoint is called final.safetensors.
     """
     spec = selected_spec(spec, selection) if selection else spec
-    manifest, settings = data.manifest, spec.run
+    manifest, settings, split = data.manifest, spec.run, data.folder / "train.parquet"
     trained = spec.with_(noise=settings.noise) if settings.noise else spec
     family = make_family(trained, manifest, tokenizer, device)
     x, labels = _examples(family, spec, data, encoded)
@@ -112,12 +111,12 @@ def finetune(
         share,
     )
     optional = [path for path in (tokenizer, negatives, encoded) if path]
-    private = state_folder(state, version, spec, data.folder / "train.parquet", base, *optional)
+    private = state_folder(state, version, spec, split, base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
-        _publish(run, spec, checkpoints, private, manifest, started, version, only, objective.facts)
+        _publish(run, spec, checkpoints, private, split, started, version, only, objective.facts)
 
 
 def _examples(
@@ -132,7 +131,7 @@ def _examples(
 
 def selected_spec(spec: FinetuneSpec, selection: Path) -> FinetuneSpec:
     """The specification with the hyperparameters, and up to the step, that were selected."""
-    selected, content = read_json(selection), spec.content()
+    selected, content = read_json(selection, "hyperparameters", "step"), spec.content()
     chosen, run = selected["hyperparameters"], content["run"]
     for section in filter(None, (run, run["objective"], run["noise"])):
         section |= {key: chosen[key] for key in section if key in chosen}
@@ -146,7 +145,7 @@ def _publish(
     spec: BaseSpec | FinetuneSpec,
     checkpoints: tuple[int, ...],
     private: StateFolder,
-    manifest: Manifest,
+    split: Path,
     started: float,
     version: str,
     only: str | None = None,
@@ -154,7 +153,8 @@ def _publish(
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
 
-    ``only``: another name for its one checkpoint. ``also``: more facts for its provenance.
+    ``split``: the training images, whose sha256 is one of ``private.inputs``. ``only``: another
+    name for its one checkpoint. ``also``: more facts for its provenance.
     Of several processes the first does so, and the others wait for it.
     """
     if not processes.is_first():
@@ -165,7 +165,7 @@ def _publish(
     for step in checkpoints:
         tensors, metadata = load_tensors(private.checkpoint(step))
         target = run / "checkpoints" / (only or private.checkpoint(step).name)
-        save_tensors(target, tensors, metadata | {"spec": canonical(spec)})
+        save_tensors(target, tensors, metadata | {"spec": canonical(spec)}, noted=True)
     content = spec.content()
     if only:  # what an objective is comes first where its other values were selected
         tuned = content["run"]
@@ -174,7 +174,9 @@ def _publish(
         )
     write_yaml(run / "config.yaml", content)
     facts = collect(
-        data_sha256=manifest.hashes["train"],
+        own_code(content),
+        data_sha256=private.inputs[str(split)],
+        inputs=private.inputs,
         config_sha256=hashlib.sha256(canonical(spec).encode()).hexdigest(),
         code=version,
         seconds=round(time.time() - started, 1),

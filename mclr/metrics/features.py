@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from mclr.checksums import check
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
@@ -107,6 +108,7 @@ def resize_of(settings: Settings) -> str:
 
 def published_moments(weights: Path) -> Gaussian | None:
     """Published moments of real images that a feature net's file carries, if it does."""
+    check(weights)
     with safe_open(weights, framework="pt") as stored:
         if MOMENTS[0] not in stored.keys():  # noqa: SIM118
             return None
@@ -139,7 +141,7 @@ def feature_table(found: NetFeatures, seeds: Sequence[int], labels: Tensor) -> p
 
 def stream_features(path: Path, batches: Iterable[pa.Table]) -> None:
     """Write batches one by one, so that images and features never lie in memory together."""
-    with atomic(path) as temporary:
+    with atomic(path, noted=True) as temporary:
         writer: pq.ParquetWriter | None = None
         try:
             for batch in batches:
@@ -194,23 +196,30 @@ def with_packages(tables: Iterable[pa.Table], packages: str) -> Iterator[pa.Tabl
 
 
 def packages_of(paths: Sequence[Path]) -> set[str]:
-    """What ``with_packages`` noted in feature shards."""
+    """What ``with_packages`` noted in feature shards that were read without an error."""
     noted = (pq.read_schema(path).metadata or {} for path in paths)
     return {about[PACKAGES].decode() for about in noted if PACKAGES in about}
 
 
 def read_features(paths: Sequence[Path], net: str) -> Features:
-    """Read the shards of one point, in the order of their seeds."""
+    """Read the shards of one point, in the order of their seeds.
+
+    Raises:
+        UserError: a shard is missing, damaged or without features of ``net``.
+    """
     if not paths:
         raise UserError(f"no feature shards to read for {net}; run `snakemake` to make them")
+    for path in paths:
+        check(path)
     try:
         table = pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("seed")
-    except (OSError, pa.ArrowException) as error:
+        features = _matrix(table[f"{net}.features"])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(
-            f"{paths[0].parent}: a feature shard is missing or damaged ({error}); "
-            "delete the folder and run `snakemake` again"
+            f"{paths[0].parent}: a feature shard is missing or damaged "
+            f"({' '.join(str(error).split())}); delete the folder and run `snakemake` again"
         ) from None
-    features, logits = _matrix(table[f"{net}.features"]), torch.empty(len(table), 0).double()
+    logits = torch.empty(len(table), 0).double()
     if f"{net}.logits" in table.column_names:
         logits = _matrix(table[f"{net}.logits"])
     return Features(

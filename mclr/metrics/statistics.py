@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from mclr.checksums import check
 from mclr.errors import UserError
 
 
@@ -126,6 +127,7 @@ def stored_moments(paths: Sequence[Path], net: str, rows: int = 4096) -> Moments
 
 
 def _stored_features(path: Path, column: str, rows: int) -> Iterator[Tensor]:
+    check(path)
     try:
         with pq.ParquetFile(path) as stored:
             if column not in stored.schema_arrow.names:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mclr.checksums import check, published_files
+from mclr.data.load import split_sha256
 from mclr.errors import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -98,6 +101,46 @@ class Stores:
         """Number of objects in a remote, and those damaged or absent though this commit needs
         them; everything is downloaded to be read."""
         return self._check(self.remote(name), jobs, absent=True)
+
+    def check_workspace(self, jobs: int) -> tuple[int, list[str]]:
+        """Number of files here that have a record, and what is wrong, in a line per file.
+
+        Records are DVC's, the sha256 that jobs noted beside results, and manifests of data. A file
+        that was made here, or is of another commit and in the cache, is no fault.
+        """
+        known = {self.root / name for name in published_files(self.root)}
+        folders = (self.root / "results", self.root / "data" / "prepared")
+        notes = (note for folder in folders for note in folder.rglob(".*.sha256"))
+        known |= {note.with_name(note.name[1:].removesuffix(".sha256")) for note in notes}
+        splits = {
+            split
+            for manifest in folders[1].glob("*/manifest.json")
+            for split in manifest.parent.glob("*.parquet")
+        }
+        paths = sorted(path for path in known | splits if path.is_file())
+
+        def fault(path: Path) -> str | None:
+            try:
+                (split_sha256 if path in splits else check)(path.relative_to(self.root))
+            except UserError as error:
+                return str(error)
+            return None
+
+        with chdir(self.root), ThreadPoolExecutor(jobs) as pool:
+            return len(paths), [words for words in pool.map(fault, paths) if words]
+
+    def route(self, name: str | None) -> str:
+        """How to heal a remote (or the default one) that git has, in words; else nothing."""
+        name = name or self.repo.config["core"].get("remote")
+        if name not in self.repo.config["remote"]:
+            return ""
+        folder = Path(str(self.repo.config["remote"][name]["url"]))
+        if not folder.is_dir() or not folder.resolve().is_relative_to(self.root.resolve()):
+            return ""
+        place = folder.resolve().relative_to(self.root.resolve()).as_posix()
+        asked = ("git", "ls-files", "--", place)
+        found = subprocess.run(asked, cwd=self.root, capture_output=True)
+        return f"`git checkout {place}` heals it" if found.returncode == 0 and found.stdout else ""
 
     def heal_cache(self, faults: list[Fault], remote: str | None) -> list[Fault]:
         """Replace damaged objects by a good copy of the working directory, else of the remote.

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from mclr.errors import UserError
+from mclr.report.stored import read_image
 
 
 def image_uri(image: Image.Image, lossless: bool = True, quality: int = 80) -> str:
@@ -29,5 +30,4 @@ def file_uri(path: Path, remedy: str) -> str:
     """
     if not path.is_file():
         raise UserError(f"{path}: figure is missing; {remedy}")
-    with Image.open(path) as image:
-        return image_uri(image)
+    return image_uri(read_image(path))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mclr.checksums import check
 from mclr.errors import UserError
 from mclr.planning.points import Point
 
@@ -24,13 +25,25 @@ def spread_out(n: int, most: int) -> list[int]:
     return [round(i * (n - 1) / (most - 1)) for i in range(most)]
 
 
+def read_image(path: Path) -> Image.Image:
+    """An image of the results; a damaged file is a UserError that names it."""
+    check(path)
+    try:
+        with Image.open(path) as stored:
+            return stored.copy()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(
+            f"{path}: not a readable image ({error}); delete it and run `snakemake` again, or "
+            f"`dvc checkout --force {path}` if it is published"
+        ) from None
+
+
 def stored_images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:
     """Stored images of one point: (rows, classes, side, side, 3)."""
     path = grids.get(point.path)
     if path is None or not path.is_file():
         raise UserError(f"{path or point.path}: image grid is missing; run `snakemake` to make it")
-    with Image.open(path) as stored:
-        pixels = np.asarray(stored.convert("RGB"))
+    pixels = np.asarray(read_image(path).convert("RGB"))
     height, width = pixels.shape[:2]
     if height % rows or width % classes or height // rows != width // classes:
         raise UserError(

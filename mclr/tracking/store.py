@@ -107,10 +107,18 @@ def only_publisher(lock_file: Path, timeout_s: float) -> Iterator[None]:
     """Hold the lock while publishing; wait up to ``timeout_s`` for another publisher to finish.
 
     Raises:
-        UserError: the other publisher still works after ``timeout_s``.
+        UserError: the other publisher still works after ``timeout_s``, or the lock cannot be
+            written.
     """
     deadline = time.monotonic() + timeout_s
-    with lock_file.open("a") as stream:
+    try:
+        opened = lock_file.open("a")
+    except OSError as error:
+        raise UserError(
+            f"{lock_file}: cannot be written: {error.strerror}; `mclr track` locks the results "
+            "while it publishes: make their folder writable, or free space"
+        ) from None
+    with opened as stream:
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

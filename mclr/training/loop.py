@@ -129,6 +129,7 @@ class Writer:
             self.events.write("checkpoint", step=step, nimg=nimg)
         due = time.monotonic() - self.saved > STATE_SECONDS
         if stopping or due or step == self.checkpoints[-1]:
+            self.events.sync()
             self.state.save(trainee, step)
             self.saved = time.monotonic()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,10 +26,13 @@ HOLD_SECONDS = 600.0
 
 
 class StateFolder:
-    """The private folder of one run: ``state.safetensors`` and checkpoints, all of one key."""
+    """The private folder of one run: ``state.safetensors`` and checkpoints, all of one key.
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    inputs: sha256 of each file that the run reads, which are part of its key.
+    """
+
+    def __init__(self, folder: Path, key: str, inputs: Mapping[str, str] | None = None) -> None:
+        self.folder, self.key, self.inputs = folder, key, dict(inputs or {})
         self.state = folder / "state.safetensors"
 
     def checkpoint(self, step: int) -> Path:

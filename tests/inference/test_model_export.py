@@ -18,6 +18,7 @@ from PIL import Image
 from published import bring_experiments
 from torch import Tensor
 
+from mclr.checksums import note_of, sha256
 from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -72,6 +73,22 @@ def test_an_exported_model_draws_the_published_grid(
     with Image.open(Path("results/digits/grids", experiment, grid)) as stored:
         published = torch.from_numpy(np.array(stored)).view(4, 8, 10, 8).transpose(1, 2)
     assert (images.view(4, 10, 8, 8) == published).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("name", ["best/edm2-mclr.safetensors", "metrics.parquet"])
+def test_a_damaged_result_is_not_exported(name: str, here: Tier, tmp_path: Path) -> None:
+    path = Path("results/digits", name)
+    whole = path.read_bytes()
+    note_of(path).write_text(sha256(path))
+    middle = len(whole) // 2
+    try:
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :])
+        with pytest.raises(UserError, match=f"{path.name}: damaged"):
+            export_model(here, "edm2-mclr", tmp_path / "model")
+    finally:
+        path.write_bytes(whole)
+        note_of(path).unlink()
+    assert not (tmp_path / "model").exists()
 
 
 def test_samples_bear_the_names_of_the_grid_s_classes(

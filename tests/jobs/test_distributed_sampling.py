@@ -13,6 +13,7 @@ import torch.distributed as dist
 from tiny import Trained
 from torch import multiprocessing
 
+from mclr.checksums import noted, sha256
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.planning.plan import Plan
@@ -79,7 +80,9 @@ def test_two_processes_write_the_bytes_of_one(
     stale = folder / ".edm2-1.parquet.part-7"  # of a killed job of more processes
     stale.touch()
     multiprocessing.spawn(process, (folder, trained, specs), nprocs=2)
-    assert len(list(alone.iterdir())) == 10
+    made = list(alone.iterdir())
+    assert len([file for file in made if not file.name.startswith(".")]) == 10
+    assert all(noted(file) == sha256(file) for file in made if file.suffix == ".parquet")
     assert same_files(folder, alone)
 
 

@@ -103,7 +103,7 @@ def test_two_feature_nets(scene: Scene) -> None:
             table = pq.read_table(scene.shard(point, shard))
             for column in ("features", "logits"):
                 table = table.append_column(f"more.{column}", table[f"cnn.{column}"])
-            pq.write_table(table, scene.shard(point, shard))
+            stream_features(scene.shard(point, shard), [table])
     more = scene.folder / "more"
     more.mkdir()
     settings = {"kind": "efficientnet-lite0", "size": 32, "probe_images": 10, "seed": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import yaml
 from tiny import TRAINING, Trained, edited
 
+from mclr.checksums import note_of, noted
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.events import read_events
@@ -86,6 +88,8 @@ def test_base_run(trained: Trained, tiny_plan: Plan, manifest: Manifest) -> None
         assert yaml.safe_load((run / "config.yaml").read_text()) == spec.content()
         provenance = read_json(run / "provenance.json")
         assert provenance["data_sha256"] == manifest.hashes["train"]
+        read = [trained.prepared / "train.parquet", trained.tokenizer_of(model)]
+        assert provenance["inputs"] == {str(path): sha256(path) for path in read if path}
         assert len(provenance["config_sha256"]) == 64 and provenance["seconds"] >= 0
         assert provenance["experiment"] == f"{model}-base" and provenance["method"] == "base"
         assert {"git_commit", "git_dirty", "hardware", "python", "packages", "code"} <= set(
@@ -108,8 +112,9 @@ def test_fine_tuning(
 ) -> None:
     ddo = negatives if name == "ddo" else None
     run = tune(tmp_path, trained, tiny_plan, f"{model}-{name}-seed1", ddo)
-    files = sorted((run / "checkpoints").iterdir())
+    files = sorted((run / "checkpoints").glob("[!.]*"))
     assert [file.name for file in files] == ["step-000002.safetensors", "step-000004.safetensors"]
+    assert [noted(file) for file in files] == [sha256(file) for file in files]
     first, last, base = (load_tensors(f)[0] for f in (*files, trained.base(model)))
     assert first.keys() == base.keys()
     assert any(not torch.equal(first[key], base[key]) for key in base)
@@ -121,6 +126,36 @@ def test_fine_tuning(
     assert (provenance["seed"], provenance["method"], provenance["model"]) == (1, name, model)
     assert provenance["hyperparameters"]["lr"] == 0.001
     assert not (tmp_path / "state").exists()
+
+
+def test_damaged_data_are_not_trained_on(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:
+    """Nothing is begun, and nothing says that it was trained on what the manifest names."""
+    prepared = tmp_path / "prepared"
+    shutil.copytree(trained.prepared, prepared)
+    split = prepared / "train.parquet"
+    content = bytearray(split.read_bytes())
+    content[len(content) // 2] ^= 1
+    split.write_bytes(content)
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"train\.parquet: damaged: .*Delete .*prepared and run"):
+        train_base(tiny_plan.base_spec("edm2"), Data(prepared), None, run, tmp_path / "state")
+    assert not run.exists()
+
+
+def test_a_damaged_base_is_not_fine_tuned(
+    trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    base = tmp_path / "step-000004.safetensors"
+    for file in (trained.edm2, note_of(trained.edm2)):
+        shutil.copy(file, base.with_name(file.name))
+    content = bytearray(base.read_bytes())
+    content[-1] ^= 64
+    base.write_bytes(content)
+    with pytest.raises(UserError, match=r"step-000004\.safetensors: damaged"):
+        finetune(
+            tiny_plan.finetune_spec("edm2-mclr-seed0"), Data(trained.prepared), base, None, None,
+            tmp_path / "run", tmp_path / "state",
+        )  # fmt: skip
 
 
 def test_what_a_kill_during_publication_left_is_removed(
@@ -135,7 +170,7 @@ def test_what_a_kill_during_publication_left_is_removed(
         left.write_bytes(b"half")
     assert tune(tmp_path, trained, tiny_plan, run.name) == run
     assert (run / "config.yaml").is_file()
-    assert not list(run.rglob(".*"))
+    assert not list(run.rglob(".*.tmp"))
 
 
 def test_seeds_differ(trained: Trained, tiny_plan: Plan, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mclr.checksums import note_of
 from mclr.errors import UserError
 from mclr.metrics.features import write_features
 from mclr.metrics.scores import frechet_distance, frechet_distance_of_moments
@@ -123,6 +124,7 @@ def test_feature_files_are_streamed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no column 'cnn\.features'; it has seed, label, pixels"):
         stored_moments(paths, "cnn")
     paths[1].write_bytes(paths[1].read_bytes()[:-9])
+    note_of(paths[1]).unlink()
     with pytest.raises(UserError, match=r"shard-1\.parquet: feature shard is missing or damaged"):
         stored_moments(paths, "pixels")
     with pytest.raises(UserError, match="no feature shards to read for pixels"):

@@ -12,6 +12,7 @@ import torch
 from tiny import Trained
 from torch import Tensor, nn
 
+from mclr.checksums import note_of
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
@@ -184,6 +185,11 @@ def test_missing_or_damaged_shards(manifest: Manifest, tmp_path: Path) -> None:
         read_features([path], "a")
     write_features(path, {"a": net(manifest)}, some_images(3), torch.arange(3))
     path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(
+        UserError, match=r"shard-000\.parquet: damaged, or another file in its place"
+    ):
+        read_features([path], "a")
+    note_of(path).unlink()  # of an earlier version
     with pytest.raises(UserError, match="point: a feature shard is missing or damaged"):
         read_features([path], "a")
     with pytest.raises(UserError, match="no feature shards to read for a"):

@@ -48,6 +48,7 @@ def test_a_whole_cache_is_whole(pulled: Checkout) -> None:
     assert status == 0
     assert [line.split(", ")[1] for line in output.splitlines()] == [
         "0 damaged",
+        "0 damaged",
         "0 damaged or absent",
     ]
 

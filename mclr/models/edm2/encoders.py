@@ -136,7 +136,8 @@ def read_vae(folder: Path) -> Any:
 def pack_vae(folder: Path, output: Path) -> None:
     """One safetensors file of an autoencoder's folder: its weights, its configuration beside."""
     vae = read_vae(folder)
-    save_tensors(output, vae.state_dict(), {"config": json.dumps(dict(vae.config), default=str)})
+    about = {"config": json.dumps(dict(vae.config), default=str)}
+    save_tensors(output, vae.state_dict(), about, noted=True)
 
 
 def unpack_vae(file: Path) -> Any:
