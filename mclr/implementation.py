@@ -20,6 +20,8 @@ OWN = "own_"
 """How the modules that are loaded here are called."""
 FROM_OTHERS = ("results", "data")
 """Folders of weights, data and results, which may come from others."""
+WORKSPACE = ("Snakefile", "dvc.yaml", ".dvc", ".snakemake")
+"""What tells that a folder with one of those is the one in which the workflow runs."""
 
 
 def source_of(implementation: str) -> Path:
@@ -34,12 +36,29 @@ def source_of(implementation: str) -> Path:
             f"implementation: {implementation!r}: expected path/to/file.py:Class, with a path "
             "from the folder in which Snakemake runs"
         )
-    if any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in FROM_OTHERS):
+    if place := of_others(Path(path)):
         raise UserError(
-            f"implementation: {path}: no code is run from below {' and '.join(FROM_OTHERS)}, which "
-            "hold what may come from others; move the file, if it is yours"
+            f"implementation: {path}: no code is run from {place}, which holds what may come from "
+            "others; move the file, if it is yours"
         )
     return Path(path)
+
+
+def of_others(path: Path) -> str:
+    """The folder of weights, data or results that a file lies in, as told to people; else ''.
+
+    Wherever the command runs: below ``results/`` and ``data/`` of this folder or of one further up
+    that a workflow runs in, and in a model folder.
+    """
+    path = path.resolve()
+    for folder in path.parents:
+        if folder.name in FROM_OTHERS:
+            place = folder.parent
+            if place == Path.cwd() or any((place / name).exists() for name in WORKSPACE):
+                return f"below {folder.name}"
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return f"the model folder {folder.name}"
+    return ""
 
 
 def _beside(names: set[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,40 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         ["runs.edm2-base: names ending in -base, -final, -study, -real are taken"],
     ),
     "name with capitals": (lambda c: put("runs.A", c["runs"]["edm2-mclr"])(c), ["runs.A"]),
+    "number beyond all": (put("models.edm2.base.steps", 10**18), ["a whole number beyond 2^53"]),
+    "absurd widths": (
+        put("models.edm2.network.model_channels", 10**9),
+        ["models.edm2.network: a network of over 1.8e+19 parameters; expected at most 1e+11"],
+    ),
+    "absurd depth": (
+        put("models.var.network.depth", 10**9),
+        ["models.var.network: a network of 1,000,000,000 blocks; expected at most 1,000"],
+    ),
+    "absurd tokens": (
+        put("models.var.tokenizer.network.patch_nums", [1, 10**5]),
+        ["patch_nums: 10,000,000,001 tokens an image; expected at most 16,384"],
+    ),
+    "absurd tokenizer": (
+        put("models.var.tokenizer.network.num_res_blocks", 10**9),
+        ["models.var.tokenizer.network: a network of 2,000,000,000 blocks"],
+    ),
+    "absurd sampler": (
+        put("models.edm2.sampler.num_steps", 10**9),
+        ["models.edm2.sampler.num_steps: ", "less than or equal to 10000"],
+    ),
+    "absurd images": (
+        put("models.edm2.resolution", 10**9),
+        ["models.edm2.resolution: ", "less than or equal to 8192"],
+    ),
+    "absurd shards": (put("evaluation.shards", 10**9), ["evaluation.shards: ", "equal to 1000"]),
+    "absurd feature net": (
+        put("features.cnn.dimensions", 10**9),
+        ["features.cnn.dimensions: ", "equal to 32768"],
+    ),
+    "absurd sweep": (
+        put("runs.edm2-mclr.sweep", {"lr": [*range(1, 401)], "objective.K": [*range(1, 401)]}),
+        ["640,", " points would be evaluated; expected at most 100,000"],
+    ),
     "impossible architecture": (
         put("models.var.network.num_heads", 3),
         ["models.var.network: embed_dim 8 is not a multiple of num_heads 3"],
@@ -247,6 +282,66 @@ def test_file_mistakes(tmp_path: Path) -> None:
         load_tier(broken)
     with pytest.raises(UserError, match="cannot be read as a text file"):
         load_tier(tmp_path)
+
+
+def laughs(levels: int, width: int) -> str:
+    """YAML whose last line stands for width^levels values."""
+    lines = ["a0: &a0 [x]"]
+    for i in range(1, levels):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * width)}]")
+    return "\n".join(lines)
+
+
+BOMBS = {
+    "aliases": (laughs(30, 9), "more than 200,000 values, aliases counted"),
+    "merged aliases": (
+        laughs(9, 9) + "\nlast: {<<: [" + ", ".join(["*a8"] * 9) + "]}",
+        "more than 200,000 values",
+    ),
+    "an alias of itself": ("tier: &a [*a]", "an alias of what it stands in"),
+    "depth in brackets": ("tier: " + "[" * 100_000, "nested more than 40 levels deep"),
+    "depth in braces": ("tier: " + "{a: " * 5_000, "nested more than 40 levels deep"),
+    "depth in lines": ("- " * 5_000 + "x", "nested more than 40 levels deep"),
+    "size": ("tier: " + "x" * 2**19, "larger than 256 KiB"),
+    "digits": ("tier: " + "9" * 10_000, "Exceeds the limit"),
+    "a date that there is not": ("tier: 2026-99-99", "month must be"),
+    "a Python object": ("tier: !!python/object/apply:os.getcwd []", "could not determine a con"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_configuration_of_no_size_is_refused_at_once(bomb: str, tmp_path: Path) -> None:
+    path, (text, said) = tmp_path / "bomb.yaml", BOMBS[bomb]
+    path.write_text(text)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=rf"^[^\n]*bomb\.yaml: not valid YAML[^\n]*{said}[^\n]*$"):
+        load_tier(path)
+    assert time.monotonic() - start < 5
+
+
+def test_a_configuration_may_use_aliases(tiny: dict[str, Any], tmp_path: Path) -> None:
+    shared = [1, 2]
+    tiny["seeds"], tiny["runs"]["edm2-mclr"]["checkpoints"] = shared, shared
+    text = yaml.safe_dump(tiny)
+    assert "&id001" in text
+    (tmp_path / "my.yaml").write_text(text)
+    assert load_tier(tmp_path / "my.yaml").seeds == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tier: a\nseeds: [0]\ntier: b\n", "line 3: tier comes twice, on lines 1 and 3"),
+        ("a:\n  lr: 1\n  batch: 2\n  'lr': 3\n", "line 4: lr comes twice, on lines 2 and 4"),
+        ("a: {x: 1, x: 2}", "line 1: x comes twice, on lines 1 and 1"),
+    ],
+)
+def test_a_key_that_comes_twice_is_told_with_both_lines(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"twice\.yaml: not valid YAML at {said}; remove one"):
+        load_tier(tmp_path / "twice.yaml")
 
 
 def test_numbers_as_yaml_reads_them(tiny: dict[str, Any]) -> None:

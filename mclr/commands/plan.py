@@ -59,7 +59,7 @@ def plan(
     from mclr.planning.plan import Plan
 
     tier = load_tier(config)
-    check_own(Plan(tier))
+    check_own(Plan(tier), config)
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
     found = estimate(tier, machines, results, count, targets)
     click.echo(json.dumps(numbers(found), indent=2) if as_json else as_text(found))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mclr.bounded import bounded, bounded_yaml
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.settings.released import RELEASED, TRAINED
@@ -20,8 +21,17 @@ def load_tier(path: Path) -> Tier:
     Raises:
         UserError: file missing, not YAML, or not a valid tier; one line per mistake.
     """
+    return parse_tier(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a configuration file, as plain values.
+
+    Raises:
+        UserError: file missing, not YAML, a key twice, or out of all bounds.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return bounded_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -32,7 +42,6 @@ def load_tier(path: Path) -> Tier:
         raise UserError(
             f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}"
         ) from None
-    return parse_tier(content, str(path))
 
 
 def parse_tier(content: object, source: str) -> Tier:
@@ -40,10 +49,12 @@ def parse_tier(content: object, source: str) -> Tier:
     if not isinstance(content, dict):
         raise UserError(f"{source}: expected a mapping of keys, got {type(content).__name__}")
     try:
-        return Tier.model_validate(content)
+        return Tier.model_validate(bounded(content))
     except ValidationError as error:
         lines = [f"{source}: {_describe(item)}" for item in error.errors()]
         raise UserError("\n".join(lines)) from None
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def _describe(item: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -16,6 +17,9 @@ IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""
 
 
+POINTS = 100_000
+"""Evaluated in a tier, without its studies."""
+
 RESERVED = ("-base", "-final", "-study", "-real")
 """Endings of evaluations that an experiment cannot have in its name."""
 
@@ -25,12 +29,12 @@ class Evaluation(Section):
 
     n_samples: Annotated[int, Field(ge=2)]
     batch: Count
-    shards: Count
+    shards: Annotated[int, Field(ge=1, le=1000)]
     labels: LabelScheme
     neighbourhood: Count
     isc_features: Name
     isc_splits: Count
-    grid_rows: Count
+    grid_rows: Annotated[int, Field(ge=1, le=1000)]
     grid_classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     """Classes of the image grids; all if absent."""
 
@@ -175,6 +179,19 @@ class Tier(Section):
                 f"seeds: (largest seed + 1) · evaluation.n_samples is {images}, "
                 f"expected at most 2^30 = {IMAGE_SEEDS}; use smaller seeds"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _few_points(self) -> Tier:
+        """Every one is a job or more, and has a folder."""
+        many, scales = len(self.seeds), (len(model.guidance) + 1 for model in self.models.values())
+        tuned = (
+            len(run.checkpoints) * math.prod(map(len, run.sweep.values()))
+            for run in self.runs.values()
+        )
+        points = many * (sum(scales) + sum(tuned))
+        if points > POINTS:
+            raise ValueError(f"{points:,} points would be evaluated; expected at most {POINTS:,}")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
+from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
@@ -18,7 +18,7 @@ from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.own.config import OwnSampler
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VarSampler
-from mclr.settings.base import Count, Decoding, Precision, Section, plain
+from mclr.settings.base import Count, Decoding, Precision, Section, Side, plain
 
 FORMAT = 1
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
@@ -43,8 +43,8 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 class Images(Section):
     """What the model draws: square images, and the name of each class."""
 
-    channels: Count
-    resolution: Count
+    channels: Annotated[int, Field(ge=1, le=64)]
+    resolution: Side
     class_names: Annotated[list[str], Field(min_length=1)]
 
 
@@ -125,7 +125,7 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     _check_file(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = bounded_json(path)
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); export or download it again") from None
     version = content.get("format") if isinstance(content, dict) else None

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mclr.device import CPU
 from mclr.errors import UserError
+from mclr.inference.fits import check_fits
 from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder, read_config
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
@@ -100,9 +101,11 @@ class ClassConditionalPipeline:
     def _load(self, device: torch.device) -> None:
         tokenizer = self.folder / TOKENIZER if self.config.has_tokenizer else None
         try:
+            check_fits(self.folder, self.config)
             family = self._make_family(tokenizer, device)
         except (ValidationError, KeyError, TypeError) as error:
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            said = said.removeprefix("Value error, ")
             raise UserError(
                 f"{self.folder / CONFIG}: network: {said}; export or download it again"
             ) from None

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from mclr.bounded import bounded_yaml
 from mclr.errors import UserError
 from mclr.settings.base import Count, Section
 
@@ -135,7 +136,7 @@ def load_site() -> Site:
     if path is None:
         return Site()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = bounded_yaml(path.read_text(encoding="utf-8")) or {}
         return Site.model_validate(content)
     except ValidationError as error:
         lines = [_describe(path, item) for item in error.errors()]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mclr.errors import UserError
+from mclr.implementation import of_others
 from mclr.models.own.config import OwnModel
 from mclr.objectives.catalogue import METHODS
 from mclr.objectives.own import Own, OwnObjective
@@ -16,12 +19,15 @@ TAKEN = {
 """What results call something else: settings stand beside these, in tables and in MLflow."""
 
 
-def check_own(plan: Plan) -> None:
+def check_own(plan: Plan, *configs: Path) -> None:
     """Load every class of the user's own that a tier names.
+
+    configs: the files that name them. One beside results came with them, and runs no code.
 
     Raises:
         UserError: it names the key, and what is wrong with file, class or settings.
     """
+    _check_origin(plan, configs)
     for name, model in plan.tier.models.items():
         if isinstance(model, OwnModel):
             _check_family(plan, name, model)
@@ -38,6 +44,18 @@ def check_own(plan: Plan) -> None:
                     f"runs.{run.experiment}.objective: its label is {made.shown!r}, as that of "
                     f"{other}; give the class another `label`"
                 )
+
+
+def _check_origin(plan: Plan, configs: tuple[Path, ...]) -> None:
+    models, runs = plan.tier.models.items(), plan.tier.runs.items()
+    own = [f"models.{name}" for name, model in models if isinstance(model, OwnModel)]
+    own += [f"runs.{name}.objective" for name, run in runs if isinstance(run.objective, Own)]
+    for config in configs:
+        if own and (place := of_others(config)):
+            raise UserError(
+                f"{config}: {own[0]}.implementation: no code is run that a file {place} names, "
+                "where what may come from others lies; copy the file to config/ if you trust it"
+            )
 
 
 def _check_name(run: Run, own: Own, known: dict[str, str]) -> None:

@@ -51,6 +51,26 @@ Distinct = Annotated[list[float], AfterValidator(distinct)]
 Scales = Annotated[list[Positive], AfterValidator(distinct)]
 
 
+MOST_BLOCKS = 1_000
+MOST_PARAMETERS = 10**11
+"""Of a network: fifty times the largest published one."""
+Side = Annotated[int, Field(ge=1, le=2**13)]
+"""Pixels of a square image."""
+
+
+def check_size(blocks: int, parameters: int) -> None:
+    """ValueError for a network that no machine could hold: told before anything is allocated.
+
+    parameters: a number that it has at least.
+    """
+    if blocks > MOST_BLOCKS:
+        raise ValueError(f"a network of {blocks:,} blocks; expected at most {MOST_BLOCKS:,}")
+    if parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"a network of over {parameters:.1e} parameters; expected at most {MOST_PARAMETERS:.0e}"
+        )
+
+
 class Section(BaseModel):
     """A block of the configuration: unknown keys are errors, values are fixed once read."""
 

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from mclr.settings.base import Count, Section
+from mclr.settings.base import Count, Section, Side
 
 Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
 """How a photograph becomes a square (``mclr.data.transforms``)."""
@@ -71,7 +71,7 @@ class OwnImages(Section):
     classes: Count | None = None
     """How many there must be; None = as many as are found."""
     channels: Literal[1, 3] = 3
-    resolution: Count
+    resolution: Side
     transform: Transform = "center-crop-dhariwal"
     exif: Literal["ignore", "apply"] = "ignore"
     """Whether a camera's note of its orientation turns an image; EDM2's tools ignore it."""

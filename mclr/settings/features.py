@@ -24,8 +24,8 @@ class ClassifierFeatures(Section):
     """A classifier trained on the training split: penultimate layer and logits are the features."""
 
     kind: Literal["classifier"] = "classifier"
-    channels: Count
-    dimensions: Count
+    channels: Annotated[int, Field(ge=1, le=4096)]
+    dimensions: Annotated[int, Field(ge=1, le=2**15)]
     steps: Count
     batch: Count
     lr: Positive

@@ -74,6 +74,7 @@ def publish(
         raise UserError(f"{results_dir}: no results to publish; run `snakemake` first")
     with only_publisher(results_dir.parent / ".track.lock", lock_timeout_s):
         records = read_records(tier, results_dir)
+        _tell_others(records)
         with open_store(resolve_uri(tracking_uri)) as client:
             counts: Counter[str] = Counter()
             for model in dict.fromkeys(record.model for record in records):
@@ -121,6 +122,23 @@ def watch(
                 return
     except KeyboardInterrupt:
         LOG.info("stopped; run `mclr track` again to publish the rest")
+
+
+def _tell_others(records: list[Record]) -> None:
+    """Say which runs are not those that the configuration plans: one line for each experiment."""
+    others = defaultdict(list)
+    for record in records:
+        if record.note:
+            others[record.tags["experiment"], record.note].append(record.key)
+    for (experiment, note), keys in others.items():
+        LOG.warning(
+            "%s: %d runs (%s …) were made with other settings than the configuration has (%s); "
+            "MLflow shows those they were made with. `snakemake` makes them again",
+            experiment,
+            len(keys),
+            keys[0],
+            note,
+        )
 
 
 def _origin(results_dir: Path) -> str:
@@ -178,6 +196,14 @@ class _Publisher:
         digest = record.digest()
         same = [run for run in known if run.data.tags.get(DIGEST) == digest]
         own = [run for run in known if run.data.tags.get(ORIGIN, self.origin) == self.origin]
+        if not same and (old := _of_other_settings(own, record)):
+            LOG.warning(
+                "%s: the configuration has other settings than the run that was published; its "
+                "record stays until it has been trained with them",
+                record.key,
+            )
+            self.counts["unchanged"] += 1 + len(self.children[old.info.run_id])
+            return
         run = next((r for r in (*same, *own) if r in same or _continues(r, record)), None)
         outcome = "unchanged" if same else "resumed" if run else "replaced" if own else "created"
         run = run or self._create(record, parent)
@@ -252,6 +278,17 @@ def _published(run: Run) -> tuple[int, str]:
     """How many values were logged, and their digest."""
     number, _, digest = run.data.tags.get(METRICS, "0").partition(" ")
     return int(number), digest
+
+
+def _of_other_settings(known: list[Run], record: Record) -> Run | None:
+    """A run of the same curves with other parameters, where the record's are just planned."""
+    for run in known if record.planned else []:
+        number, digest = _published(run)
+        curves = number and metrics_digest(record.metrics[:number]) == digest
+        other = {k: v for k, v in run.data.params.items() if record.params.get(k) != v}
+        if curves and other:
+            return run
+    return None
 
 
 def _continues(run: Run, record: Record) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -19,11 +19,13 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.events import read_events
 from mclr.files import read_json, sha256
+from mclr.objectives.method import Method
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_of, with_entries
 from mclr.settings.released import Released
+from mclr.tracking.made import made_with
 from mclr.tracking.notes import NOTE, note, point_name
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
@@ -56,7 +58,9 @@ class Record:
     ``key`` names it for good, across publications; ``kind`` is ``run`` (a training run, with a
     child per evaluated point), ``point`` or ``report`` (the figures of the tier). ``metrics`` only
     grow at their end while a training run goes on (``finished`` is false). ``artefacts`` maps
-    published names to files. A time of None is the time of publication.
+    published names to files. A time of None is the time of publication. ``planned``: parameters
+    are those of the configuration, since the run's own records are not written yet. ``note``: what
+    is to be said when it is published. Neither is published.
     """
 
     key: str
@@ -70,6 +74,8 @@ class Record:
     end_ms: int | None = None
     finished: bool = True
     children: tuple[Record, ...] = ()
+    planned: bool = False
+    note: str = ""
 
     @property
     def model(self) -> str:
@@ -119,9 +125,7 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
         rows, protocol = _evaluated_rows(results_dir, experiment)
         for run in plan.all_of(experiment):
             own = [row for row in rows if row["run_id"] == run.run_id]
-            reader = _RunReader(
-                plan, run, results_dir, own, protocol, note(methods.get(run.method))
-            )
+            reader = _RunReader(plan, run, results_dir, own, protocol, methods)
             if reader.events:
                 records.append(reader.record())
     report = _report(results_dir)
@@ -174,26 +178,28 @@ class _RunReader:
         results_dir: Path,
         rows: list[dict[str, Any]],
         protocol: str,
-        words: str,
+        methods: Mapping[str, Method],
     ) -> None:
-        self.run, self.rows, self.protocol, self.words = run, rows, protocol, words
+        self.run, self.rows, self.protocol = run, rows, protocol
         self.folder = results_dir / "runs" / run.run_id
         self.nets = plan.tier.report.nets
-        trained = run.settings or run.taken or plan.model(run).base
-        self.batch = 0 if isinstance(trained, Released) else trained.batch
         self.events = read_events(_events_file(results_dir, run.run_id))
         self.provenance: dict[str, Any] = {}
         if (self.folder / "provenance.json").exists():
             self.provenance = read_json(self.folder / "provenance.json")
+        self.made = made_with(plan, run, self.provenance)
+        self.words = note(methods.get(self.made.method))
+        trained = run.settings or run.taken or plan.model(run).base
+        batch = 0 if isinstance(trained, Released) else trained.batch
+        self.batch = int(self.made.hyperparameters.get("batch", batch))
 
     def record(self) -> Record:
         run, ended = self.run, _ended(self.events)
-        parameters = {"model": run.model, "method": run.method, "seed": run.seed}
         return Record(
             key=run.run_id,
             kind="run",
             name=run.run_id,
-            params=_texts({**parameters, **run.hyperparameters}),
+            params=_texts(self.made.parameters),
             tags=self._tags(),
             metrics=(*self._training(), *self._evaluated(), *self._best()),
             artefacts={
@@ -205,6 +211,8 @@ class _RunReader:
             end_ms=_milliseconds(self.events[-1]) if ended else None,
             finished=ended,
             children=tuple(self._point(row) for row in self.rows),
+            planned=not self.made.known,
+            note=self.made.other,
         )
 
     def _tags(self) -> dict[str, str]:
@@ -228,7 +236,7 @@ class _RunReader:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
         of image seeds."""
         values = []
-        plain = [row for row in self.rows if row["method"] == self.run.method]
+        plain = [row for row in self.rows if row["method"] == self.made.method]
         for step in sorted({row["step"] for row in plain}):
             rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.tracking.database import advice, prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,34 +73,22 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
             if is_database(uri):
-                _touch_database(uri)
+                prepare(uri)
             yield MlflowClient(tracking_uri=uri)
         except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
             words = str(error) or type(error).__name__
             reason = words.splitlines()[0].replace(uri, masked(uri))
+            todo = advice(uri, words) if is_database(uri) else ""
             raise UserError(
                 f"{masked(uri)}: the MLflow store cannot be used: {reason}; nothing is lost, "
-                "results are files: start the server or mend MLFLOW_TRACKING_URI, then run "
-                "`mclr track` again"
+                f"results are files: {todo or 'start the server or mend MLFLOW_TRACKING_URI'}, "
+                "then run `mclr track` again"
             ) from error
     finally:
         for name in added:
             del os.environ[name]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _touch_database(uri: str) -> None:
-    """Fail at once on a database that cannot be opened: MLflow would retry for minutes."""
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(uri)
-    if engine.url.drivername.startswith("sqlite") and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        sqlalchemy.inspect(engine).get_table_names()
-    finally:
-        engine.dispose()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from mclr.bounded import bounded_yaml
 from mclr.errors import UserError
 from mclr.files import write_text
 from mclr.versions.kinds import KINDS, matching
@@ -114,7 +115,7 @@ def load_versions(root: Path) -> Versions:
     """
     path = root / PLACE
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _NoRepeats)
+        content = bounded_yaml(path.read_text(encoding="utf-8"))
         versions, digests = (dict(_flat(content[key], "")) for key in ("versions", "digests"))
         if versions.keys() != digests.keys():
             raise ValueError("versions and digests are of different kinds")
@@ -133,17 +134,6 @@ def _checked(kind: str, version: Any, digest: Any) -> Version:
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
         raise ValueError(f"digests.{kind}: {digest!r}, expected 16 hex digits in quotes")
     return Version(str(version), digest)
-
-
-class _NoRepeats(yaml.SafeLoader):
-    """Refuses a key that comes twice, as after a merge; YAML itself takes the later one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"line {node.start_mark.line + 1}: {key} comes twice")
-        return super().construct_mapping(node, deep)
 
 
 def _flat(tree: Any, above: str) -> Iterator[tuple[str, Any]]:

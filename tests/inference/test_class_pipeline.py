@@ -223,6 +223,10 @@ def test_guidance_needs_a_null_label(made: dict[str, Made], tmp_path: Path) -> N
         pipeline(0, 0, guidance=0.5)
 
 
+NET = {"family": "edm2", "channel_mult": [1], "attn_resolutions": []}
+IMAGES = {"channels": 1, "resolution": 8, "class_names": ["a"]}
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
@@ -234,6 +238,15 @@ def test_guidance_needs_a_null_label(made: dict[str, Made], tmp_path: Path) -> N
         ({"network": {}}, "network: family None is unknown; choose from edm2, var"),
         ({"network": {"family": "evil"}}, "network: family 'evil' is unknown"),
         ({"sampler": None}, "sampler: edm2 needs its settings"),
+        ({"network": NET | {"model_channels": 10**7}}, "network: a network of over 5.4e"),
+        ({"network": NET | {"num_blocks": 10**7}}, "network: a network of 10,000,000 blocks"),
+        ({"network": NET | {"model_channels": 4096}}, "network: describes .* numbers, but model"),
+        ({"network": NET | {"logvar_channels": 10**12}}, r"network: describes 3,000,0"),
+        ({"network": NET | {"logvar_channels": 2**53}}, "network: .*"),
+        ({"batch": 10**30}, "not valid JSON .*a whole number beyond"),
+        ({"images": IMAGES | {"resolution": 10**6}}, "images: resolution: .* equal to 8192"),
+        ({"images": IMAGES | {"channels": 10**6}}, "images: channels: .* equal to 64"),
+        ({"images": IMAGES | {"class_names": ["a"] * 10**5}}, "network: describes"),
     ],
 )
 def test_wrong_configurations(
@@ -267,6 +280,26 @@ def test_a_folder_runs_no_code(made: dict[str, Made], tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 2 and "names no code" in result.stderr
     assert not (folder / "it-ran").exists() and not (folder / "grid.png").exists()
+
+
+def test_a_model_folder_gives_no_code_even_if_asked(made: dict[str, Made], tmp_path: Path) -> None:
+    """The file that a card may ask for, beside the weights or below results, from within too."""
+    network = {"family": "own", "options": {}}
+    folder = changed(made["edm2"], tmp_path / "results" / "m", network=network, sampler=None)
+    (tmp_path / "Snakefile").touch()
+    root = str(Path(__file__).parents[2])
+    for place in (folder, folder.parent):
+        (place / "evil.py").write_text(EVIL)
+        (place / "torch.py").write_text(EVIL)
+        draw = ("draw", "--model", folder, "--family", "evil.py:X", "--out", "grid.png")
+        result = subprocess.run(
+            (sys.executable, "-m", "mclr", *draw), cwd=place,
+            env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.startswith("mclr: error: implementation: evil.py: no code is run from")
+        assert result.stderr.count("\n") == 1
+        assert not (place / "it-ran").exists()
 
 
 class Grey(nn.Module):
@@ -328,6 +361,44 @@ def test_damaged_configuration(made: dict[str, Made], tmp_path: Path) -> None:
     folder = changed(made["edm2"], tmp_path / "m")
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json: not valid JSON"):
+        ClassConditionalPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"format":' + "[" * 10**6, "nested more than 40 levels"),
+        ('{"format":' + "[" * 60 + "]" * 60 + "}", "nested more than 40 levels"),
+        ('{"format":' + "9" * 5000 + "}", "Exceeds the limit"),
+        (" " * (2**23 + 1), "larger than 8 MiB"),
+    ],
+)
+def test_a_configuration_of_no_size(
+    text: str, said: str, made: dict[str, Made], tmp_path: Path
+) -> None:
+    folder = changed(made["edm2"], tmp_path / "m")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match=rf"config\.json: not valid JSON \({said}"):
+        ClassConditionalPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "key", "value"),
+    [
+        ("var", "", "embed_dim", 4096),
+        ("var", "tokenizer", "vocab_size", 10**10),
+        ("var", "tokenizer", "z_channels", 10**10),
+        ("latent", "autoencoder", "latent_channels", 10**10),
+    ],
+)
+def test_networks_larger_than_their_files_are_not_built(
+    kind: str, part: str, key: str, value: int, made: dict[str, Made], tmp_path: Path
+) -> None:
+    folder = changed(made[kind], tmp_path / "m")
+    content = json.loads((folder / "config.json").read_text())
+    (content["network"][part] if part else content["network"])[key] = value
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"config\.json: network: "):
         ClassConditionalPipeline.from_pretrained(folder)
 
 

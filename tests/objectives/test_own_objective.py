@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from mclr.config.reading import parse_tier
+from mclr.config.reading import load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.passes import Passes, objective_passes
 from mclr.errors import UserError
@@ -221,6 +221,27 @@ def test_no_code_is_run_from_where_results_and_data_are(folder: str, here: Path)
     (place / "mine.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(UserError, match=r"runs.mine.objective.implementation: .*no code is run"):
         check_own(Plan(tier(f"{folder}/mine.py:Mine")))
+
+
+@pytest.mark.parametrize("place", ["results/tiny", "data/raw", "model"])
+def test_no_code_is_run_that_a_file_beside_results_names(place: str, here: Path) -> None:
+    (here / "mine.py").write_text(MINE + f"\nopen('it-ran', 'w')  # {place}\n")
+    config = here / place / "config.yaml"
+    config.parent.mkdir(parents=True)
+    (here / "config").mkdir()
+    if place == "model":
+        (config.parent / "config.json").touch()
+        (config.parent / "model.safetensors").touch()
+    text = json.dumps(tier().model_dump(mode="json", by_alias=True))
+    for path in (config, here / "config" / "own.yaml"):
+        path.write_text(text)
+    plan = (sys.executable, "-m", "mclr", "plan", str(config))
+    refused = subprocess.run(plan, cwd=here, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "runs.mine.objective.implementation: no code is run that a file" in refused.stderr
+    assert not (here / "it-ran").exists()
+    check_own(Plan(load_tier(here / "config" / "own.yaml")), here / "config" / "own.yaml")
+    assert (here / "it-ran").exists()
 
 
 def test_negatives_in_the_configuration_are_drawn(here: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -18,11 +19,13 @@ from tracking_files import (
     train,
     write_evaluations,
     write_report,
+    write_runs,
 )
 
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.planning.plan import Plan
 from mclr.tracking import publish, watch
 from mclr.tracking.store import open_store, resolve_uri
 
@@ -218,13 +221,83 @@ def test_a_prolonged_run_is_running_again(tier: Tier, results: Path, runs: Runs)
     assert live_values(runs)[1:] == ("RUNNING", [5, 10])
 
 
-def test_a_changed_setting_replaces(tier: Tier, results: Path, runs: Runs) -> None:
-    publish(tier, results)
+def edited(tier: Tier, **values: Any) -> Tier:
+    """The tier with other settings of its fine-tuning experiment."""
     content = tier.model_dump(by_alias=True)
-    content["runs"]["edm-mclr"]["lr"] = 0.002
-    counts = publish(parse_tier(content, "small"), results)
-    assert counts == Counter(replaced=2, created=4, unchanged=6)
-    assert sorted(run.data.params.get("lr", "") for run in runs("run")) == ["", "0.002", "0.002"]
+    content["runs"]["edm-mclr"] |= values
+    return parse_tier(content, "small")
+
+
+def rates(runs: Runs) -> list[str]:
+    return sorted(run.data.params.get("lr", "") for run in runs("run"))
+
+
+def test_an_edit_without_training_changes_no_record(
+    tier: Tier, results: Path, runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The curves are those of the learning rate that the run had; the configuration has another."""
+    publish(tier, results)
+    before = {run.info.run_id for run in runs()}
+    assert publish(edited(tier, lr=0.002, batch=16), results) == Counter(unchanged=ALL)
+    assert {run.info.run_id for run in runs()} == before
+    assert rates(runs) == ["", "0.001", "0.001"]
+    (line,) = caplog.messages
+    assert line == (
+        "edm-mclr: 2 runs (edm-mclr-seed0 …) were made with other settings than the configuration "
+        "has (lr 0.001, now 0.002, batch 8, now 16); MLflow shows those they were made with. "
+        "`snakemake` makes them again"
+    )
+
+
+def test_an_edit_before_the_first_publication_publishes_what_was_made(
+    tier: Tier, results: Path, runs: Runs
+) -> None:
+    publish(edited(tier, lr=0.002), results)
+    assert rates(runs) == ["", "0.001", "0.001"]
+
+
+def test_an_edit_of_what_is_no_parameter_is_told(
+    tier: Tier, results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = tier.model_dump(by_alias=True)
+    content["models"]["edm"]["base"]["lr"] = 0.02
+    publish(parse_tier(content, "small"), results)
+    (line,) = caplog.messages
+    assert line.startswith("edm-base: 1 runs (edm-base …) were made with other settings")
+    assert "its network or training" in line
+
+
+def test_an_edit_of_a_run_that_has_not_ended_changes_no_record(
+    tier: Tier, results: Path, runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own records are written at its end: until then nothing but its curves tells it."""
+    live = results.parent / "live"
+    folder = live / "runs" / "edm-mclr-seed0"
+    append(folder, "start", 0)
+    train(folder, 5, 10)
+    publish(tier, live)
+    assert publish(edited(tier, lr=0.002), live) == Counter(unchanged=1)
+    assert rates(runs) == ["0.001"]
+    assert "edm-mclr-seed0: the configuration has other settings" in caplog.messages[-1]
+    train(folder, 15, 20)  # by the job that was started before the edit
+    assert publish(edited(tier, lr=0.002), live) == Counter(unchanged=1)
+    finish(folder, 20, **tier_identity(tier))
+    assert publish(edited(tier, lr=0.002), live) == Counter(resumed=1)
+    assert rates(runs) == ["0.001"]
+
+
+def tier_identity(tier: Tier) -> dict[str, Any]:
+    return Plan(tier).finetune_spec("edm-mclr-seed0").identity.model_dump()
+
+
+def test_a_run_that_was_trained_again_replaces(tier: Tier, results: Path, runs: Runs) -> None:
+    publish(tier, results)
+    other = edited(tier, lr=0.002)
+    shutil.rmtree(results / "runs")
+    write_runs(other, results)
+    write_evaluations(other, results)
+    assert publish(other, results) == Counter(replaced=2, created=4, unchanged=6)
+    assert rates(runs) == ["", "0.002", "0.002"]
 
 
 def test_a_changed_origin_replaces(tier: Tier, results: Path, runs: Runs) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from tracking_files import BATCH, START, append, train, write_evaluations, write_report
 
+from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.objectives.catalogue import METHODS
+from mclr.planning.plan import Plan
+from mclr.tracking.made import made_with
 from mclr.tracking.notes import NOTE, note
 from mclr.tracking.records import Record, Value, metrics_digest, read_records, unfinished
 
@@ -27,9 +30,11 @@ def test_a_run_has_few_parameters_and_says_where_it_comes_from(tier: Tier, resul
         "model": "edm", "method": "mclr", "seed": "1",
         "lr": "0.001", "batch": str(BATCH), "K": "1", "dsm": "0.0",
     }  # fmt: skip
+    provenance = json.loads((results / "runs" / "edm-mclr-seed1" / "provenance.json").read_text())
+    digest = provenance["config_sha256"]
     assert run.tags == {
         "experiment": "edm-mclr", "git_commit": "abc123", "git_dirty": "false",
-        "data_sha256": "d" * 64, "config_sha256": "c" * 64, "code": "k" * 16,
+        "data_sha256": "d" * 64, "config_sha256": digest, "code": "k" * 16,
         "hardware": "a processor", "python": "3.11", "package.torch": "2.14.1",
         "mlflow.note.content": note(METHODS["mclr"]),
     }  # fmt: skip
@@ -189,3 +194,16 @@ def test_rows_without_the_features_of_the_report_are_explained(tier: Tier, resul
     file.write_text(file.read_text().replace("fd_cnn", "fd_other"))
     with pytest.raises(UserError, match=r"evaluations/edm-base.json: .* has no fd_cnn; run"):
         read_records(tier, results)
+
+
+def test_a_final_run_has_the_settings_that_were_selected(tier: Tier) -> None:
+    content = tier.model_dump(by_alias=True)
+    content["runs"]["edm-mclr"]["sweep"] = {"lr": [0.001, 0.003]}
+    plan = Plan(parse_tier(content | {"final": {"seeds": [5]}}, "small"))
+    run = plan.runs["edm-mclr-final-seed5"]
+    chosen = {**run.hyperparameters, "lr": 0.003}
+    about = {"model": "edm", "method": "mclr", "seed": 5, "config_sha256": "x" * 64}
+    made = made_with(plan, run, {**about, "hyperparameters": chosen})
+    assert (made.parameters["lr"], made.other) == (0.003, "")
+    edited = made_with(plan, run, {**about, "hyperparameters": chosen | {"batch": 64}})
+    assert edited.other == "batch 64, now 8"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,6 +95,72 @@ def test_a_store_that_cannot_be_used_is_reported(tier: Tier, results: Path, uri:
     with pytest.raises(UserError, match="the MLflow store cannot be used"):
         publish(tier, results, uri)
     assert time.monotonic() - start < 15
+
+
+def test_a_first_track_that_is_killed_leaves_no_half_made_store(
+    tier: Tier, results: Path, runs: Runs
+) -> None:
+    """While MLflow makes its schema, which takes it seconds."""
+    os.remove("mlflow.db")
+    Path("small.yaml").write_text(json.dumps(tier.model_dump(mode="json", by_alias=True)))
+    command = (sys.executable, "-m", "mclr", "track", "--config", "small.yaml")
+    killed = subprocess.Popen(command)
+    while not any(file.stat().st_size for file in Path().glob(".mlflow.db.*")):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not os.path.exists("mlflow.db")
+    assert publish(tier, results) == Counter(created=12)
+    assert len(runs()) == 12
+
+
+def test_what_a_killed_process_left_is_removed_in_time(tier: Tier, results: Path) -> None:
+    os.remove("mlflow.db")
+    old, new = Path(".mlflow.db.1.new"), Path(".mlflow.db.2.new")
+    for left in (old, new):
+        left.touch()
+    os.utime(old, (0, 0))
+    publish(tier, results)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_of_two_that_make_the_store_one_does(
+    tier: Tier, results: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has made and filled it meanwhile: it is used as it is."""
+    publish(tier, results)
+    before = {run.info.run_id for run in runs()}
+    os.rename("mlflow.db", "made.db")
+    original = os.link
+
+    def late(source: Path, target: Path) -> None:
+        os.rename("made.db", "mlflow.db")
+        original(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert publish(tier, results) == Counter(unchanged=12)
+    assert {run.info.run_id for run in runs()} == before
+
+
+@pytest.mark.parametrize(
+    ("runs_too", "todo"),
+    [(False, "it has no runs, so delete it"), (True, "move it away")],
+)
+def test_a_half_made_store_is_recognised(
+    runs_too: bool, todo: str, tier: Tier, results: Path
+) -> None:
+    os.remove("mlflow.db")
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY)")
+        database.execute("CREATE TABLE registered_models (name TEXT)")
+        database.execute("CREATE TABLE secrets (secret_id TEXT)")
+        if runs_too:
+            database.execute("CREATE TABLE runs (run_uuid TEXT)")
+            database.execute("INSERT INTO runs VALUES ('x')")
+        database.commit()
+    with pytest.raises(UserError, match=rf"mlflow\.db was left half-made, .*: {todo}, then run"):
+        publish(tier, results)
 
 
 def test_a_file_that_is_no_database_is_reported(tier: Tier, results: Path) -> None:

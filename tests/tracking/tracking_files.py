@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.events import read_events
 from mclr.planning.plan import Plan
+from mclr.settings.base import canonical
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,8 +80,8 @@ def train(folder: Path, first: int, last: int) -> None:
             append(folder, "checkpoint", step)
 
 
-def finish(folder: Path, step: int) -> None:
-    """The end event, and provenance."""
+def finish(folder: Path, step: int, **about: Any) -> None:
+    """The end event, and provenance; ``about``: what the run was made with."""
     append(folder, "end", step)
     facts = {
         "git_commit": "abc123",
@@ -91,18 +93,23 @@ def finish(folder: Path, step: int) -> None:
         "config_sha256": "c" * 64,
         "code": "k" * 16,
         "seconds": 12.5,
+        **about,
     }
     (folder / "provenance.json").write_text(json.dumps(facts))
 
 
 def write_runs(tier: Tier, results: Path) -> None:
     """Every planned run, trained to its end."""
-    for run in Plan(tier).runs.values():
+    plan = Plan(tier)
+    for run in plan.runs.values():
         folder = results / "runs" / run.run_id
         append(folder, "start", 0)
         (folder / "config.yaml").write_text(f"run: {run.run_id}\n")
         train(folder, 5, run.checkpoints[-1])
-        finish(folder, run.checkpoints[-1])
+        spec = plan.base_spec(run.model) if run.is_base else plan.finetune_spec(run.run_id)
+        digest = hashlib.sha256(canonical(spec).encode()).hexdigest()
+        identity = spec.identity.model_dump()
+        finish(folder, run.checkpoints[-1], config_sha256=digest, **identity)
 
 
 def write_evaluations(tier: Tier, results: Path, shift: float = 0.0) -> None:

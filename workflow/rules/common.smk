@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from mclr.settings.base import canonical
-from mclr.config.reading import parse_tier
+from mclr.config.reading import parse_tier, read_yaml
 from mclr.errors import UserError
 from mclr.planning.job import NET_FILES
 from mclr.planning.jobs import Jobs
@@ -33,6 +33,8 @@ if not given_configs:
 
 
 try:
+    for path in given_configs or [DEFAULT_CONFIG]:
+        read_yaml(Path(path))  # Snakemake takes the later one of two equal keys
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     JOBS = Jobs(PLAN, views_of(TIER))
@@ -40,7 +42,7 @@ try:
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
     if workflow.is_main_process:
-        check_own(PLAN)
+        check_own(PLAN, *map(Path, given_configs))
         restore(TIER.tier)
         restore("theory")
         if found := moved_since(

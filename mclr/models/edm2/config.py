@@ -27,6 +27,8 @@ from mclr.settings.base import (
     Scales,
     Section,
     Seed,
+    Side,
+    check_size,
     plain,
 )
 from mclr.settings.data import Transform
@@ -97,6 +99,14 @@ class Edm2Architecture(BaseModel):
             raise ValueError(f"expected an even number of taps with nonzero sum, got {value}")
         return value
 
+    @model_validator(mode="after")
+    def _possible(self) -> Edm2Architecture:
+        """Two 3×3 convolutions in each block of the encoder."""
+        widths = [self.model_channels * mult for mult in self.channel_mult]
+        squares = sum(width**2 for width in widths)
+        check_size(self.num_blocks * len(widths), 18 * self.num_blocks * squares)
+        return self
+
 
 class Edm2Network(Edm2Architecture):
     """An architecture for images of a given side, channels and number of classes."""
@@ -156,7 +166,7 @@ class Edm2Base(Section):
 class Edm2Sampler(Section):
     """Heun's method over ``num_steps`` noise levels: 2·num_steps − 1 evaluations per image."""
 
-    num_steps: Annotated[int, Field(ge=2)]
+    num_steps: Annotated[int, Field(ge=2, le=10_000)]
     sigma_min: Positive
     sigma_max: Positive
     rho: Positive
@@ -176,6 +186,13 @@ class AutoencoderArchitecture(Section):
     latent_channels: Count
     layers_per_block: Count = 1
     norm_groups: Count = 8
+
+    @model_validator(mode="after")
+    def _possible(self) -> AutoencoderArchitecture:
+        """Two 3×3 convolutions in each block of the encoder."""
+        squares = sum(width**2 for width in self.channels)
+        check_size(self.layers_per_block * len(self.channels), 18 * self.layers_per_block * squares)
+        return self
 
 
 class AutoencoderTraining(Section):
@@ -218,7 +235,7 @@ class Edm2Model(Section):
 
     family: Literal["edm2"]
     label: str
-    resolution: Count | None = None
+    resolution: Side | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
     transform: Transform | None = None
     """Of the images that a model of latents learns from, if not ``data.transform``."""

@@ -27,6 +27,7 @@ from mclr.settings.base import (
     Section,
     Seed,
     Setting,
+    Side,
     plain,
 )
 from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
@@ -56,7 +57,7 @@ class OwnModel(Section):
 
     family: Literal["own"]
     label: str
-    resolution: Count | None = None
+    resolution: Side | None = None
     implementation: Annotated[str, Field(pattern=r"^.+\.py:\w+$")]
     """``path/to/file.py:Class``."""
     options: dict[str, Setting] = Field(default={})

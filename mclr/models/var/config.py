@@ -22,12 +22,16 @@ from mclr.settings.base import (
     Scales,
     Section,
     Seed,
+    Side,
+    check_size,
     plain,
 )
 from mclr.settings.data import Transform
 from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 PatchNums = tuple[int, ...]
+MOST_TOKENS = 2**14
+"""Of an image: attention has a mask of this number squared."""
 PATCH_NUMS_256: PatchNums = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 PATCH_NUMS_512: PatchNums = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 
@@ -45,6 +49,10 @@ def _checked_patch_nums(patch_nums: PatchNums) -> PatchNums:
         raise ValueError(
             f"patch_nums {patch_nums}: expected at least two positive sides, none smaller than "
             "the one before, for example [1, 2, 3, 4]"
+        )
+    if (tokens := sum(side**2 for side in patch_nums)) > MOST_TOKENS:
+        raise ValueError(
+            f"patch_nums: {tokens:,} tokens an image; expected at most {MOST_TOKENS:,}"
         )
     return patch_nums
 
@@ -85,6 +93,8 @@ class VqvaeArchitecture(_Frozen):
                     f"ch {self.ch} x ch_mult {mult}: expected a positive width of at most 32, "
                     "or a multiple of 32 (group normalisation has 32 groups)"
                 )
+        squares = sum((self.ch * mult) ** 2 for mult in self.ch_mult)
+        check_size(self.num_res_blocks * len(self.ch_mult), 18 * self.num_res_blocks * squares)
         return self
 
     @property
@@ -120,6 +130,7 @@ class VarArchitecture(_Frozen):
     def _heads_divide_width(self) -> VarArchitecture:
         if self.width % self.heads:
             raise ValueError(f"embed_dim {self.width} is not a multiple of num_heads {self.heads}")
+        check_size(self.depth, int((4 + 2 * self.mlp_ratio) * self.depth * self.width**2))
         return self
 
     @property
@@ -211,7 +222,7 @@ class VarModel(Section):
 
     family: Literal["var"]
     label: str
-    resolution: Count | None = None
+    resolution: Side | None = None
     transform: Transform | None = None
     """Of the images that the model learns from, if not ``data.transform``."""
     tokenizer: Tokenizer
