@@ -13,6 +13,7 @@ from mclr.objectives.mclr import Mclr
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
 from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
+from mclr.settings.optimizer import Optimizer
 
 Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo | Own, Field(discriminator="name")]
 
@@ -27,6 +28,7 @@ class FineTuning(Section):
     checkpoints: Annotated[list[Count], Field(min_length=1)]
     noise: NoiseLevels | None = None
     """Noise levels of the fine-tuning alone; the model's own if absent."""
+    optimizer: Optimizer | None = Field(default=None, exclude_if=lambda value: value is None)
     sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(default={})
     start: Name | None = Field(default=None, alias="from")
     """The experiment whose best checkpoint takes the place of the base model: another round."""

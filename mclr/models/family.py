@@ -36,6 +36,8 @@ class Family(ABC):
     """What can guide it: its ``null`` label, another ``network``, either within an ``interval``."""
     has_noise_levels: ClassVar[bool] = False
     """Whether it has ``noisy_log_likelihood``, and ``draw`` gives σ and ε."""
+    has_masks: ClassVar[bool] = False
+    """Whether ``log_likelihood`` drops what ``draw.masks`` says, of any network it is given."""
     official: ClassVar[str | None] = None
     """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mclr.config.objectives import FineTuning
 from mclr.objectives.objective import KIND
+from mclr.settings.base import plain
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Run:
             return {}
         objective = self.settings.objective.model_dump(by_alias=True, exclude=KIND)
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
+        how = {"optimizer": plain(self.settings.optimizer)} if self.settings.optimizer else {}
         start = {"from": self.settings.start} if self.settings.start else {}
-        return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise, **start}
+        settings = {"lr": self.settings.lr, "batch": self.settings.batch}
+        return {**settings, **objective, **noise, **how, **start}
 
     @property
     def start(self) -> str:

@@ -33,7 +33,8 @@ def finetune_trainee(
     family's device, where a minibatch at a time goes; the samples stay where they are.
     """
     device, objective = family.device, settings.objective.loaded()
-    net = copy.deepcopy(base).train().requires_grad_(True)
+    # In evaluation mode, as the reference: dropout is the draws' affair, shared by both.
+    net = copy.deepcopy(base).eval().requires_grad_(True)
     family.after_step(net)
     share.prepare(net)
     frozen = family.frozen(base)

@@ -36,6 +36,7 @@ DECODED_PIXELS = 2**21
 class VarFamily(Family):
     """See ``mclr.models.family.Family``."""
 
+    has_masks = True
     official = "var"
 
     def __init__(
@@ -85,7 +86,7 @@ class VarFamily(Family):
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
-            return cast(Var, net).log_likelihood(labels, x, inputs)
+            return cast(Var, net).log_likelihood(labels, x, inputs, masks=draw.masks)
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
