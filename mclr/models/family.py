@@ -121,6 +121,10 @@ class Family(ABC):
 
         return Recipe(optimizer, learning_rate)
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay in fine-tuning is for a parameter: not for biases and gains."""
+        return parameter.ndim > 1
+
     def after_step(self, net: nn.Module) -> None:  # noqa: B027
         """Constraints restored after each optimiser step: none."""
 

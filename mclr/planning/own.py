@@ -11,7 +11,7 @@ from mclr.planning.points import Run
 
 TAKEN = {
     *("lr", "batch", "checkpoints", "noise", "sweep", "from", "final", "P_mean", "P_std"),
-    "optimizer",
+    *("optimizer", "epochs", "recipe"),
     *("experiment", "model", "method", "seed", "step", "guidance", "dial", "nfe", "stage"),
 }
 """What results call something else: settings stand beside these, in tables and in MLflow."""

@@ -70,7 +70,7 @@ class Plan(Grid):
             return self.files.final(run.run_id)
         if point.step is None:
             return self.files.best(run.experiment)
-        return self.files.checkpoint(run.run_id, point.step)
+        return self.files.checkpoint(run.run_id, point.step, point.averaged)
 
     def guide(self, point: Point) -> str:
         """What guides a point: "null" label, "base" model, or a "net" of the model's own."""

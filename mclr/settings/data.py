@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,10 @@ from mclr.settings.base import Count, Section
 
 Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
 """How a photograph becomes a square (``mclr.data.transforms``)."""
+
+
+COUNTS = {"digits": (1_797, 0), "fashion-mnist": (70_000, 10_000)}
+"""Images of each source: all of them, and those of its own test split."""
 
 
 class Data(Section):
@@ -28,6 +33,12 @@ class Data(Section):
             raise ValueError("n_reference: required key is missing, digits has no test split")
         return self
 
+    @property
+    def n_train(self) -> int:
+        """How many images there are to train on."""
+        count, test = COUNTS[self.source]
+        return count - (self.n_reference or test)
+
 
 class OwnImages(Section):
     """Images that the user has: a folder with one sub-folder per class, or an archive of one.
@@ -40,6 +51,8 @@ class OwnImages(Section):
     """Folder, .tar or .zip; $VARIABLES are of the environment of whoever reads the images."""
     classes: Count | None = None
     """How many there must be; None = as many as are found."""
+    count: Count | None = Field(default=None, exclude_if=operator.not_)
+    """How many images there are, without those that are no images; runs in ``epochs`` ask."""
     channels: Literal[1, 3] = 3
     resolution: Count
     transform: Transform = "center-crop-dhariwal"
@@ -59,3 +72,9 @@ class OwnImages(Section):
                 "or write `reference: train`"
             )
         return self
+
+    @property
+    def n_train(self) -> int | None:
+        """How many images there are to train on, where ``count`` says how many there are."""
+        held_out = self.n_reference if self.reference == "held-out" else 0
+        return None if self.count is None else self.count - (held_out or 0)
