@@ -15,7 +15,6 @@ from mclr.training.trainee import DECAYS
 
 def make_optimizer(family: Family, net: nn.Module, how: Optimizer) -> torch.optim.Optimizer:
     """Adam or AdamW over all parameters; with weight decay, those that it spares apart."""
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     groups: Any = net.parameters()
     if how.weight_decay or how.weight_decay_final:
         named = list(net.named_parameters())
@@ -25,4 +24,5 @@ def make_optimizer(family: Family, net: nn.Module, how: Optimizer) -> torch.opti
         ]
         groups = [group for group in groups if group["params"]]
     # Weight decay is set at every step, where there is any.
-    return kinds[how.name](groups, betas=how.betas, weight_decay=0.0, fused=fused(family.device))
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[how.name]
+    return kind(groups, betas=how.betas, weight_decay=0.0, fused=fused(family.device))
