@@ -24,5 +24,8 @@ def make_optimizer(family: Family, net: nn.Module, how: Optimizer) -> torch.opti
         ]
         groups = [group for group in groups if group["params"]]
     # Weight decay is set at every step, where there is any.
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[how.name]
-    return kind(groups, betas=how.betas, weight_decay=0.0, fused=fused(family.device))
+    kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[how.name]
+    made: torch.optim.Optimizer = kind(
+        groups, betas=how.betas, weight_decay=0.0, fused=fused(family.device)
+    )
+    return made
