@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from mclr.config.recipes import RECIPES, filled
 from mclr.objectives.cca import Cca
 from mclr.objectives.ccdpo import CcDpo
 from mclr.objectives.ddo import Ddo
@@ -19,9 +20,21 @@ from mclr.settings.optimizer import NOTHING_SAID, Optimizer
 Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo | Own, Field(discriminator="name")]
 
 
+def _or_recipe(schema: dict[str, Any]) -> None:
+    """For editors: what is required is so without a recipe."""
+    needed = schema["required"]
+    schema["required"] = ["model"]
+    schema["anyOf"] = [{"required": needed}, {"required": ["recipe"]}]
+
+
 class FineTuning(Section):
     """One fine-tuning experiment: a job per seed and per combination of the swept values."""
 
+    model_config = ConfigDict(json_schema_extra=_or_recipe)
+    recipe: str | None = Field(
+        default=None, exclude_if=operator.not_, json_schema_extra={"enum": [*RECIPES]}
+    )
+    """A published recipe, for what the run does not say itself (``mclr.config.recipes``)."""
     model: Name
     objective: Objective
     lr: Positive
@@ -76,6 +89,12 @@ class FineTuning(Section):
                 f"epochs: {self.epochs} of {n_train:,} images are steps {steps}; they must differ"
             )
         return self.model_copy(update={"checkpoints": steps, "epochs": None})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, content: Any) -> Any:
+        is_named = isinstance(content, dict) and content.get("recipe") is not None
+        return filled(content) if is_named else content
 
     @field_validator("objective", mode="before")
     @classmethod

@@ -107,6 +107,7 @@ class Plan(Grid):
         if run.settings is None:
             raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
         settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
+        told.pop("recipe", None)  # what it says is there
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
         about |= run.settings.objective.code
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
