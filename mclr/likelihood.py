@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mclr.device import move
+from mclr.masks import Masks
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy (N, …), sigma (N,), labels (N,)) -> denoised (N, …)."""
@@ -22,31 +23,36 @@ Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Draw:
     """The randomness of ℓ for N samples: noise level σ (N,) and noise ε (N, C, H, W).
 
-    Exact likelihoods need none: both are None.
+    Exact likelihoods need none: both are None. masks: of dropout; None: there is none.
     """
 
     sigma: Tensor | None = None
     epsilon: Tensor | None = None
+    masks: Masks | None = None
 
     def take(self, index: Tensor) -> Draw:
         """The draws of the rows ``index``."""
+        masks = self.masks and self.masks.take(index)
         if self.sigma is None or self.epsilon is None:
-            return self
-        return Draw(self.sigma[index], self.epsilon[index])
+            return Draw(masks=masks)
+        return Draw(self.sigma[index], self.epsilon[index], masks)
 
     def to(self, device: torch.device) -> Draw:
         """This draw on ``device``."""
+        masks = self.masks and self.masks.to(device)
         if self.sigma is None or self.epsilon is None:
-            return self
-        return Draw(move(self.sigma, device), move(self.epsilon, device))
+            return Draw(masks=masks)
+        return Draw(move(self.sigma, device), move(self.epsilon, device), masks)
 
     def join(self, other: Draw) -> Draw:
         """The draws of this batch followed by those of another."""
+        masks = self.masks.join(other.masks) if self.masks and other.masks else None
         if None in (self.sigma, self.epsilon, other.sigma, other.epsilon):
-            return self
+            return Draw(self.sigma, self.epsilon, masks)
         return Draw(
             torch.cat([self.sigma, other.sigma]),  # type: ignore[list-item]
             torch.cat([self.epsilon, other.epsilon]),  # type: ignore[list-item]
+            masks,
         )
 
 

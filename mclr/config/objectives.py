@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any
 
-from pydantic import Field, Tag, field_validator
+from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
 
+from mclr.config.recipes import RECIPES, filled
+from mclr.objectives.catalogue import METHODS
 from mclr.objectives.cca import Cca
 from mclr.objectives.ccdpo import CcDpo
 from mclr.objectives.ddo import Ddo
 from mclr.objectives.mclr import Mclr
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
-from mclr.objectives.catalogue import METHODS
 from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
+from mclr.settings.optimizer import NOTHING_SAID, Optimizer
 from mclr.settings.released import ORIGIN, RELEASED, TRAINED, Released
 
 RELEASED_SUFFIX = "-released"
@@ -22,28 +25,81 @@ RELEASED_SUFFIX = "-released"
 Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo | Own, Field(discriminator="name")]
 
 
+def _or_recipe(schema: dict[str, Any]) -> None:
+    """For editors: what is required is so without a recipe."""
+    needed = schema["required"]
+    schema["required"] = ["model"]
+    schema["anyOf"] = [{"required": needed}, {"required": ["recipe"]}]
+
+
 class FineTuning(Section):
     """One fine-tuning experiment: a job per seed and per combination of the swept values."""
 
+    model_config = ConfigDict(json_schema_extra=_or_recipe)
+    recipe: str | None = Field(
+        default=None, exclude_if=operator.not_, json_schema_extra={"enum": [*RECIPES]}
+    )
+    """A published recipe, for what the run does not say itself (``mclr.config.recipes``)."""
     model: Name
     objective: Objective
     lr: Positive
     batch: Annotated[int, Field(ge=2)]
-    checkpoints: Annotated[list[Count], Field(min_length=1)]
+    checkpoints: Annotated[list[Count], Field(min_length=1)] = Field(
+        default=[], exclude_if=operator.not_
+    )
+    """Steps after which the weights are kept and measured; the last ends training."""
+    epochs: Annotated[list[Positive], Field(min_length=1)] | None = Field(
+        default=None, exclude_if=operator.not_
+    )
+    """The same in passes over the training images, in place of ``checkpoints``."""
     noise: NoiseLevels | None = None
     """Noise levels of the fine-tuning alone; the model's own if absent."""
+    optimizer: Optimizer | None = Field(default=None, exclude_if=operator.not_)
     sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(default={})
     start: Name | None = Field(default=None, alias="from")
     """The experiment whose best checkpoint takes the place of the base model: another round."""
     final: bool = True
     """Whether the best point is trained again with the seeds of ``final``."""
 
-    @field_validator("checkpoints")
+    @field_validator("checkpoints", "epochs")
     @classmethod
-    def _increasing(cls, steps: list[int]) -> list[int]:
-        if steps != sorted(set(steps)):
+    def _increasing(cls, steps: list[float] | None) -> list[float] | None:
+        if steps and steps != sorted(set(steps)):
             raise ValueError(f"steps must increase without repeats, got {steps}")
         return steps
+
+    @model_validator(mode="after")
+    def _one_length(self) -> FineTuning:
+        if bool(self.checkpoints) == bool(self.epochs):
+            raise ValueError("checkpoints: give steps there, or epochs in their place")
+        return self
+
+    @property
+    def how(self) -> Optimizer:
+        """Its ``optimizer``, with the defaults of a run without one."""
+        return self.optimizer or NOTHING_SAID
+
+    def in_steps(self, n_train: int | None) -> FineTuning:
+        """The same with steps for epochs of ``n_train`` images; incomplete minibatches are none.
+
+        ValueError if the number of images is not known.
+        """
+        if self.epochs is None:
+            return self
+        if n_train is None:
+            raise ValueError("epochs: how long one is, data.count must say: the number of images")
+        steps = [max(1, int(epoch * n_train / self.batch)) for epoch in self.epochs]
+        if len(set(steps)) < len(steps):
+            raise ValueError(
+                f"epochs: {self.epochs} of {n_train:,} images are steps {steps}; they must differ"
+            )
+        return self.model_copy(update={"checkpoints": steps, "epochs": None})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, content: Any) -> Any:
+        is_named = isinstance(content, dict) and content.get("recipe") is not None
+        return filled(content) if is_named else content
 
     @field_validator("objective", mode="before")
     @classmethod

@@ -85,7 +85,7 @@ def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
     node: Any = schema
     path: list[str] = []
     for part in location:
-        node = _resolve(node, schema)
+        node = _section(node, schema)
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"][part]}
             continue
@@ -96,7 +96,14 @@ def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
         path.append(str(part))
         entries = next(iter(node.get("patternProperties", {}).values()), None)
         node = node.get("properties", {}).get(part) or entries or node.get("items") or {}
-    return ".".join(path), sorted(_resolve(node, schema).get("properties", {}))
+    return ".".join(path), sorted(_section(node, schema).get("properties", {}))
+
+
+def _section(node: Any, schema: Any) -> Any:
+    """What a place in the schema is; an optional section is the section: no tag stands for it."""
+    node = _resolve(node, schema)
+    choices = _choices(node)
+    return _resolve(choices[0], schema) if len(choices) == 1 else node
 
 
 def _choices(node: Any) -> list[Any]:

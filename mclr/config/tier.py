@@ -186,10 +186,10 @@ class Tier(Section):
         """Every one is a job or more, and has a folder."""
         many, scales = len(self.seeds), (len(model.guidance) + 1 for model in self.models.values())
         tuned = (
-            len(run.checkpoints) * math.prod(map(len, run.sweep.values()))
-            for run in self.runs.values()
+            len(run.checkpoints or run.epochs or ()) * math.prod(map(len, run.sweep.values()))
+            for run in self.tuned.values()
         )
-        points = many * (sum(scales) + sum(tuned))
+        points = many * (sum(scales) + sum(tuned) + len(self.released))
         if points > POINTS:
             raise ValueError(f"{points:,} points would be evaluated; expected at most {POINTS:,}")
         return self

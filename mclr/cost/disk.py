@@ -64,7 +64,7 @@ def _checkpoints(load: Workload) -> float:
     """
     plan, total = load.plan, 0.0
     for run in load.runs:
-        total += max(1, len(run.checkpoints)) * load.networks[run.model].parameters
+        total += max(1, len(run.weights)) * load.networks[run.model].parameters
     for name in load.subjects("best"):
         total += load.networks[plan.tier.runs[name].model].parameters
     for rule in ("guide", "import_guide"):
@@ -107,14 +107,16 @@ def _grids(load: Workload) -> float:
 def _state(load: Workload, gpus: int) -> float:
     """Of the largest runs, one on each GPU: what resumes them, and their checkpoints so far."""
     bases, guides = load.subjects("base"), load.subjects("guide")
-    sizes = [_held(load.networks[name], 1, is_base=True) for name in bases]
-    sizes += [_held(load.guides[name], 1, is_base=True) for name in guides]
+    trained = [load.networks[name] for name in bases] + [load.guides[name] for name in guides]
+    sizes = [_held(network, 1, averaged=network.has_average) for network in trained]
     tuned = [run for run in load.runs if not run.is_base]
-    sizes += [_held(load.networks[run.model], len(run.checkpoints)) for run in tuned]
+    sizes += [
+        _held(load.networks[run.model], len(run.weights), averaged=True in run.evaluated)
+        for run in tuned
+    ]
     return float(sum(sorted(sizes, reverse=True)[:gpus]))
 
 
-def _held(network: Cost, checkpoints: int, *, is_base: bool = False) -> float:
-    """Bytes of weights, Adam's moments, an average of EDM2's base, and checkpoints."""
-    has_average = is_base and network.has_average
-    return FLOAT * (3 + has_average + max(1, checkpoints)) * network.parameters
+def _held(network: Cost, checkpoints: int, *, averaged: bool) -> float:
+    """Bytes of weights, Adam's moments, an average of them, and checkpoints."""
+    return FLOAT * (3 + averaged + max(1, checkpoints)) * network.parameters

@@ -10,7 +10,7 @@ from mclr.config.tier import Tier
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import read_json
-from mclr.settings.data import OwnImages
+from mclr.settings.data import COUNTS, OwnImages
 
 IMAGENET = 1_281_167
 """Training images of ILSVRC 2012 (Russakovsky et al., arXiv 1409.0575, table 2)."""
@@ -29,8 +29,8 @@ class Source:
 
 # As ``mclr.data.sources`` reads them.
 SOURCES = {
-    "digits": Source(1_797, 0, 1, 8, 10),
-    "fashion-mnist": Source(70_000, 10_000, 1, 32, 10),
+    "digits": Source(*COUNTS["digits"], 1, 8, 10),
+    "fashion-mnist": Source(*COUNTS["fashion-mnist"], 1, 32, 10),
 }
 
 
@@ -86,6 +86,7 @@ def _own_images(tier: str, data: OwnImages, count: int | None) -> Images:
         splits = {name: split["count"] for name, split in found["splits"].items()}
         count = splits["train"] + (splits["reference"] if held_out else 0)
         classes = found["num_classes"]
+    count = data.count if count is None else count
     if count is None and is_imagenet(data):
         count = IMAGENET
     if count is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mclr.cost.passes import BASE, Passes, objective_passes
 from mclr.cost.work import Workload, training_of
@@ -49,13 +49,17 @@ def memory_of(load: Workload) -> list[Memory]:
             batch = training_of(settings, "guide").batch
             found.append(_training(name, "guide", guide, BASE, batch))
         batches: dict[int, int] = {}
+        averages: set[int] = set()
         for run in load.runs:
             if run.model == name and run.settings:
                 rows = objective_passes(run.settings.objective).trained
                 batches[rows] = max(batches.get(rows, 0), run.settings.batch)
+                averages |= {rows} if True in run.evaluated else set()
         for rows in sorted(batches):
             kind = f"fine-tuning, {rows} rows"
-            found.append(_training(name, kind, network, Passes(rows), batches[rows]))
+            need = _training(name, kind, network, Passes(rows), batches[rows])
+            average = 4 * network.parameters if rows in averages else 0
+            found.append(replace(need, fixed=need.fixed + average))
         if any(point.run.model == name for point in load.points.values()):
             found.append(_sampling(name, network, guide, load.plan.tier.evaluation.batch))
     return found

@@ -34,6 +34,8 @@ class Source:
     tokenizer: Path | None
     manifest: dict[str, Any]
     parameters: int
+    averaged: bool = False
+    """Whether the weights are an average that the run kept."""
 
     @property
     def model(self) -> Model:
@@ -46,7 +48,7 @@ class Source:
     @property
     def grid(self) -> Path:
         """The image grid of the checkpoint, without guidance."""
-        point = Point(self.run, self.step, 0.0, self.run.seed)
+        point = Point(self.run, self.step, 0.0, self.run.seed, averaged=self.averaged)
         if self.run.is_base:
             point = Point(self.run, self.step, 0.0, self.tier.seeds[0])
         return self.results / "grids" / point.path / "shard-000.png"
@@ -72,7 +74,8 @@ def find_source(tier: Tier, experiment: str) -> Source:
         place = plan.weights(Point(first, first.checkpoints[-1], 0.0, first.seed))
     weights = Path(place)
     tensors, metadata = load_tensors(weights)
-    run = _run_of(plan, experiment, metadata, weights)
+    averaged = metadata.get("weights") == "average"
+    run = _run_of(plan, experiment, metadata, weights).measured_as(averaged)
     reads = Reads(plan)
     tokenizer = reads.tokenizer_of(run.model)
     return Source(
@@ -85,6 +88,7 @@ def find_source(tier: Tier, experiment: str) -> Source:
         tokenizer=Path(tokenizer[0]) if tokenizer else None,
         manifest=read_json(Path(reads.manifest_of(run.model)), "shape", "splits"),
         parameters=sum(tensor.numel() for tensor in tensors.values()),
+        averaged=averaged,
     )
 
 

@@ -116,7 +116,8 @@ def finetune(
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
-        _publish(run, spec, checkpoints, private, split, started, version, only, objective.facts)
+        about = started, version, only, objective.facts, settings.how.evaluated
+        _publish(run, spec, checkpoints, private, split, *about)
 
 
 def _examples(
@@ -130,11 +131,16 @@ def _examples(
 
 
 def selected_spec(spec: FinetuneSpec, selection: Path) -> FinetuneSpec:
-    """The specification with the hyperparameters, and up to the step, that were selected."""
+    """The specification with the hyperparameters, and up to the step, that were selected.
+
+    Its schedule stays that of the whole run.
+    """
     selected, content = read_json(selection, "hyperparameters", "step"), spec.content()
     chosen, run = selected["hyperparameters"], content["run"]
     for section in filter(None, (run, run["objective"], run["noise"])):
         section |= {key: chosen[key] for key in section if key in chosen}
+    if "optimizer" in run:
+        run["optimizer"] = {"steps": run["checkpoints"][-1]} | run["optimizer"]
     run["checkpoints"] = [selected["step"]]
     identity = content["identity"] | {"hyperparameters": chosen}
     return spec.with_(run=run, identity=identity)
@@ -150,11 +156,13 @@ def _publish(
     version: str,
     only: str | None = None,
     also: dict[str, Any] | None = None,
+    kept: tuple[bool, ...] = (False,),
 ) -> None:
     """Move a finished run from its private folder to where everyone reads it.
 
     ``split``: the training images, whose sha256 is one of ``private.inputs``. ``only``: another
-    name for its one checkpoint. ``also``: more facts for its provenance.
+    name for its one checkpoint. ``also``: more facts for its provenance. ``kept``: whether its
+    checkpoints are raw weights, averages of them, or both.
     Of several processes the first does so, and the others wait for it.
     """
     if not processes.is_first():
@@ -162,9 +170,9 @@ def _publish(
         return
     for folder in (run, run / "checkpoints"):
         remove_unfinished(folder)
-    for step in checkpoints:
-        tensors, metadata = load_tensors(private.checkpoint(step))
-        target = run / "checkpoints" / (only or private.checkpoint(step).name)
+    for made in [private.checkpoint(step, averaged) for step in checkpoints for averaged in kept]:
+        tensors, metadata = load_tensors(made)
+        target = run / "checkpoints" / (only or made.name)
         save_tensors(target, tensors, metadata | {"spec": canonical(spec)}, noted=True)
     content = spec.content()
     if only:  # what an objective is comes first where its other values were selected

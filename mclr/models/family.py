@@ -37,6 +37,8 @@ class Family(ABC):
     """What can guide it: its ``null`` label, another ``network``, either within an ``interval``."""
     has_noise_levels: ClassVar[bool] = False
     """Whether it has ``noisy_log_likelihood``, and ``draw`` gives σ and ε."""
+    has_masks: ClassVar[bool] = False
+    """Whether ``log_likelihood`` drops what ``draw.masks`` says, of any network it is given."""
     official: ClassVar[str | None] = None
     """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
 
@@ -124,6 +126,10 @@ class Family(ABC):
             )
 
         return Recipe(optimizer, learning_rate)
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether weight decay in fine-tuning is for a parameter: not for biases and gains."""
+        return parameter.ndim > 1
 
     def after_step(self, net: nn.Module) -> None:  # noqa: B027
         """Constraints restored after each optimiser step: none."""

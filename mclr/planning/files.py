@@ -47,9 +47,10 @@ class Files:
         """A file of a run: ``config.yaml``, ``provenance.json``."""
         return f"{self.results}/runs/{run_id}/{file}"
 
-    def checkpoint(self, run_id: str, step: int) -> str:
-        """The weights of one step of a run."""
-        return self.run(run_id, f"checkpoints/step-{step:06d}.safetensors")
+    def checkpoint(self, run_id: str, step: int, averaged: bool = False) -> str:
+        """The weights of one step of a run, or their average."""
+        ending = "-average" if averaged else ""
+        return self.run(run_id, f"checkpoints/step-{step:06d}{ending}.safetensors")
 
     def final(self, run_id: str) -> str:
         """The weights of a final run; their step is in the metadata of the file."""

@@ -25,7 +25,7 @@ class Grid:
         self.runs = {run.run_id: run for run in _base_runs(tier)}
         self.runs |= {run.run_id: run for run in _taken_over(tier)}
         for name, settings in tier.tuned.items():
-            for run in _fine_tuning_runs(name, settings, tier.seeds):
+            for run in _fine_tuning_runs(name, settings, tier.seeds, tier.data.n_train):
                 if run.run_id in self.runs:
                     raise UserError(f"runs.{name}: two runs have the name {run.run_id}")
                 self.runs[run.run_id] = run
@@ -92,12 +92,13 @@ class Grid:
 
         A base model is evaluated without guidance and at each guidance scale, for every block of
         image seeds; a fine-tuned model without guidance, on the block of its own seed, or on
-        every block if others tuned it.
+        every block if others tuned it. Where raw weights and their average are both measured, each
+        step is two points.
         """
         return [
-            Point(run, step, guidance, seed)
+            Point(run.measured_as(averaged), step, guidance, seed, averaged=averaged)
             for run in self.of(experiment)
-            for step in run.checkpoints
+            for step, averaged in run.weights
             for guidance in ([0.0, *self.model(run).guidance] if run.is_base else [0.0])
             for seed in ([run.seed] if run.settings else self.tier.seeds)
         ]
@@ -134,17 +135,26 @@ def _taken_over(tier: Tier) -> list[Run]:
     ]
 
 
-def _fine_tuning_runs(name: str, settings: FineTuning, seeds: list[int]) -> list[Run]:
+def _fine_tuning_runs(
+    name: str, settings: FineTuning, seeds: list[int], n_train: int | None
+) -> list[Run]:
     runs = []
     for values in itertools.product(*settings.sweep.values()):
         swept = dict(zip(settings.sweep, values, strict=True))
-        variant = _override(name, settings, swept)
+        variant = _in_steps(name, _override(name, settings, swept), n_train)
         suffix = "".join(f"-{key.rsplit('.', 1)[-1]}{value:g}" for key, value in swept.items())
         for seed in seeds:
             run_id = f"{name}{suffix}-seed{seed}"
             method, steps = variant.objective.method, tuple(variant.checkpoints)
             runs.append(Run(run_id, name, variant.model, method, seed, steps, variant))
     return runs
+
+
+def _in_steps(name: str, settings: FineTuning, n_train: int | None) -> FineTuning:
+    try:
+        return settings.in_steps(n_train)
+    except ValueError as error:
+        raise UserError(f"runs.{name}.{error}") from None
 
 
 def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTuning:

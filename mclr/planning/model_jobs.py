@@ -147,7 +147,7 @@ class ModelJobs(Reads):
             inputs |= {"selection": self.files.selection(run.experiment)}
             weights: Named = {"checkpoint": self.files.final(run_id)}
         else:
-            weights = {"checkpoints": [self.files.checkpoint(run_id, s) for s in run.checkpoints]}
+            weights = {"checkpoints": [self.files.checkpoint(run_id, *w) for w in run.weights]}
         return Job(
             "finetune_final" if run.is_final else "finetune",
             run_id,

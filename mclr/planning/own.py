@@ -14,6 +14,7 @@ from mclr.planning.points import Run
 
 TAKEN = {
     *("lr", "batch", "checkpoints", "noise", "sweep", "from", "final", "P_mean", "P_std"),
+    *("optimizer", "epochs", "recipe"),
     *("experiment", "model", "method", "seed", "step", "guidance", "dial", "nfe", "stage"),
 }
 """What results call something else: settings stand beside these, in tables and in MLflow."""
@@ -47,7 +48,7 @@ def check_own(plan: Plan, *configs: Path) -> None:
 
 
 def _check_origin(plan: Plan, configs: tuple[Path, ...]) -> None:
-    models, runs = plan.tier.models.items(), plan.tier.runs.items()
+    models, runs = plan.tier.models.items(), plan.tier.tuned.items()
     own = [f"models.{name}" for name, model in models if isinstance(model, OwnModel)]
     own += [f"runs.{name}.objective" for name, run in runs if isinstance(run.objective, Own)]
     for config in configs:

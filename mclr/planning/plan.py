@@ -70,7 +70,7 @@ class Plan(Grid):
             return self.files.final(run.run_id)
         if point.step is None:
             return self.files.best(run.experiment)
-        return self.files.checkpoint(run.run_id, point.step)
+        return self.files.checkpoint(run.run_id, point.step, point.averaged)
 
     def guide(self, point: Point) -> str:
         """What guides a point: "null" label, "base" model, or a "net" of the model's own."""
@@ -115,6 +115,7 @@ class Plan(Grid):
         if run.settings is None:
             raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
         settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
+        told.pop("recipe", None)  # what it says is there
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
         about |= run.settings.objective.code
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))

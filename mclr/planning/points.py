@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mclr.config.objectives import FineTuning, ReleasedTuning
 from mclr.objectives.objective import KIND
+from mclr.settings.base import plain
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,30 @@ class Run:
             return {"released": Path(self.taken.released).name} if self.taken else {}
         objective = self.settings.objective.model_dump(by_alias=True, exclude=KIND)
         noise = self.settings.noise.model_dump() if self.settings.noise else {}
+        how = {"optimizer": plain(self.settings.optimizer)} if self.settings.optimizer else {}
         start = {"from": self.settings.start} if self.settings.start else {}
-        return {"lr": self.settings.lr, "batch": self.settings.batch, **objective, **noise, **start}
+        settings = {"lr": self.settings.lr, "batch": self.settings.batch}
+        return {**settings, **objective, **noise, **how, **start}
+
+    @property
+    def evaluated(self) -> tuple[bool, ...]:
+        """Which of its weights are measured: False raw ones, True their average."""
+        return self.settings.how.evaluated if self.settings else (False,)
+
+    @property
+    def weights(self) -> list[tuple[int, bool]]:
+        """Its checkpoints: each step, and whether the weights are an average."""
+        return [(step, averaged) for step in self.checkpoints for averaged in self.evaluated]
+
+    def measured_as(self, averaged: bool) -> Run:
+        """This run as if its average, or its raw weights, alone were measured.
+
+        So the two are different hyperparameters where both are.
+        """
+        if self.settings is None or len(self.evaluated) == 1:
+            return self
+        how = self.settings.how.measured_as("average" if averaged else "raw")
+        return replace(self, settings=self.settings.model_copy(update={"optimizer": how}))
 
     @property
     def start(self) -> str:
@@ -46,6 +70,12 @@ class Run:
     @property
     def is_base(self) -> bool:
         return self.settings is None and self.taken is None
+
+
+def is_average(hyperparameters: str) -> bool:
+    """Whether hyperparameters, as JSON text, are those of averaged weights."""
+    average = json.loads(hyperparameters).get("optimizer", {}).get("ema")
+    return average is not None and average.get("evaluate", "average") == "average"
 
 
 GRID, FINAL, STUDY = "grid", "final", "study"
@@ -58,6 +88,7 @@ class Point:
 
     ``step`` and ``guidance`` None: the selected ones. ``guide`` says what guides: the null label
     of the network itself, or the base model. ``dial`` t: weights base + t (fine-tuned − base).
+    ``averaged``: the weights are the average that the run keeps.
     """
 
     run: Run
@@ -68,6 +99,7 @@ class Point:
     guide: Literal["null", "base"] = "null"
     interval: tuple[float, float] | None = None
     dial: float = 1.0
+    averaged: bool = False
 
     @property
     def method(self) -> str:
@@ -87,8 +119,9 @@ class Point:
         """Folder of this point's files below ``features/`` and ``grids/``."""
         experiment = self.run.experiment
         if self.stage == GRID:
+            ending = "-average" if self.averaged else ""
             return (
-                f"{experiment}/{self.run.run_id}/step-{self.step:06d}"
+                f"{experiment}/{self.run.run_id}/step-{self.step:06d}{ending}"
                 f"/guidance-{self.guidance:g}/seed-{self.seed}"
             )
         if self.stage == FINAL:

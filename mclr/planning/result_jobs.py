@@ -75,7 +75,7 @@ class ResultJobs(Reads):
     def best(self, experiment: str) -> Job:
         """The checkpoint of that point."""
         runs = self.plan.of(experiment)
-        steps = [self.files.checkpoint(run.run_id, s) for run in runs for s in run.checkpoints]
+        steps = [self.files.checkpoint(run.run_id, *w) for run in runs for w in run.weights]
         inputs: Named = {
             "evaluation": self.files.evaluation(experiment),
             "checkpoints": steps,

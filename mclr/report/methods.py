@@ -20,6 +20,7 @@ from mclr.files import read_json
 from mclr.objectives.catalogue import METHODS, with_others
 from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
+from mclr.settings.base import dotted
 
 SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
 
@@ -78,7 +79,7 @@ def describe(hyperparameters: str, only: Iterable[str] | None = None) -> str:
 
     With ``only``, the other keys are left out.
     """
-    values = json.loads(hyperparameters)
+    values = dotted(json.loads(hyperparameters))
     keys = [key for key in sorted(values) if only is None or key in set(only)]
     return ", ".join(f"{SYMBOLS.get(key, key)}={_text(values[key])}" for key in keys)
 
@@ -89,6 +90,6 @@ def _text(value: object) -> str:
 
 def varying(variants: Iterable[str]) -> set[str]:
     """The hyperparameters in which variants (JSON texts) of one method differ."""
-    parsed = [json.loads(text) for text in variants]
+    parsed = [dotted(json.loads(text)) for text in variants]
     keys = {key for values in parsed for key in values}
     return {key for key in keys if len({json.dumps(v.get(key)) for v in parsed}) > 1}

@@ -7,7 +7,7 @@ import pandas as pd
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
-from mclr.planning.points import GRID, Point
+from mclr.planning.points import GRID, Point, is_average
 from mclr.report.summary import complete, table_rows
 
 
@@ -38,5 +38,11 @@ def guided_and_tuned(
     if not runs:
         raise UserError(f"metrics: the runs of model {model!r} are not those of tier {tier.tier}")
     base = [point for point in plan.points(f"{model}-base") if point.seed == seed]
-    tuned = {p.step or 0: p for run in runs for p in plan.points(run.experiment) if p.run == run}
+    of_average = is_average(str(chosen["hyperparameters"].iloc[0]))
+    tuned = {
+        p.step or 0: p
+        for run in runs
+        for p in plan.points(run.experiment)
+        if p.run.run_id == run.run_id and p.averaged == of_average
+    }
     return sorted(base, key=lambda point: point.guidance or 0.0), [tuned[s] for s in sorted(tuned)]

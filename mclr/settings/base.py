@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -95,6 +96,15 @@ def plain(section: BaseModel, *keys: str) -> dict[str, Any]:
     """A section as JSON has it, in the order of its keys; or some keys, in the order given."""
     content = section.model_dump(mode="json", by_alias=True)
     return {key: content[key] for key in keys} if keys else content
+
+
+def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested values in one level, with keys such as ``optimizer.ema.std``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        found |= dotted(value, f"{above}{key}.") if nested else {f"{above}{key}": value}
+    return found
 
 
 class OnlySet(BaseModel):

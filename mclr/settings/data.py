@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
 from mclr.settings.base import Count, Section, Side
 
@@ -36,6 +31,10 @@ def _colour(value: Any) -> str:
 Colour = Annotated[str, BeforeValidator(_colour)]
 
 
+COUNTS = {"digits": (1_797, 0), "fashion-mnist": (70_000, 10_000)}
+"""Images of each source: all of them, and those of its own test split."""
+
+
 class Data(Section):
     """Which images, and which of them are held out as the reference of every metric.
 
@@ -52,11 +51,15 @@ class Data(Section):
             raise ValueError("n_reference: required key is missing, digits has no test split")
         return self
 
+    @property
+    def n_train(self) -> int:
+        """How many images there are to train on."""
+        count, test = COUNTS[self.source]
+        return count - (self.n_reference or test)
+
 
 DECODING = ("background", "bits")
 """Keys of ``OwnImages`` that decide pixels of some kinds of images alone."""
-LATER = (*DECODING,)
-"""Keys that are younger than specifications which are kept."""
 
 
 class OwnImages(Section):
@@ -70,14 +73,16 @@ class OwnImages(Section):
     """Folder, .tar or .zip; $VARIABLES are of the environment of whoever reads the images."""
     classes: Count | None = None
     """How many there must be; None = as many as are found."""
+    count: Count | None = Field(default=None, exclude_if=operator.not_)
+    """How many images there are, without those that are no images; runs in ``epochs`` ask."""
     channels: Literal[1, 3] = 3
     resolution: Side
     transform: Transform = "center-crop-dhariwal"
     exif: Literal["ignore", "apply"] = "ignore"
     """Whether a camera's note of its orientation turns an image; EDM2's tools ignore it."""
-    background: Colour = WHITE
+    background: Colour = Field(default=WHITE, exclude_if=lambda colour: colour == WHITE)
     """What shows where an image is transparent."""
-    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    bits: Annotated[int, Field(ge=8, le=16)] | None = Field(default=None, exclude_if=operator.not_)
     """That a value has in 16-bit files (often 12); None = all 16, and a warning if they seem fewer.
     """
     n_reference: Count | None = None
@@ -95,10 +100,8 @@ class OwnImages(Section):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, plainly: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without keys that came later, where they say nothing: so specifications were before."""
-        content: dict[str, Any] = plainly(self)
-        fields = type(self).model_fields
-        silent = {key for key in LATER if getattr(self, key) == fields[key].default}
-        return {key: value for key, value in content.items() if key not in silent}
+    @property
+    def n_train(self) -> int | None:
+        """How many images there are to train on, where ``count`` says how many there are."""
+        held_out = self.n_reference if self.reference == "held-out" else 0
+        return None if self.count is None else self.count - (held_out or 0)

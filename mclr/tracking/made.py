@@ -59,7 +59,7 @@ def made_with(plan: Plan, run: Run, provenance: Mapping[str, Any]) -> Made:
 
 def _swept(plan: Plan, run: Run) -> set[str]:
     """Hyperparameters that a final run has of what was selected."""
-    return {key.rpartition(".")[2] for key in plan.tier.runs[run.experiment].sweep}
+    return {key.rpartition(".")[2] for key in plan.tier.tuned[run.experiment].sweep}
 
 
 def _digest(plan: Plan, run: Run) -> str | None:

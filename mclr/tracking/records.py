@@ -21,9 +21,10 @@ from mclr.events import read_events
 from mclr.files import read_json, sha256
 from mclr.objectives.method import Method
 from mclr.planning.plan import Plan
-from mclr.planning.points import Run
+from mclr.planning.points import Run, is_average
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_of, with_entries
+from mclr.settings.base import dotted
 from mclr.settings.released import Released
 from mclr.tracking.made import made_with
 from mclr.tracking.notes import NOTE, note, point_name
@@ -40,6 +41,9 @@ FACTS = (
 )
 # Columns of an evaluated row that say which point it is; every other number is a metric.
 IDENTITY = frozenset({"seed", "step", "guidance", "dial", "nfe", "n_samples"})
+
+AVERAGE = "average_"
+"""Before the names of metrics of averaged weights, where raw ones are measured, too."""
 
 
 class Value(NamedTuple):
@@ -199,7 +203,7 @@ class _RunReader:
             key=run.run_id,
             kind="run",
             name=run.run_id,
-            params=_texts(self.made.parameters),
+            params=_texts(dotted(self.made.parameters)),
             tags=self._tags(),
             metrics=(*self._training(), *self._evaluated(), *self._best()),
             artefacts={
@@ -234,25 +238,37 @@ class _RunReader:
 
     def _evaluated(self) -> list[Value]:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
-        of image seeds."""
-        values = []
+        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both."""
         plain = [row for row in self.rows if row["method"] == self.made.method]
+        if len(self.run.evaluated) == 1:
+            return self._along(plain)
+        kinds = [is_average(json.dumps(row["hyperparameters"])) for row in plain]
+        parts = [[row for row, k in zip(plain, kinds, strict=True) if k == a] for a in (0, 1)]
+        return self._along(parts[0]) + self._along(parts[1], AVERAGE)
+
+    def _along(self, plain: list[dict[str, Any]], prefix: str = "") -> list[Value]:
+        values = []
         for step in sorted({row["step"] for row in plain}):
             rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]
             for name in scores[0]:
                 mean = fmean(score[name] for score in scores)
-                values.append(Value(name, mean, *self._when(step)))
+                values.append(Value(f"{prefix}{name}", mean, *self._when(step)))
         return values
 
     def _best(self) -> list[Value]:
         """The same four at the checkpoint of lowest FD, which is the one Table 1 shows."""
         values = self._evaluated()
-        distances = [value for value in values if value.name == "fd"]
+        distances = [value for value in values if value.name in ("fd", f"{AVERAGE}fd")]
         if not distances:
             return []
-        best = min(distances, key=lambda value: value.value).step
-        return [value._replace(name=f"best_{value.name}") for value in values if value.step == best]
+        best = min(distances, key=lambda value: value.value)
+        averaged = best.name.startswith(AVERAGE)
+        return [
+            value._replace(name=f"best_{value.name.removeprefix(AVERAGE)}")
+            for value in values
+            if value.step == best.step and value.name.startswith(AVERAGE) == averaged
+        ]
 
     def _point(self, row: dict[str, Any]) -> Record:
         names = ("model", "method", "guidance", "step", "seed", "nfe")
@@ -263,7 +279,7 @@ class _RunReader:
             key=row["path"],
             kind="point",
             name=point_name(self.run, row),
-            params=_texts({**parameters, **row["hyperparameters"]}),
+            params=_texts(dotted({**parameters, **row["hyperparameters"]})),
             tags=_texts({"checkpoint": row["checkpoint"], "protocol": self.protocol}),
             metrics=tuple(Value(n, v, step, time_ms) for n, v in numbers.items()),
             start_ms=time_ms,

@@ -6,14 +6,13 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from mclr.config.objectives import FineTuning
-from mclr.device import fused
 from mclr.models.family import Family
 from mclr.objectives.base import LogLikelihood, Loss
 from mclr.training.given import Samples, Steps
+from mclr.training.optimizer import make_optimizer
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 
@@ -33,7 +32,8 @@ def finetune_trainee(
     family's device, where a minibatch at a time goes; the samples stay where they are.
     """
     device, objective = family.device, settings.objective.loaded()
-    net = copy.deepcopy(base).train().requires_grad_(True)
+    # In evaluation mode, as the reference: dropout is the draws' affair, shared by both.
+    net = copy.deepcopy(base).eval().requires_grad_(True)
     family.after_step(net)
     share.prepare(net)
     frozen = family.frozen(base)
@@ -47,15 +47,23 @@ def finetune_trainee(
     def losses(step: int) -> Iterator[Loss]:
         return map(loss_of_step(step), share.parts(settings.batch, device))
 
-    # Adam as EDM2 trains; the paper does not publish its optimiser.
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=fused(device))
+    # Adam as EDM2 trains, unless told otherwise; the paper does not publish its optimiser.
+    how, last = settings.how, settings.checkpoints[-1]
+    averaged = how.ema if how.ema and True in how.evaluated else None
+    half_life = (averaged.half_life or 0.0) if averaged else 0.0
     return Trainee(
         net,
-        optimizer,
-        lambda step: settings.lr,
+        make_optimizer(family, net, how),
+        lambda step: settings.lr * how.rate(step, last),
         losses,
         family.after_step,
+        copy.deepcopy(net).requires_grad_(False) if averaged else None,
+        (averaged.std or 0.0) if averaged else 0.0,
         pass_size=share.pass_size(settings.batch),
+        half_life=half_life / settings.batch,
+        kept=how.evaluated,
+        clip=how.clip,
+        weight_decay=lambda step: how.decay(step, last),
     )
 
 

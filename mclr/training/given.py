@@ -13,6 +13,7 @@ from mclr.data.load import minibatch, step_generator
 from mclr.device import move
 from mclr.errors import UserError
 from mclr.likelihood import LevelDraw, draw_levels
+from mclr.masks import Masks
 from mclr.models.family import Family
 from mclr.objectives.base import Batch, LogLikelihood, NoisyLikelihood
 from mclr.objectives.contrast import draw_partners
@@ -90,7 +91,21 @@ class Steps:
         x, rng = source.x[rows], step_generator(self.seed, step, stream)
         if not source.generated:
             x = self.family.from_encoded(x, rng)
-        return Batch(x, source.labels[rows], self.family.draw(x, rng))
+        draw = replace(self.family.draw(x, rng), masks=self._masks(step, stream))
+        return Batch(x, source.labels[rows], draw)
+
+    def _masks(self, step: int, stream: int) -> Masks | None:
+        """Of dropout, for each sample of the minibatch of a step; None without dropout."""
+        if not self.settings.optimizer or not self.settings.optimizer.dropout:
+            return None
+        if not self.family.has_masks:
+            raise UserError(
+                "optimizer.dropout: this family's class does not heed draw.masks; remove it, or do "
+                "so in log_likelihood and say has_masks = True"
+            )
+        rng = step_generator(self.seed, step, stream, 6)
+        seeds = torch.randint(2**31, (self.settings.batch,), generator=rng)
+        return Masks(seeds, self.settings.optimizer.dropout)
 
 
 def noisy_likelihood(

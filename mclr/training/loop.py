@@ -124,8 +124,10 @@ class Writer:
             self.events.write("train", step=step, nimg=nimg, **terms)
         self.progress.update(step, f"loss {terms['loss']:.4g}")
         if step in self.checkpoints:
-            weights = {k: v.cpu() for k, v in trainee.result.state_dict().items()}
-            save_tensors(self.state.checkpoint(step), weights, {"step": str(step)})
+            for net, averaged in trainee.results:
+                weights = {k: v.cpu() for k, v in net.state_dict().items()}
+                about = {"step": str(step)} | ({"weights": "average"} if averaged else {})
+                save_tensors(self.state.checkpoint(step, averaged), weights, about)
             self.events.write("checkpoint", step=step, nimg=nimg)
         due = time.monotonic() - self.saved > STATE_SECONDS
         if stopping or due or step == self.checkpoints[-1]:
@@ -140,9 +142,7 @@ def _step(
     """One optimiser step; returns the terms to record."""
     # For dropout, which draws from torch's own generator.
     torch.manual_seed(step_generator(seed, step, 7, *processes.own_key()).initial_seed())
-    lr = trainee.learning_rate(step)
-    for group in trainee.optimizer.param_groups:
-        group["lr"] = lr
+    lr = trainee.set_rates(step)
     trainee.optimizer.zero_grad(set_to_none=True)
     try:
         totals = sum_over_processes(trainee.net, accumulate(trainee.losses(step)))
@@ -150,6 +150,7 @@ def _step(
         if is_out_of_memory(error):
             raise out_of_memory(name, step + 1, trainee.pass_size) from error
         raise
+    # Of the whole minibatch's gradient: micro-batches and processes have been added up.
     norm = nn.utils.get_total_norm([p.grad for p in trainee.net.parameters() if p.grad is not None])
     terms = _read(totals | {"grad_norm": norm.double()})
     value, grad_norm = terms["loss"], terms["grad_norm"]
@@ -160,9 +161,11 @@ def _step(
             f"{name}: loss {value} with gradient norm {grad_norm} at step {step + 1}; training "
             f"stopped, {kept}. Lower lr, or end `checkpoints` before this step"
         )
+    if trainee.clip is not None:
+        nn.utils.clip_grads_with_norm_(trainee.net.parameters(), trainee.clip, norm)
     trainee.optimizer.step()
     if trainee.ema is not None:
-        update_ema(trainee.ema, trainee.net, step + 1, trainee.ema_std)
+        update_ema(trainee.ema, trainee.net, step + 1, trainee.ema_std, trainee.half_life)
     trainee.after_step(trainee.net)
     return {**terms, "lr": lr}
 

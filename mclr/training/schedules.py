@@ -19,9 +19,14 @@ def ema_exponent(std: float) -> float:
 
 # Karras et al. (arXiv 2312.02696), Eq. 127: β_t = (1 − 1/t)^(γ+1).
 @torch.no_grad()
-def update_ema(ema: nn.Module, net: nn.Module, step: int, std: float) -> None:
-    """Average after optimiser step ``step`` (from 1); buffers are copied."""
-    beta = (1 - 1 / step) ** (ema_exponent(std) + 1)
+def update_ema(
+    ema: nn.Module, net: nn.Module, step: int, std: float, half_life: float = 0.0
+) -> None:
+    """Average after optimiser step ``step`` (from 1); buffers are copied.
+
+    With a ``half_life`` in steps it is exponential, and ``std`` plays no part.
+    """
+    beta = 0.5 ** (1 / half_life) if half_life else (1 - 1 / step) ** (ema_exponent(std) + 1)
     for average, value in zip(ema.parameters(), net.parameters(), strict=True):
         average.lerp_(value, 1 - beta)
     for copy, buffer in zip(ema.buffers(), net.buffers(), strict=True):

@@ -25,6 +25,11 @@ HOLD_SECONDS = 600.0
 """Seconds to wait for another job that trains the same run."""
 
 
+def checkpoint_name(step: int, averaged: bool = False) -> str:
+    """File of the weights of a step, or of their average beside them."""
+    return f"step-{step:06d}{'-average' if averaged else ''}.safetensors"
+
+
 class StateFolder:
     """The private folder of one run: ``state.safetensors`` and checkpoints, all of one key.
 
@@ -35,8 +40,8 @@ class StateFolder:
         self.folder, self.key, self.inputs = folder, key, dict(inputs or {})
         self.state = folder / "state.safetensors"
 
-    def checkpoint(self, step: int) -> Path:
-        return self.folder / f"step-{step:06d}.safetensors"
+    def checkpoint(self, step: int, averaged: bool = False) -> Path:
+        return self.folder / checkpoint_name(step, averaged)
 
     def save(self, trainee: Trainee, step: int) -> None:
         save_tensors(self.state, trainee.state(), {"key": self.key, "step": str(step)})

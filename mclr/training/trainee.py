@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mclr.objectives.base import Loss
 
+DECAYS = "decays"
+"""Key of a group of parameters that weight decay is for."""
+
 
 @dataclass
 class Trainee:
@@ -27,11 +30,36 @@ class Trainee:
     ema_std: float = 0.0
     pass_size: int = 0
     """Samples of the largest forward pass of a process, for messages; 0: unknown."""
+    half_life: float = 0.0
+    """Steps after which weights count half in ``ema``, in the place of ``ema_std``; 0: by that."""
+    kept: tuple[bool, ...] = ()
+    """Whose weights are checkpoints: False the raw ones, True the average's, in a file of another
+    name. Empty: those of ``result`` alone."""
+    clip: float | None = None
+    """Largest norm of a gradient."""
+    weight_decay: Callable[[int], float] | None = None
+    """Of the optimiser's groups that are marked for it, at each step."""
 
     @property
     def result(self) -> nn.Module:
         """The network whose weights are the outcome: the average, where there is one."""
         return self.ema if self.ema is not None else self.net
+
+    @property
+    def results(self) -> list[tuple[nn.Module, bool]]:
+        """The networks whose weights are kept, and whether the file says that it is an average."""
+        if not self.kept:
+            return [(self.result, False)]
+        return [(self.result if averaged else self.net, averaged) for averaged in self.kept]
+
+    def set_rates(self, step: int) -> float:
+        """Tell the optimiser learning rate and weight decay of a step; returns the former."""
+        lr = self.learning_rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+            if self.weight_decay and group.get(DECAYS):
+                group["weight_decay"] = self.weight_decay(step)
+        return lr
 
     def state(self) -> dict[str, Tensor]:
         """Everything that changes during training, as named tensors on the CPU."""

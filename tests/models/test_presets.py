@@ -41,8 +41,9 @@ VAR_README = {
 
 
 def page_rows() -> dict[str, list[str]]:
-    """Cells of the page's tables by preset."""
-    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", PAGE, flags=re.MULTILINE)
+    """Cells of the page's tables by preset; recipes, at its end, have tables of their own."""
+    networks, _ = PAGE.split("\n## Recipes of fine-tuning\n")
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", networks, flags=re.MULTILINE)
     return {name: cells.split(" | ") for name, cells in rows}
 
 

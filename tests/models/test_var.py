@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mclr.errors import UserError
+from mclr.masks import Masks
 from mclr.models.var.config import (
     VAR_PRESETS,
     VarArchitecture,
@@ -458,22 +459,25 @@ def test_logits_see_only_coarser_scales(shared: bool) -> None:
     assert ((base - other_class).abs().amax(-1) > 1e-5).all()
 
 
-def test_drop_path_needs_a_generator() -> None:
+def test_drop_path_needs_masks() -> None:
     model = randomised(SMALL_VAR.model_copy(update={"drop_path_rate": 0.9})).train()
     inputs, labels = torch.randn(64, 29, 8, generator=generator(3)), torch.arange(64) % 5
+    masks = Masks(torch.arange(64), 0.9)
     with torch.no_grad():
         plain = model(labels, inputs)
         assert torch.equal(plain, model(labels, inputs))
-        dropped = model(labels, inputs, generator=generator(1))
-        assert torch.equal(dropped, model(labels, inputs, generator=generator(1)))
+        dropped = model(labels, inputs, masks=masks)
+        assert torch.equal(dropped, model(labels, inputs, masks=masks))
+        some = torch.tensor([40, 3])
+        close(model(labels[some], inputs[some], masks=masks.take(some)), dropped[some], atol=1e-5)
     changed = (plain - dropped).abs().amax((1, 2)) > 1e-6
     assert changed.all()  # kept branches are rescaled, so every image changes
     # The rate grows linearly from 0 at the first block.
-    assert [block.drop_path for block in model.blocks] == pytest.approx([0.0, 0.9])
+    assert [block.drop_share for block in model.blocks] == [0.0, 1.0]
 
 
 def test_drop_path_keeps_the_mean() -> None:
-    block = Block(SMALL_VAR, drop_path=0.25)
+    block = Block(SMALL_VAR, layer=1)
     draws = generator()
     with torch.no_grad():
         for p in block.parameters():
@@ -483,11 +487,12 @@ def test_drop_path_keeps_the_mean() -> None:
         torch.randn(1, 48, generator=generator(2)),
     )
     many = 4000
+    masks = Masks(torch.randint(2**31, (many,), generator=generator(3)), 0.25)
     with torch.no_grad():
         block.ffn.fc2.weight.zero_()
         block.ffn.fc2.bias.zero_()
         plain = block(x, cond, None, None, None) - x
-        rows = block(x.expand(many, -1, -1), cond.expand(many, -1), None, None, generator(3)) - x
+        rows = block(x.expand(many, -1, -1), cond.expand(many, -1), None, None, masks) - x
     kept = rows.abs().amax((1, 2)) > 1e-6
     assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.03)
     close(rows[kept][0], plain[0] / 0.75, atol=1e-3)

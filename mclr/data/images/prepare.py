@@ -79,6 +79,7 @@ def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
     examination = Examination(listing, examine_all(path, listing.members, decoder, threads))
     _report(path, settings, examination, folder / REPORT)
     further = _further(settings, examination)
+    _check_count(path, settings, len(examination.good))
     labels = np.array(listing.labels)
     train, reference = _split(path, settings, listing.class_names, labels, examination.good)
     for name, rows in zip(SPLITS, (train, reference), strict=True):
@@ -119,6 +120,14 @@ def _check_classes(path: Path, settings: OwnImages, listing: Listing) -> None:
         )
     if n > MOST_CLASSES:
         raise UserError(f"{path}: {n} classes; at most {MOST_CLASSES} are possible")
+
+
+def _check_count(path: Path, settings: OwnImages, n: int) -> None:
+    if settings.count not in (None, n):
+        raise UserError(
+            f"data.count: {settings.count:,} images expected, {path} has {n:,} usable ones; write "
+            "that number (steps in epochs follow from it)"
+        )
 
 
 def _report(path: Path, settings: OwnImages, examination: Examination, report: Path) -> None:

@@ -54,6 +54,7 @@ class Edm2Family(Family):
 
     guided_by = frozenset({"null", "network", "interval"})
     has_noise_levels = True
+    has_masks = True
     official = "edm2"
 
     def __init__(
@@ -108,7 +109,10 @@ class Edm2Family(Family):
         denoiser = self._denoiser(net, x.device)
 
         def denoise(noisy: Tensor, sigma: Tensor, classes: Tensor) -> Tensor:
-            return cast(Tensor, denoiser(noisy, sigma, self.one_hot(classes)))
+            condition = self.one_hot(classes)
+            if draw.masks is None:
+                return cast(Tensor, denoiser(noisy, sigma, condition))
+            return cast(Tensor, denoiser(noisy, sigma, condition, masks=draw.masks))
 
         return denoising_log_likelihood(denoise, x, labels, draw, self.config.sigma_data)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mclr.errors import UserError
+from mclr.masks import Masks
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import (
     SILU_RMS,
@@ -58,6 +59,8 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.layer = 0
+        """Which of the blocks of its network it is, for masks."""
         self.encoder = encoder
         self.out_channels = out_channels
         self.resample_mode: Resample = resample_mode
@@ -81,12 +84,12 @@ class Block(nn.Module):
         self.attn_qkv = MPConv(out_channels, out_channels * 3, (1, 1)) if attn else None
         self.attn_proj = MPConv(out_channels, out_channels, (1, 1), share_attn) if attn else None
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, masks: Masks | None = None) -> Tensor:
         c = self.config
         x = resample(x, c.resample_filter, self.resample_mode)
         if self.encoder:
             x = normalize(x if self.conv_skip is None else self.conv_skip(x), dim=(1,))
-        y = self._residual(x, emb)
+        y = self._residual(x, emb, masks)
         if not self.encoder and self.conv_skip is not None:
             x = self.conv_skip(x)
         x = add_scaled_(y, x, self.share_x)  # mp_sum
@@ -96,12 +99,18 @@ class Block(nn.Module):
         # hardtanh is a clamp whose gradient needs no pass over a mask
         return x if c.clip_act is None else F.hardtanh_(x, -c.clip_act, c.clip_act)
 
-    def _residual(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Two convolutions, modulated by the embedding: (N, C, H, W) -> (N, out, H, W)."""
+    def _residual(self, x: Tensor, emb: Tensor, masks: Masks | None) -> Tensor:
+        """Two convolutions, modulated by the embedding: (N, C, H, W) -> (N, out, H, W).
+
+        Without masks, dropout is that of the configuration, in training.
+        """
         y = self.conv_res0(F.silu(x))
         scale = self.emb_linear(emb, gain=self.emb_gain) + 1
         y = F.silu(y * scale[:, :, None, None].to(y.dtype))
-        y = F.dropout(y, self.config.dropout, self.training)
+        if masks is None:
+            y = F.dropout(y, self.config.dropout, self.training)
+        else:
+            y = masks.drop(y, self.layer)
         out: Tensor = self.conv_res1(y)
         return out
 
@@ -143,6 +152,8 @@ class UNet(nn.Module):
         self.enc = self._encoder(widths, c_emb)
         self.dec = self._decoder(widths, c_emb)
         self.out_conv = MPConv(widths[0], config.img_channels, (3, 3))
+        for layer, block in enumerate(m for m in self.modules() if isinstance(m, Block)):
+            block.layer = layer
 
     def _encoder(self, widths: list[int], c_emb: int) -> nn.ModuleDict:
         c = self.config
@@ -197,24 +208,30 @@ class UNet(nn.Module):
             emb = mp_sum(emb, label, self.config.label_balance)
         return mp_silu(emb)
 
-    def forward(self, x: Tensor, c_noise: Tensor, class_labels: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        class_labels: Tensor | None,
+        masks: Masks | None = None,
+    ) -> Tensor:
         emb = self.embed(c_noise, class_labels)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for layer in self.enc.values():
-            x = self._block(layer, x, emb) if isinstance(layer, Block) else layer(x)
+            x = self._block(layer, x, emb, masks) if isinstance(layer, Block) else layer(x)
             skips.append(x)
         for name, layer in self.dec.items():
             if "block" in name:
                 x = mp_cat(x, skips.pop(), self.config.concat_balance)
-            x = self._block(layer, x, emb)
+            x = self._block(layer, x, emb, masks)
         out: Tensor = self.out_conv(x, gain=self.out_gain)
         return out
 
-    def _block(self, block: nn.Module, x: Tensor, emb: Tensor) -> Tensor:
+    def _block(self, block: nn.Module, x: Tensor, emb: Tensor, masks: Masks | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(block, x, emb, use_reentrant=False)
+            kept: Tensor = checkpoint(block, x, emb, masks, use_reentrant=False)
             return kept
-        out: Tensor = block(x, emb)
+        out: Tensor = block(x, emb, masks)
         return out

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mclr.errors import UserError
+from mclr.masks import Masks
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.network import UNet
 from mclr.models.edm2.operations import FixedConv, MPConv, MPFourier
@@ -39,12 +40,14 @@ class Precond(nn.Module):
         return_logvar: bool = False,
         *,
         dtype: torch.dtype = torch.float32,
+        masks: Masks | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Denoise x = image + sigma * noise.
 
         x: (N, C, H, W). sigma: scalar, (1,) or (N,), > 0, in units of x. class_labels: one-hot or
         soft (N or 1, label_dim); None = zeros, the null label; ignored if label_dim is 0.
         dtype: type of the U-Net's activations (official sampling on GPUs uses float16).
+        masks: of dropout, in the place of the configured one.
         Returns D (N, C, H, W) float32 and, if asked, the log-variance u(sigma) (N or 1, 1, 1, 1).
         Raises UserError if class_labels has another width than label_dim.
         """
@@ -57,7 +60,7 @@ class Precond(nn.Module):
         c_out = sigma * s_d / variance.sqrt()
         c_in = variance.rsqrt()
         c_noise = sigma.flatten().log() / 4
-        f_x = self.unet((c_in * x).to(dtype), c_noise, labels)
+        f_x = self.unet((c_in * x).to(dtype), c_noise, labels, masks)
         d_x = torch.addcmul(c_skip * x, c_out, f_x.float())
         if not return_logvar:
             return d_x
@@ -99,7 +102,8 @@ class Precond(nn.Module):
 class Frozen(nn.Module):
     """A snapshot of a ``Precond`` with every normalised weight, gain included, worked out once.
 
-    forward(x, sigma, class_labels, return_logvar) as ``Precond``; always without dropout.
+    forward(x, sigma, class_labels, return_logvar) as ``Precond``; without masks always without
+    dropout.
     """
 
     def __init__(self, net: Precond, dtype: torch.dtype) -> None:
@@ -128,9 +132,11 @@ class Frozen(nn.Module):
         sigma: Tensor,
         class_labels: Tensor | None = None,
         return_logvar: bool = False,
+        *,
+        masks: Masks | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         out: Tensor | tuple[Tensor, Tensor] = self.net(
-            x, sigma, class_labels, return_logvar, dtype=self.dtype
+            x, sigma, class_labels, return_logvar, dtype=self.dtype, masks=masks
         )
         return out
 

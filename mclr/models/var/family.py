@@ -32,10 +32,14 @@ from mclr.models.weights import load_weights
 DECODED_PIXELS = 2**21
 """Pixels that go through the decoder at once: its activations take about 5 kB each."""
 
+NO_DECAY = ("pos_1LC", "pos_start", "lvl_embed", "ada_gss", "scale_mul")
+"""Parts of names that weight decay spares in VAR's training."""
+
 
 class VarFamily(Family):
     """See ``mclr.models.family.Family``."""
 
+    has_masks = True
     official = "var"
 
     def __init__(
@@ -85,11 +89,16 @@ class VarFamily(Family):
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
-            return cast(Var, net).log_likelihood(labels, x, inputs)
+            return cast(Var, net).log_likelihood(labels, x, inputs, masks=draw.masks)
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         return -self.log_likelihood(net, x, labels, draw).mean() / x.shape[1]
+
+    # FoundationVision/VAR, utils/lr_control.py filter_params and train.py.
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        spared = parameter.ndim == 1 or name.endswith("bias") or any(k in name for k in NO_DECAY)
+        return not spared
 
     def frozen(self, net: nn.Module) -> nn.Module:
         return cast(Var, net).frozen(self._dtype(next(net.parameters()).device))

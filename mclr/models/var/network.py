@@ -17,18 +17,11 @@ from torch import Generator, Tensor, nn
 
 from mclr.errors import UserError
 from mclr.likelihood import token_log_likelihood
+from mclr.masks import Masks
 from mclr.models.replay import Recordings
 from mclr.models.var.config import VarConfig, scale_spans
 from mclr.models.var.layers import Attention, FeedForward, KvCache, Linear
 from mclr.models.var.quantizer import uninitialised_embedding
-
-
-def _drop_path(branch: Tensor, rate: float, generator: Generator | None) -> Tensor:
-    """Drop the branch of a whole image with probability `rate`; off without a generator."""
-    if generator is None or rate == 0.0:
-        return branch
-    draw = torch.rand(len(branch), 1, 1, generator=generator, device=generator.device)
-    return branch * (draw >= rate).to(branch) / (1 - rate)
 
 
 class Block(nn.Module):
@@ -38,9 +31,11 @@ class Block(nn.Module):
     ada_gss: nn.Parameter  # only with a shared modulation
     ada_lin: nn.Sequential  # only without
 
-    def __init__(self, config: VarConfig, drop_path: float) -> None:
+    def __init__(self, config: VarConfig, layer: int = 0) -> None:
         super().__init__()
-        self.width, self.drop_path = config.width, drop_path
+        self.width, self.layer = config.width, layer
+        self.drop_share = layer / max(config.depth - 1, 1)
+        """Of the rate of drop path, which the last block has in full."""
         self.attn, self.ffn = Attention(config), FeedForward(config)
         self.ln_wo_grad = nn.LayerNorm(self.width, eps=config.norm_eps, elementwise_affine=False)
         self.shared_aln = config.shared_aln
@@ -55,7 +50,7 @@ class Block(nn.Module):
         cond: Tensor,
         mask: Tensor | None,
         cache: KvCache | None,
-        generator: Generator | None,
+        masks: Masks | None,
     ) -> Tensor:
         """x (N, l, C); cond (N, C), or (N, 1, 6, C) where the modulation is shared."""
         if self.shared_aln:
@@ -64,9 +59,15 @@ class Block(nn.Module):
             modulation = self.ada_lin(cond).view(-1, 1, 6, self.width)
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.unbind(2)
         h = self.attn(self.ln_wo_grad(x) * (1 + scale1) + shift1, mask, cache) * gamma1
-        x = x + _drop_path(h, self.drop_path, generator)
+        x = x + self._drop_path(h, 0, masks)
         h = self.ffn(self.ln_wo_grad(x) * (1 + scale2) + shift2) * gamma2
-        return x + _drop_path(h, self.drop_path, generator)
+        return x + self._drop_path(h, 1, masks)
+
+    def _drop_path(self, branch: Tensor, which: int, masks: Masks | None) -> Tensor:
+        """A branch (N, l, C) without the images that lose it; all keep it without masks."""
+        if masks is None:
+            return branch
+        return masks.drop(branch, 2 * self.layer + which, self.drop_share, each=0)
 
     def shrink_init(self, depth: int) -> None:
         """Second half of the initialisation: branches start small, gates almost closed."""
@@ -121,8 +122,7 @@ class Var(nn.Module):
         self.lvl_embed = uninitialised_embedding(len(config.patch_nums), width)
         if config.shared_aln:
             self.shared_ada_lin = nn.Sequential(nn.SiLU(), Linear(width, 6 * width))
-        rates = torch.linspace(0, config.drop_path_rate, config.depth, device="cpu").tolist()
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.head_nm = HeadNorm(config)
         self.head = Linear(width, config.vocab_size)
         # Small, and never on the meta device, where making them would import torch's compiler.
@@ -191,7 +191,7 @@ class Var(nn.Module):
         positions: tuple[int, int],
         mask: Tensor | None = None,
         caches: list[KvCache] | None = None,
-        generator: Generator | None = None,
+        masks: Masks | None = None,
     ) -> Tensor:
         """Logits (N, l, V) of the l tokens at `positions`, from their embeddings x."""
         span = slice(*positions)
@@ -202,7 +202,7 @@ class Var(nn.Module):
         for i, block in enumerate(self.blocks):
             # Compiled for the one length of likelihoods, not for each of the scales' lengths.
             run = block.forward if caches else block
-            x = run(x, block_cond, mask, caches[i] if caches else None, generator)
+            x = run(x, block_cond, mask, caches[i] if caches else None, masks)
         # The softmax over V codes needs more digits than half precision has.
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = self.head(self.head_nm(x.to(self.pos_1LC), cond))
@@ -222,26 +222,24 @@ class Var(nn.Module):
                 "configured for (patch_nums, z_channels)"
             )
 
-    def forward(
-        self, labels: Tensor, inputs: Tensor, *, generator: Generator | None = None
-    ) -> Tensor:
+    def forward(self, labels: Tensor, inputs: Tensor, *, masks: Masks | None = None) -> Tensor:
         """Teacher-forced logits: labels (N,) int64, inputs (N, L - first_l, z) -> (N, L, V).
 
-        `inputs` come from Vqvae.tokens_to_input. The generator draws the drop-path masks; without
-        one drop path is off, in train and in eval mode alike.
+        `inputs` come from Vqvae.tokens_to_input. Drop path is what the masks say: without them it
+        is off, in train and in eval mode alike.
         """
         length = self.config.length
         self._check_inputs(labels, inputs, length - self.config.first_length)
         x = torch.cat([self._start(labels), self.word_embed(inputs)], dim=1)
         mask = self.get_buffer("attn_bias_for_masking")
-        return self._trunk(x, labels, (0, length), mask=mask, generator=generator)
+        return self._trunk(x, labels, (0, length), mask=mask, masks=masks)
 
     # l(x, c) = sum_i log p(token_i | coarser scales, c)
     def log_likelihood(
-        self, labels: Tensor, tokens: Tensor, inputs: Tensor, *, generator: Generator | None = None
+        self, labels: Tensor, tokens: Tensor, inputs: Tensor, *, masks: Masks | None = None
     ) -> Tensor:
         """Exact log-likelihood in nats, summed over tokens: (N,) from tokens (N, L)."""
-        return token_log_likelihood(self(labels, inputs, generator=generator), tokens)
+        return token_log_likelihood(self(labels, inputs, masks=masks), tokens)
 
     def new_caches(self) -> list[KvCache]:
         """Empty key-value caches, one per block, for one batch of images to generate."""
