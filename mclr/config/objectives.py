@@ -9,12 +9,17 @@ from pydantic import Field, field_validator
 from mclr.objectives.cca import Cca
 from mclr.objectives.ccdpo import CcDpo
 from mclr.objectives.ddo import Ddo
+from mclr.objectives.distill import Distill
+from mclr.objectives.gft import Gft
 from mclr.objectives.mclr import Mclr
+from mclr.objectives.mg import Mg
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
 from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
 
-Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo | Own, Field(discriminator="name")]
+Objective = Annotated[
+    Mclr | Wmclr | CcDpo | Cca | Ddo | Distill | Gft | Mg | Own, Field(discriminator="name")
+]
 
 
 class FineTuning(Section):

@@ -19,7 +19,7 @@ from mclr.objectives.catalogue import with_others
 from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
 
-SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ"}
 
 
 def methods_of(tier: Tier) -> dict[str, Method]:
