@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ def methods_of(tier: Tier) -> dict[str, Method]:
     """Every method that results of a tier may name, in the order of tables and legends."""
     own = [run.objective for run in tier.runs.values() if isinstance(run.objective, Own)]
     return with_others(objective.entry for objective in own)
+
+
+def methods_for(tier: Tier, model: str) -> dict[str, Method]:
+    """The same as they are called beside one model, and whether they are rows of its table."""
+    is_exact = tier.models[model].noise is None
+    runs = [run for run in tier.runs.values() if run.model == model and run.final and tier.final]
+    trained = {run.objective.method for run in runs}
+    return {
+        name: replace(
+            method,
+            suffix=method.exact if is_exact and method.exact else method.suffix,
+            in_table=method.in_table or (method.if_final and name in trained),
+        )
+        for name, method in methods_of(tier).items()
+    }
 
 
 def with_entries(tier: Tier, results: Path) -> Tier:

@@ -16,7 +16,7 @@ import pandas as pd
 from mclr.config.tier import Tier, fd_and_rest
 from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
-from mclr.report.methods import describe, methods_of
+from mclr.report.methods import describe, methods_for
 from mclr.report.summary import REAL, check_metrics, table_rows
 
 
@@ -95,13 +95,15 @@ def make_table(
         UserError: as ``check_metrics`` and ``summarise``.
     """
     check_metrics(metrics, tier)
-    net, methods = features or tier.report.features, methods_of(tier)
+    net = features or tier.report.features
+    methods = {name: methods_for(tier, name) for name in tier.models}
     rows = table_rows(metrics, net, tier.report.features, stage)
-    rows = rows[[methods[name].in_table or name == REAL for name in rows["method"]]]
+    pairs = zip(rows["model"], rows["method"], strict=True)
+    rows = rows[[methods[m][name].in_table or name == REAL for m, name in pairs]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
     source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
-        _block(f"{source} ({name})", model.label, found[found["model"] == name], methods)
+        _block(f"{source} ({name})", model.label, found[found["model"] == name], methods[name])
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
