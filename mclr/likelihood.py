@@ -65,6 +65,13 @@ def draw_noise(x: Tensor, P_mean: float, P_std: float, generator: torch.Generato
     return Draw(sigma, torch.randn(x.shape, generator=generator)).to(x.device)
 
 
+def noised(x: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """x + σε (N, C, H, W) and σ (N,) of images x; ValueError without a draw for each."""
+    if draw.sigma is None or draw.epsilon is None:
+        raise ValueError("denoising needs a noise draw for each sample")
+    return x + draw.sigma.view(-1, 1, 1, 1) * draw.epsilon, draw.sigma
+
+
 # w(σ) of Eq. (150); the paper leaves it open: EDM2's loss weight (σ² + σ_d²) / (σ σ_d)².
 def noise_weight(sigma: Tensor, sigma_data: float) -> Tensor:
     """Weight of each noise level; shape of ``sigma``."""
@@ -80,11 +87,9 @@ def denoising_log_likelihood(
     sigma_data: float,
 ) -> Tensor:
     """Surrogate log-likelihood (N,) of images x (N, C, H, W) under labels (N,)."""
-    if draw.sigma is None or draw.epsilon is None:
-        raise ValueError("the denoising likelihood needs a noise draw for each sample")
-    noisy = x + draw.sigma.view(-1, 1, 1, 1) * draw.epsilon
-    squared_error = (denoise(noisy, draw.sigma, labels) - x).square().flatten(1).sum(1)
-    return -noise_weight(draw.sigma, sigma_data) * squared_error
+    noisy, sigma = noised(x, draw)
+    squared_error = (denoise(noisy, sigma, labels) - x).square().flatten(1).sum(1)
+    return -noise_weight(sigma, sigma_data) * squared_error
 
 
 # ℓ_θ(x, c) = Σ_l log p_θ(x_l | x_<l, c)

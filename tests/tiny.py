@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mclr.planning.plan import Plan
+from mclr.planning.specs import FinetuneSpec
 from mclr.settings.base import Spec
 
 S = TypeVar("S", bound=Spec)
@@ -95,6 +97,19 @@ def edited(spec: S, **sections: dict[str, Any]) -> S:
     for name, changes in sections.items():
         content[name] |= changes
     return type(spec).model_validate(content)
+
+
+IMITATIONS = {"distill": {"gamma": 1.5}, "gft": {"beta": 0.4}, "mg": {"w": 0.6}}
+"""Objectives that imitate guidance, which the tiny tier has no runs of: settings by name."""
+
+
+def finetune_spec(plan: Plan, model: str, name: str) -> FinetuneSpec:
+    """What fine-tunes a model of the tiny tier with an objective, seed 0."""
+    if name not in IMITATIONS:
+        return plan.finetune_spec(f"{model}-{name}-seed0")
+    objective = {"name": name, **IMITATIONS[name]}
+    spec = plan.finetune_spec(f"{model}-mclr-seed0")
+    return edited(spec, run={"objective": objective}, identity={"method": name})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from mclr.objectives.catalogue import METHODS
 from mclr.objectives.cca import Cca
 from mclr.objectives.ccdpo import CcDpo
 from mclr.objectives.ddo import Ddo
+from mclr.objectives.distill import Distill
+from mclr.objectives.gft import Gft
 from mclr.objectives.mclr import Mclr
+from mclr.objectives.mg import Mg
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
 from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
@@ -22,7 +25,9 @@ from mclr.settings.released import ORIGIN, RELEASED, TRAINED, Released
 RELEASED_SUFFIX = "-released"
 """Of the name of a method whose network others trained."""
 
-Objective = Annotated[Mclr | Wmclr | CcDpo | Cca | Ddo | Own, Field(discriminator="name")]
+Objective = Annotated[
+    Mclr | Wmclr | CcDpo | Cca | Ddo | Distill | Gft | Mg | Own, Field(discriminator="name")
+]
 
 
 def _or_recipe(schema: dict[str, Any]) -> None:

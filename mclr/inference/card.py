@@ -18,7 +18,7 @@ from mclr.inference.measured import HEADER, Measured, measure
 from mclr.inference.objectives import BASES, LIKELIHOODS
 from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
-from mclr.report.methods import methods_of
+from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS
 from mclr.settings.released import Released
 
@@ -40,7 +40,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
     run, names = source.run, config.images.class_names
     found = measure(source)
     family = str(config.network["family"])
-    method = methods_of(source.tier)[run.method]
+    method = methods_for(source.tier, run.model)[run.method]
     return {
         "title": method.suffix,
         "model": source.model,

@@ -13,7 +13,7 @@ from mclr.errors import UserError
 from mclr.files import read_table
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
-from mclr.report.methods import methods_of
+from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
 from mclr.settings.base import canonical
@@ -68,7 +68,8 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         )
     base = _shown(summary[summary["method"] == "base"])
     recipe = _shown(mine)
-    own_name = f"**{methods_of(source.tier)[run.method].suffix}, this model**"
+    method = methods_for(source.tier, run.model)[run.method]
+    own_name = f"**{method.suffix}, this model**"
     base_name = f"**{source.model.label}, this model**" if run.is_base else "base model"
     lines = [
         _line("real images", _one(summary, REAL)),

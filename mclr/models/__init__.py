@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mclr.models.family import Family, load_network
     from mclr.models.own.family import OwnFamily
     from mclr.models.seeded import seeded_noise, seeded_uniforms
+    from mclr.prediction import Denoised, Logits, Prediction
 else:
     # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
     _NAMES = {
@@ -17,6 +18,7 @@ else:
         "mclr.models.family": ("Family", "load_network"),
         "mclr.models.own": ("OwnFamily",),
         "mclr.models.seeded": ("seeded_noise", "seeded_uniforms"),
+        "mclr.prediction": ("Denoised", "Logits", "Prediction"),
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -27,11 +29,14 @@ else:
 
 
 __all__ = [
+    "Denoised",
     "Draw",
     "Family",
     "load_network",
+    "Logits",
     "make_family",
     "OwnFamily",
+    "Prediction",
     "seeded_noise",
     "seeded_uniforms",
 ]

@@ -22,6 +22,7 @@ from mclr.likelihood import Draw, LevelDraw
 from mclr.models.finite import note_finite
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.weights import load_weights
+from mclr.prediction import Prediction
 
 
 class Family(ABC):
@@ -96,6 +97,17 @@ class Family(ABC):
     def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
         """The randomness of one log-likelihood for each row of ``x``: none where it is exact."""
         return Draw()
+
+    def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Prediction:
+        """What the network says of x under the labels: a denoised image, or logits.
+
+        Raises:
+            UserError: the family does not tell.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no `predict`, which objectives that imitate guidance need "
+            "(distill, gft, mg); write it in the class, or fine-tune with mclr"
+        )
 
     def noisy_log_likelihood(
         self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw

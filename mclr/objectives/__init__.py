@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         LogRatios,
         Loss,
         NoisyLikelihood,
+        Predictions,
         preference_log_ratios,
         preference_terms,
     )
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from mclr.objectives.ccdpo import CcDpo, ccdpo_loss
     from mclr.objectives.contrast import Contrast, draw_partners
     from mclr.objectives.ddo import Ddo, ddo_loss
+    from mclr.objectives.distill import Distill, distill_loss
+    from mclr.objectives.gft import Gft, gft_loss
     from mclr.objectives.mclr import Mclr, mclr_loss
+    from mclr.objectives.mg import Mg, mg_loss
     from mclr.objectives.objective import Given, Needs
     from mclr.objectives.own import OwnObjective
     from mclr.objectives.weights import class_posterior_weights
@@ -26,14 +30,17 @@ else:
     # Loaded when asked for: configurations are read with some of them, and without torch.
     _NAMES = {
         "base": (
-            *("Batch", "LogLikelihood", "LogRatios", "Loss", "NoisyLikelihood"),
+            *("Batch", "LogLikelihood", "LogRatios", "Loss", "NoisyLikelihood", "Predictions"),
             *("preference_log_ratios", "preference_terms"),
         ),
         "cca": ("Cca", "cca_loss"),
         "ccdpo": ("CcDpo", "ccdpo_loss"),
         "contrast": ("Contrast", "draw_partners"),
         "ddo": ("Ddo", "ddo_loss"),
+        "distill": ("Distill", "distill_loss"),
+        "gft": ("Gft", "gft_loss"),
         "mclr": ("Mclr", "mclr_loss"),
+        "mg": ("Mg", "mg_loss"),
         "objective": ("Given", "Needs"),
         "own": ("OwnObjective",),
         "weights": ("class_posterior_weights",),
@@ -57,16 +64,23 @@ __all__ = [
     "Contrast",
     "Ddo",
     "ddo_loss",
+    "Distill",
+    "distill_loss",
     "draw_partners",
+    "Gft",
+    "gft_loss",
     "Given",
     "LogLikelihood",
     "LogRatios",
     "Loss",
     "Mclr",
     "mclr_loss",
+    "Mg",
+    "mg_loss",
     "Needs",
     "NoisyLikelihood",
     "OwnObjective",
+    "Predictions",
     "preference_log_ratios",
     "preference_terms",
     "Wmclr",

@@ -15,6 +15,7 @@ from torch import Tensor
 from mclr.device import move
 from mclr.likelihood import Draw
 from mclr.objectives.contrast import Contrast
+from mclr.prediction import Prediction
 
 LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
 """(x (N, …), labels (N,), a draw for each) -> ℓ(x, c) (N,)."""
@@ -22,6 +23,33 @@ LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
 NoisyLikelihood = Callable[[Tensor, Tensor], Tensor]
 """(candidate labels (P, C), rows of the minibatch (P,)) -> log p_t(x_t|c) (P, C), up to a
 constant per row."""
+
+Predict = Callable[[Tensor, Tensor, Draw], Prediction]
+"""(x (N, …), labels (N,), a draw for each) -> what a network says of them."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the networks say of samples, for objectives that imitate guidance.
+
+    average: of the trained network, its average where one is kept, else itself. null: the label
+    that asks for the unconditional model.
+    """
+
+    policy: Predict
+    average: Predict
+    reference: Predict
+    null: int
+
+    @torch.no_grad()
+    def both(self, predict: Predict, batch: Batch) -> tuple[Prediction, Prediction]:
+        """What a network says with and without the labels, as a constant."""
+        return predict(batch.x, batch.labels, batch.draw), self.without(predict, batch)
+
+    @torch.no_grad()
+    def without(self, predict: Predict, batch: Batch) -> Prediction:
+        """What a network says without the labels, as a constant."""
+        return predict(batch.x, torch.full_like(batch.labels, self.null), batch.draw)
 
 
 @dataclass(frozen=True)
@@ -31,6 +59,10 @@ class Batch:
     x: Tensor
     labels: Tensor
     draw: Draw
+
+    def take(self, part: Tensor) -> Batch:
+        """The samples ``part`` (P,)."""
+        return Batch(self.x[part], self.labels[part], self.draw.take(part))
 
     def to(self, device: torch.device) -> Batch:
         """This minibatch on ``device``."""

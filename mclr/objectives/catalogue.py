@@ -9,9 +9,12 @@ from mclr.objectives import untrained
 from mclr.objectives.cca import ENTRY as CCA
 from mclr.objectives.ccdpo import ENTRY as CCDPO
 from mclr.objectives.ddo import ENTRY as DDO
+from mclr.objectives.distill import ENTRY as DISTILL
+from mclr.objectives.gft import ENTRY as GFT
 from mclr.objectives.mclr import ENTRY as MCLR
 from mclr.objectives.mclr import WITH_DSM
 from mclr.objectives.method import Method
+from mclr.objectives.mg import ENTRY as MG
 from mclr.objectives.wmclr import ENTRY as WMCLR
 
 # Colours: Okabe & Ito's palette, told apart with any colour vision, legible on white and black.
@@ -20,6 +23,9 @@ METHODS = {
     for method in (
         untrained.BASE,
         untrained.CFG,
+        DISTILL,
+        GFT,
+        MG,
         DDO,
         CCA,
         CCDPO,

@@ -38,8 +38,10 @@ WITH_DSM = Method(
     "X",
     "x",
     in_table=False,
+    if_final=True,
+    exact="+MCLR + likelihood",
     title="MCLR + DSM",
-    source="Eq. (160) of the MCLR paper; β is `dsm`",
+    source="Eq. (11)/(160) of the MCLR paper; β is `dsm`",
     meaning="MCLR, with the likelihood of the own class kept in the objective.",
     equation="minimise  −E[ ℓ_θ(x, c) − ℓ_θ(x, c̃) ] − β E[ ℓ_θ(x, c) ]",
     note=(

@@ -17,8 +17,10 @@ class Method:
     for the base model itself. title: in sentences. ``marker`` is matplotlib's code and ``symbol``
     plotly's name of one shape, ``colour`` is ``#rrggbb``.
 
-    in_table: whether it is a row of Table 1. trained: whether it fine-tunes the network. saturates:
-    whether the loss has a lower bound, so that training comes to rest by itself.
+    in_table: whether it is a row of Table 1. if_final: it is one of models for which it was trained
+    with final seeds; elsewhere its runs are an ablation. exact: the suffix for models whose
+    likelihoods are exact, where that is another. trained: whether it fine-tunes the network.
+    saturates: whether the loss has a lower bound, so that training comes to rest by itself.
 
     source, meaning, equation: for a model card. note: title, formula and symbols, for MLflow.
     """
@@ -29,6 +31,8 @@ class Method:
     marker: str
     symbol: str
     in_table: bool = True
+    if_final: bool = False
+    exact: str = ""
     title: str = ""
     source: str = ""
     meaning: str = ""

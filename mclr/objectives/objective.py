@@ -15,7 +15,7 @@ from mclr.settings.base import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss, NoisyLikelihood
+    from mclr.objectives.base import Batch, LogLikelihood, Loss, NoisyLikelihood, Predictions
     from mclr.objectives.contrast import Contrast
 
 KIND = {"name", "implementation"}
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Passes:
-    """Rows through the trained network and through the frozen base model, for one sample."""
+    """Rows with a gradient and without one, of whichever network, for one sample."""
 
     trained: int
     frozen: int = 0
@@ -47,7 +47,8 @@ class Needs:
     partners: for each sample so many others of another class. reference: whether it asks for the
     likelihoods of the frozen network. negatives: how many samples of the frozen network are drawn
     before training. noisy: draws of the likelihood of noisy samples, which diffusion models alone
-    have. dropped: the probability that a sample loses its label; None: labels stay.
+    have. dropped: the probability that a sample loses its label; None: labels stay. predictions:
+    whether it asks for denoised images or logits, which families of somebody's own may not tell.
     """
 
     partners: int = 0
@@ -55,6 +56,7 @@ class Needs:
     negatives: int = 0
     noisy: int = 0
     dropped: float | None = None
+    predictions: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Given:
     made: Batch | None = None
     noisy: NoisyLikelihood | None = None
     without_label: Tensor | None = None
+    said: Predictions | None = None
 
     @property
     def contrast(self) -> Contrast:
@@ -93,6 +96,11 @@ class Given:
     def dropped(self) -> Tensor:
         """Which samples of the minibatch have lost their label: bool (N,)."""
         return _asked(self.without_label, "dropped")
+
+    @property
+    def predictions(self) -> Predictions:
+        """Denoised images or logits of the networks."""
+        return _asked(self.said, "predictions")
 
 
 def _asked(value: T | None, need: str) -> T:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from mclr.errors import UserError
 from mclr.implementation import of_others
+from mclr.models.config import Model
 from mclr.models.own.config import OwnModel
 from mclr.objectives.catalogue import METHODS
+from mclr.objectives.objective import Needs
 from mclr.objectives.own import Own, OwnObjective
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
@@ -35,16 +37,19 @@ def check_own(plan: Plan, *configs: Path) -> None:
     known: dict[str, str] = {}
     labels = {entry.suffix: name for name, entry in METHODS.items()}
     for run in plan.runs.values():
-        own = run.settings.objective if run.settings else None
-        if isinstance(own, Own):
-            _check_name(run, own, known)
-            made = _loaded(plan, run, own)
-            other = labels.setdefault(made.shown, run.method)
+        objective = run.settings.objective if run.settings else None
+        needs = objective.needs if objective else Needs()
+        if isinstance(objective, Own):
+            _check_name(run, objective, known)
+            made = _loaded(plan, run, objective)
+            needs, other = made.needs, labels.setdefault(made.shown, run.method)
             if other != run.method:
                 raise UserError(
                     f"runs.{run.experiment}.objective: its label is {made.shown!r}, as that of "
                     f"{other}; give the class another `label`"
                 )
+        if needs.predictions:
+            _check_predictions(run, plan.model(run))
 
 
 def _check_origin(plan: Plan, configs: tuple[Path, ...]) -> None:
@@ -92,6 +97,21 @@ def _loaded(plan: Plan, run: Run, own: Own) -> OwnObjective:
             f"alone have; runs.{run.experiment}.model is none"
         )
     return made
+
+
+def _check_predictions(run: Run, model: Model) -> None:
+    """Whether a family of the user's own tells what its network predicts."""
+    from mclr.models.family import Family
+    from mclr.models.own.family import family_class
+
+    if isinstance(model, OwnModel):
+        cls = family_class(model.implementation)
+        if cls.predict is Family.predict:
+            raise UserError(
+                f"runs.{run.experiment}.objective: {run.method} needs what the network predicts, "
+                f"and {cls.__name__} has no `predict`: write it in the class (denoised images or "
+                "logits), or fine-tune with mclr"
+            )
 
 
 def _check_family(plan: Plan, name: str, model: OwnModel) -> None:

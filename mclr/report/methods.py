@@ -22,7 +22,7 @@ from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
 from mclr.settings.base import dotted
 
-SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ"}
 
 
 def methods_of(tier: Tier) -> dict[str, Method]:
@@ -42,6 +42,21 @@ def _released(run: ReleasedTuning) -> Method:
         title=f"{method.title}, released weights",
         trained=False,
     )
+
+
+def methods_for(tier: Tier, model: str) -> dict[str, Method]:
+    """The same as they are called beside one model, and whether they are rows of its table."""
+    is_exact = tier.models[model].noise is None
+    runs = [run for run in tier.runs.values() if run.model == model and run.final and tier.final]
+    trained = {run.objective.method for run in runs}
+    return {
+        name: replace(
+            method,
+            suffix=method.exact if is_exact and method.exact else method.suffix,
+            in_table=method.in_table or (method.if_final and name in trained),
+        )
+        for name, method in methods_of(tier).items()
+    }
 
 
 def with_entries(tier: Tier, results: Path) -> Tier:

@@ -17,7 +17,7 @@ from mclr.config.tier import Tier, fd_and_rest
 from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
 from mclr.report.edges import MARK, NOTE, edges_of
-from mclr.report.methods import describe, methods_of
+from mclr.report.methods import describe, methods_for
 from mclr.report.summary import REAL, check_metrics, table_rows
 
 
@@ -99,15 +99,17 @@ def make_table(
         UserError: as ``check_metrics`` and ``summarise``.
     """
     check_metrics(metrics, tier)
-    net, methods = features or tier.report.features, methods_of(tier)
+    net = features or tier.report.features
+    methods = {name: methods_for(tier, name) for name in tier.models}
     rows = table_rows(metrics, net, tier.report.features, stage)
-    rows = rows[[methods[name].in_table or name == REAL for name in rows["method"]]]
+    pairs = zip(rows["model"], rows["method"], strict=True)
+    rows = rows[[methods[m][name].in_table or name == REAL for m, name in pairs]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
     edges = [edges_of(metrics, tier, row) for row in found.to_dict("records")]
     found["edge"] = ["; ".join(words) for words in edges]
     source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
-        _block(f"{source} ({name})", model.label, found[found["model"] == name], methods)
+        _block(f"{source} ({name})", model.label, found[found["model"] == name], methods[name])
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"

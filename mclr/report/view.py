@@ -9,7 +9,7 @@ import pandas as pd
 
 from mclr.config.tier import Tier
 from mclr.planning.points import FINAL, GRID, STUDY
-from mclr.report.methods import describe, methods_of
+from mclr.report.methods import describe, methods_for
 from mclr.report.names import swept_value
 from mclr.report.summary import REAL, of_one_checkpoint, summarise, table_rows
 
@@ -23,7 +23,7 @@ class ModelView:
     def __init__(self, metrics: pd.DataFrame, tier: Tier, model: str, features: str) -> None:
         own = metrics[metrics["model"] == model]
         self.tier, self.model, self.features = tier, model, features
-        self.label, self.methods = tier.models[model].label, methods_of(tier)
+        self.label, self.methods = tier.models[model].label, methods_for(tier, model)
         summary = summarise(own, features)
         self.summary = summary[summary["stage"] != FINAL]
         best = table_rows(own, features, tier.report.features, GRID)

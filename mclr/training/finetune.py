@@ -39,7 +39,7 @@ def finetune_trainee(
     frozen = family.frozen(base)
     share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
-    steps = Steps(family, frozen, settings, seed, data, negatives)
+    steps = Steps(family, net, frozen, settings, seed, data, negatives)
 
     def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
         return partial(objective.loss, steps.given(step, objective.needs, policy, reference))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from mclr.errors import UserError
 from mclr.likelihood import LevelDraw, draw_levels
 from mclr.masks import Masks
 from mclr.models.family import Family
-from mclr.objectives.base import Batch, LogLikelihood, NoisyLikelihood
+from mclr.objectives.base import Batch, LogLikelihood, NoisyLikelihood, Predictions
 from mclr.objectives.contrast import draw_partners
 from mclr.objectives.objective import Given, Needs
 
@@ -42,15 +42,18 @@ class Samples:
 class Steps:
     """The minibatches of a fine-tuning run: each depends on its seed and step alone.
 
-    ``negatives`` are samples of the network ``frozen``, for objectives that need them.
+    ``negatives`` are samples of the network ``frozen``, for objectives that need them. ``average``
+    is that of the weights of ``net``, where one is kept.
     """
 
     family: Family
+    net: nn.Module
     frozen: nn.Module
     settings: FineTuning
     seed: int
     data: Samples
     negatives: Samples | None
+    average: nn.Module | None = None
 
     def given(
         self, step: int, needs: Needs, policy: LogLikelihood, reference: LogLikelihood
@@ -58,7 +61,7 @@ class Steps:
         """What an objective with these needs gets at a step, on the device of the family.
 
         Raises:
-            UserError: there are no negatives, or no likelihoods of noisy samples.
+            UserError: there are no negatives, or the family has not what is asked for.
         """
         device = self.family.device
         drawn, rng = self._batch(self.data, step, 3), step_generator(self.seed, step, 4)
@@ -79,7 +82,17 @@ class Steps:
                 name = self.settings.objective.method.upper()
                 raise UserError(f"{name} needs samples of the base model: give --negatives")
             given = replace(given, made=self._batch(self.negatives, step, 5).to(device))
+        if needs.predictions:
+            given = replace(given, said=self._predictions)
         return given
+
+    @cached_property
+    def _predictions(self) -> Predictions:
+        policy, average, reference = (
+            partial(self.family.predict, net)
+            for net in (self.net, self.average or self.net, self.frozen)
+        )
+        return Predictions(policy, average, reference, self.data.classes)
 
     @cached_property
     def _priors(self) -> Tensor:

@@ -63,6 +63,9 @@ def family(tiny_plan: Plan) -> Edm2Family:
         {"name": "ccdpo", "beta": 0.1, "K": 2},
         {"name": "cca", "beta": 0.1, "lambda": 1, "K": 4},
         {"name": "ddo", "alpha": 1, "beta": 0.1, "n_negatives": 16},
+        {"name": "distill", "gamma": 1},
+        {"name": "gft", "beta": 0.5},
+        {"name": "mg", "w": 0.5},
     ],
     ids=lambda objective: objective["name"],
 )

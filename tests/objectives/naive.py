@@ -14,12 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from mclr.likelihood import Draw, denoising_log_likelihood, token_log_likelihood
-from mclr.objectives.base import Batch, LogLikelihood
+from mclr.objectives.base import Batch, LogLikelihood, Predict, Predictions
+from mclr.prediction import Denoised, Logits
 
 CLASSES, SIGMA_DATA = 5, 0.5
+NULL = CLASSES - 1
+"""The class that stands for none."""
+RAMP = (0.25, 0.5, 1.0)
+"""How far each token is guided."""
 
 OneRow = Callable[[Tensor, int, Draw, int], Tensor]
 """(x (…), class, draw of the batch, row of the draw) -> scalar ℓ."""
+
+OneSaid = Callable[[Tensor, int, Draw, int], Tensor]
+"""The same arguments -> a denoised image (…), or logits (L, V)."""
 
 
 class ToyDenoiser(nn.Module):
@@ -88,6 +96,34 @@ class Toy:
             logits = net(x[None], torch.tensor([c]))[0]
             terms = [logits[i, x[i]] - logits[i].exp().sum().log() for i in range(len(x))]
             return torch.stack(terms).sum()
+
+        return value
+
+    def predictions(self) -> Predictions:
+        policy, reference = self.predict(self.policy), self.predict(self.reference)
+        return Predictions(policy, policy, reference, NULL)
+
+    def predict(self, net: nn.Module) -> Predict:
+        if not self.diffusion:
+            ramp = torch.tensor(RAMP, dtype=torch.float64)[:, None]
+            return lambda x, c, draw: Logits(net(x, c), ramp)
+
+        def denoise(x: Tensor, c: Tensor, draw: Draw) -> Denoised:
+            assert draw.sigma is not None and draw.epsilon is not None
+            noisy = x + draw.sigma.view(-1, 1, 1, 1) * draw.epsilon
+            return Denoised(net(noisy, draw.sigma, c), draw.sigma, SIGMA_DATA)
+
+        return denoise
+
+    def one_said(self, net: nn.Module) -> OneSaid:
+        def value(x: Tensor, c: int, draw: Draw, row: int) -> Tensor:
+            if not self.diffusion:
+                logits: Tensor = net(x[None], torch.tensor([c]))[0]
+                return logits
+            assert draw.sigma is not None and draw.epsilon is not None
+            sigma, epsilon = draw.sigma[row], draw.epsilon[row]
+            denoised: Tensor = net((x + sigma * epsilon)[None], sigma[None], torch.tensor([c]))[0]
+            return denoised
 
         return value
 
@@ -163,6 +199,64 @@ def ddo(
     real = torch.stack([-log_sigmoid(beta * r) for r in ratios(batch)]).mean()
     made = torch.stack([-(1 - torch.sigmoid(beta * r)).log() for r in ratios(negatives)]).mean()
     return real + alpha * made
+
+
+# ------------------------------------------------------------------ imitations of guidance
+
+
+def misfit(said: Tensor, x: Tensor, draw: Draw, row: int, sigma_data: float) -> Tensor:
+    """w(σ) ‖D − x‖² of a denoised image, −Σ log p(x_l) of logits (L, V)."""
+    if draw.sigma is None:
+        return -sum((said[i, x[i]] - said[i].exp().sum().log() for i in range(len(x))), 0 * x[0])
+    return weight(draw.sigma[row], sigma_data) * ((said - x) ** 2).sum()
+
+
+def gap(said: Tensor, teacher: Tensor, draw: Draw, row: int, sigma_data: float) -> Tensor:
+    """w(σ) ‖D − D'‖² of denoised images, Σ_l KL(teacher ‖ said) of logits (L, V)."""
+    if draw.sigma is None:
+        p, q = (v.exp() / v.exp().sum(1, keepdim=True) for v in (teacher, said))
+        return (p * (p / q).log()).sum()
+    return weight(draw.sigma[row], sigma_data) * ((said - teacher) ** 2).sum()
+
+
+def weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def distillation(
+    says: OneSaid, base: OneSaid, batch: Batch, null: int, gamma: float, ramp: Tensor, data: float
+) -> Tensor:
+    terms = []
+    for i, (x, c) in enumerate(zip(batch.x, batch.labels.tolist(), strict=True)):
+        with torch.no_grad():
+            own, without = base(x, c, batch.draw, i), base(x, null, batch.draw, i)
+        teacher = (1 + gamma * ramp) * own - gamma * ramp * without
+        terms.append(gap(says(x, c, batch.draw, i), teacher, batch.draw, i, data))
+    return torch.stack(terms).mean()
+
+
+def guidance_free(
+    says: OneSaid, batch: Batch, null: int, beta: float, ramp: Tensor, data: float
+) -> Tensor:
+    """GFT; β of an entry is 1/(1 + ramp (1/β − 1))."""
+    share, terms = beta / (beta + ramp * (1 - beta)), []
+    for i, (x, c) in enumerate(zip(batch.x, batch.labels.tolist(), strict=True)):
+        without = says(x, null, batch.draw, i).detach()
+        mixed = share * says(x, c, batch.draw, i) + (1 - share) * without
+        terms.append(misfit(mixed, x, batch.draw, i, data))
+    return torch.stack(terms).mean()
+
+
+def model_guidance(
+    says: OneSaid, batch: Batch, null: int, w: float, ramp: Tensor, data: float
+) -> Tensor:
+    """MG; w of an entry is ramp w / (1 − w + ramp w)."""
+    share, terms = ramp * w / (1 - w + ramp * w), []
+    for i, (x, c) in enumerate(zip(batch.x, batch.labels.tolist(), strict=True)):
+        own, without = says(x, c, batch.draw, i), says(x, null, batch.draw, i)
+        moved = own - share * (own - without).detach()
+        terms.append(misfit(moved, x, batch.draw, i, data))
+    return torch.stack(terms).mean()
 
 
 def log_sigmoid(value: Tensor) -> Tensor:

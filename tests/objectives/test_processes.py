@@ -12,16 +12,19 @@ import torch.multiprocessing as multiprocessing
 from naive import Toy, toy
 from torch import Tensor
 
-from mclr.objectives import Cca, CcDpo, Mclr
+from mclr.objectives import Cca, CcDpo, Distill, Gft, Mclr, Mg
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
+from mclr.objectives.distill import distill_loss
+from mclr.objectives.gft import gft_loss
 from mclr.objectives.mclr import mclr_loss
+from mclr.objectives.mg import mg_loss
 from mclr.training.gradient import accumulate, sum_over_processes
 from mclr.training.share import Share
 
 LABELS = [0, 1, 1, 2, 0, 4, 1]
-NAMES = ("mclr", "ccdpo", "cca")
+NAMES = ("mclr", "ccdpo", "cca", "distill", "gft", "mg")
 
 
 def step(nets: Toy, name: str, share: Share) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def step(nets: Toy, name: str, share: Share) -> dict[str, Any]:
     batch = nets.batch(LABELS)
     contrast = draw_partners(batch.labels, 3, torch.Generator().manual_seed(7))
     policy, reference = nets.library(nets.policy), nets.library(nets.reference)
+    said = nets.predictions()
 
     def loss(part: Tensor) -> Any:
         if name == "mclr":
@@ -36,6 +40,12 @@ def step(nets: Toy, name: str, share: Share) -> dict[str, Any]:
         if name == "ccdpo":
             objective = CcDpo(name="ccdpo", beta=0.3, K=3)
             return ccdpo_loss(objective, policy, reference, batch, contrast, part)
+        if name == "distill":
+            return distill_loss(Distill(name="distill", gamma=2), said, batch, part)
+        if name == "gft":
+            return gft_loss(Gft(name="gft", beta=0.4), said, batch, part)
+        if name == "mg":
+            return mg_loss(Mg(name="mg", w=0.6), said, batch, part)
         nce = Cca.model_validate({"name": "cca", "beta": 0.3, "lambda": 2, "K": 3})
         return cca_loss(nce, policy, reference, batch, contrast, part)
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from naive import LOG2, OneRow, algorithm_1, algorithm_2
+from naive import (
+    LOG2,
+    OneRow,
+    OneSaid,
+    algorithm_1,
+    algorithm_2,
+    distillation,
+    guidance_free,
+    model_guidance,
+)
 from tiny import Trained
 from torch import Tensor, nn
 
@@ -14,11 +23,14 @@ from mclr.data.load import Manifest, step_generator
 from mclr.likelihood import Draw
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
-from mclr.objectives import CcDpo, Mclr
-from mclr.objectives.base import Batch, LogLikelihood
+from mclr.objectives import CcDpo, Distill, Gft, Mclr, Mg
+from mclr.objectives.base import Batch, LogLikelihood, Predictions
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
+from mclr.objectives.distill import distill_loss
+from mclr.objectives.gft import gft_loss
 from mclr.objectives.mclr import mclr_loss
+from mclr.objectives.mg import mg_loss
 from mclr.planning.plan import Plan
 
 LABELS = torch.tensor([3, 1, 1, 0])
@@ -91,6 +103,58 @@ def test_ccdpo(case: Any) -> None:
     assert_close(policy, found.value, expected, tolerance)
     at_start = ccdpo_loss(objective, likelihoods[1], likelihoods[1], batch, contrast, EVERY)
     assert at_start.value.item() == pytest.approx(LOG2, rel=1e-6)
+
+
+def one_said(family: Any, net: Any) -> OneSaid:
+    """The network itself: denoised image, or logits."""
+
+    def value(x: Tensor, c: int, draw: Draw, row: int) -> Tensor:
+        if draw.sigma is None or draw.epsilon is None:
+            logits: Tensor = net(torch.tensor([c]), family.vqvae.tokens_to_input(x[None]))[0]
+            return logits
+        sigma, one_hot = draw.sigma[row], torch.zeros(1, 11)
+        one_hot[0, c] = 1
+        denoised: Tensor = net((x + sigma * draw.epsilon[row])[None], sigma, one_hot[:, :10])[0]
+        return denoised
+
+    return value
+
+
+@pytest.mark.parametrize("name", ["distill", "gft", "mg"])
+def test_imitations_of_guidance(case: Any, name: str) -> None:
+    """The last sample has lost its label. VAR's scales are guided by 0, γ/2 and γ."""
+    family, reference, policy, whole_batch, tolerance = case
+    labels = torch.tensor([3, 1, 1, 10])
+    batch = Batch(whole_batch.x, labels, whole_batch.draw)
+    ramp, data = torch.ones(()), 0.5
+    if batch.draw.sigma is None:
+        spans = [torch.full((p * p, 1), share) for p, share in ((1, 0.0), (2, 0.5), (4, 1.0))]
+        ramp = torch.cat(spans).double()
+    says, base = one_said(family, policy), one_said(family, reference)
+    said = Predictions(
+        *(lambda *given, net=net: family.predict(net, *given) for net in (policy, policy)),
+        lambda *given: family.predict(reference, *given),
+        10,
+    )
+    if name == "distill":
+        found = distill_loss(Distill(name="distill", gamma=1.5), said, batch, EVERY)
+        expected = distillation(says, base, batch, 10, 1.5, ramp, data)
+    elif name == "gft":
+        found = gft_loss(Gft(name="gft", beta=0.4), said, batch, EVERY)
+        expected = guidance_free(says, batch, 10, 0.4, ramp, data)
+    else:
+        found = mg_loss(Mg(name="mg", w=0.6), said, batch, EVERY)
+        expected = model_guidance(says, batch, 10, 0.6, ramp, data)
+    assert_close(policy, found.value, expected, tolerance)
+
+
+def test_what_a_family_predicts_has_its_likelihood(case: Any) -> None:
+    family, _, policy, batch, tolerance = case
+    arguments = batch.x, batch.labels, batch.draw
+    found = family.predict(policy, *arguments).log_likelihood(batch.x)
+    torch.testing.assert_close(
+        found, family.log_likelihood(policy, *arguments), rtol=tolerance, atol=0
+    )
 
 
 def test_five_rows_for_four_partners(case: Any) -> None:

@@ -110,6 +110,26 @@ def rich_tier() -> Tier:
     return parse_tier(content, "test")
 
 
+@pytest.fixture(scope="session")
+def anchored_tier() -> Tier:
+    """Final seeds, for MCLR with a likelihood term too; for EDM2 beside the ablation of that."""
+    content = _content()
+    content["final"] = {"seeds": [2, 3, 4]}
+    content["runs"]["edm2-anchored"] = content["runs"]["edm2-mclr-dsm"]
+    content["runs"]["edm2-mclr-dsm"] = content["runs"]["edm2-mclr-dsm"] | {
+        "objective": {"name": "mclr", "dsm": 4.0},
+        "final": False,
+    }
+    content["runs"]["var-anchored"] = _run("var", [50, 100, 200], {}, name="mclr", dsm=2.0)
+    return parse_tier(content, "test")
+
+
+@pytest.fixture
+def anchored_metrics(anchored_tier: Tier) -> pd.DataFrame:
+    """The rows of ``anchored_tier``."""
+    return _rows_of(anchored_tier)
+
+
 # (FD, precision, recall, IS) of every method where it is best; the base is worst but in recall.
 BEST = {
     "base": (20.0, 0.70, 0.61, 6.0),

@@ -124,6 +124,33 @@ def test_blocks_follow_the_paper_and_leave_the_ablation_out(
     assert edm2.rows[4].chosen == "step 100, K=1, batch=64, β=1, lr=0.0001 († β largest)"
 
 
+def test_anchored_mclr_is_a_row_of_its_own_where_it_has_final_seeds(
+    anchored_metrics: pd.DataFrame, anchored_tier: Tier
+) -> None:
+    """Of diffusion "+ DSM", of exact likelihoods "+ likelihood"; the ablation takes no part."""
+    ablation = anchored_metrics["hyperparameters"].str.contains('"dsm":4.0')
+    anchored_metrics.loc[ablation, "fd_digits-net"] = 1.0
+    edm2, var = make_table(anchored_metrics, anchored_tier).blocks
+    labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR", "+MCLR + DSM"]
+    assert [row.method for row in edm2.rows] == labels
+    assert [row.method for row in var.rows] == ["VAR", "+CFG", "+MCLR", "+MCLR + likelihood"]
+    values = {row.method: row.cells[0].value for row in edm2.rows}
+    assert (values["+MCLR"], values["+MCLR + DSM"]) == ("9.10", "9.20")
+    assert "dsm=1" in edm2.rows[-1].chosen and "dsm=0" in edm2.rows[-2].chosen
+
+
+def test_anchored_mclr_of_one_model_makes_no_row_of_another_ones_ablation(
+    anchored_metrics: pd.DataFrame, anchored_tier: Tier
+) -> None:
+    runs = {n: run for n, run in anchored_tier.runs.items() if n != "edm2-anchored"}
+    tier = anchored_tier.model_copy(update={"runs": runs})
+    text = anchored_metrics["hyperparameters"]
+    of_edm2 = (anchored_metrics["model"] == "edm2") & text.str.contains('"dsm":1.0')
+    edm2, var = make_table(anchored_metrics[~of_edm2], tier).blocks
+    assert "+MCLR + DSM" not in [row.method for row in edm2.rows]
+    assert var.rows[-1].method == "+MCLR + likelihood"
+
+
 def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
     rows = {row.method: row for row in make_table(metrics, tier).blocks[0].rows}
     ranks = {name: [cell.rank for cell in row.cells] for name, row in rows.items()}

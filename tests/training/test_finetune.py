@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import Trained, edited
+from tiny import IMITATIONS, Trained, edited, finetune_spec
 from torch import Tensor
 
 from mclr.data.load import Manifest, load_images, step_generator
@@ -26,7 +26,7 @@ from mclr.training.share import WHOLE, Share
 from mclr.training.state import StateFolder
 from mclr.training.trainee import Trainee
 
-OBJECTIVES = ("mclr", "ccdpo", "cca", "ddo")
+OBJECTIVES = ("mclr", "ccdpo", "cca", "ddo", *IMITATIONS)
 
 
 @pytest.fixture(params=["edm2", "var"])
@@ -55,7 +55,7 @@ def tuned(
     seed: int = 0,
     share: Share = WHOLE,
 ) -> tuple[Trainee, Any]:
-    settings = plan.finetune_spec(f"{model}-{name}-seed0").run
+    settings = finetune_spec(plan, model, name).run
     base = load_network(family, trained.base(model))
     negatives = Samples(data[0].flip(0), data[1].flip(0), 10) if name == "ddo" else None
     samples = Samples(*data, 10)
@@ -214,6 +214,53 @@ def test_labels_dropped_by_cca(
         assert loss_of(who, 0).value.item() == pytest.approx(expected, rel=1e-6)
         assert all((labels == 10).all().item() == (ratio > 0) for labels in seen)
         seen.clear()
+
+
+def test_distillation_approaches_the_guided_base(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan, tmp_path: Any
+) -> None:
+    """On other samples than it trains on; of a base that has weights in which labels count."""
+    base = load_network(family, trained.base(model))
+    for i, p in enumerate(base.parameters()):
+        p.add_(0.3 * torch.randn(p.shape, generator=step_generator(i)))
+    family.after_step(base)
+    settings = finetune_spec(tiny_plan, model, "distill").run
+    who = finetune_trainee(family, base, settings, 0, Samples(*data, 10))
+    x, labels = data[0][20:], data[1][20:]
+    draw = family.draw(x, step_generator(5))
+    with torch.no_grad():
+        own, null = (family.predict(base, x, c, draw) for c in (labels, labels * 0 + 10))
+    teacher = own.guided(null, 1.5)
+
+    def distance() -> float:
+        return family.predict(who.net, x, labels, draw).divergence(teacher).mean().item()
+
+    before = distance()
+    for step in range(8):
+        _step(who, step, 0, "distill", StateFolder(tmp_path, "key"))
+    assert distance() < 0.9 * before
+
+
+def test_gft_drops_one_label_in_ten(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And asks for the null label of every sample beside it."""
+    who, _ = tuned(tiny_plan, family, trained, model, "gft", data)
+    seen, real = [], family.predict
+
+    def predict(net: Any, x: Tensor, labels: Tensor, draw: Any) -> Any:
+        seen.append((labels, torch.is_grad_enabled()))
+        return real(net, x, labels, draw)
+
+    monkeypatch.setattr(family, "predict", predict)
+    who, _ = tuned(tiny_plan, family, trained, model, "gft", data)
+    for step in range(40):
+        loss_of(who, step)
+    constant = torch.cat([labels for labels, grad in seen if not grad])
+    learnt = torch.cat([labels for labels, grad in seen if grad])
+    assert len(constant) == len(learnt) == 40 * 8 and (constant == 10).all()
+    assert (learnt == 10).float().mean().item() == pytest.approx(0.1, abs=0.05)
 
 
 def weighted(

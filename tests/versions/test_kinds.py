@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tiny import TINY, Trained
+from tiny import TINY, Trained, finetune_spec
 
 from mclr.config.reading import parse_tier
 from mclr.jobs.evaluation import evaluate
@@ -142,7 +142,7 @@ def tuned(model: str, objective: str) -> Job:
         plan = with_own(model) if objective == "own" else plan
         base, tokenizer = weights_of(trained, model)
         drawn = plan.negatives_spec(model)
-        spec = plan.finetune_spec(f"{model}-{objective}-seed0")
+        spec = finetune_spec(plan, model, objective)
 
         def run() -> None:
             negatives = None

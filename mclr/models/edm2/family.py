@@ -14,13 +14,16 @@ from mclr.data.load import Manifest
 from mclr.device import CPU, fused, move
 from mclr.errors import UserError
 from mclr.likelihood import (
+    Denoise,
     Draw,
     LevelDraw,
     denoising_log_likelihood,
     draw_noise,
     noise_level_log_likelihood,
     noise_weight,
+    noised,
 )
+from mclr.masks import Masks
 from mclr.models.edm2.config import (
     SD_VAE,
     AutoencoderArchitecture,
@@ -43,6 +46,7 @@ from mclr.models.precision import check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
 from mclr.models.seeded import seeded_noise
+from mclr.prediction import Denoised
 from mclr.settings.base import NoiseLevels
 
 
@@ -106,35 +110,27 @@ class Edm2Family(Family):
         return draw_noise(x, self.noise.P_mean, self.noise.P_std, generator)
 
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        denoiser = self._denoiser(net, x.device)
-
-        def denoise(noisy: Tensor, sigma: Tensor, classes: Tensor) -> Tensor:
-            condition = self.one_hot(classes)
-            if draw.masks is None:
-                return cast(Tensor, denoiser(noisy, sigma, condition))
-            return cast(Tensor, denoiser(noisy, sigma, condition, masks=draw.masks))
-
+        denoise = self._denoise(net, x.device, draw.masks)
         return denoising_log_likelihood(denoise, x, labels, draw, self.config.sigma_data)
+
+    def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Denoised:
+        noisy, sigma = noised(x, draw)
+        denoised = self._denoise(net, x.device, draw.masks)(noisy, sigma, labels)
+        return Denoised(denoised, sigma, self.config.sigma_data)
 
     def noisy_log_likelihood(
         self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw
     ) -> Tensor:
         """log p_t(x_t|c) of noisy x_t (N, …) at levels sigma (N,), up to a constant per row."""
-        denoiser = self._denoiser(net, x_t.device)
-
-        def denoise(noisy: Tensor, level: Tensor, classes: Tensor) -> Tensor:
-            return cast(Tensor, denoiser(noisy, level, self.one_hot(classes)))
-
+        denoise = self._denoise(net, x_t.device)
         return noise_level_log_likelihood(denoise, x_t, sigma, labels, draw, self.config.sigma_data)
 
     # Karras et al. (arXiv 2312.02696), Eq. 14–15: w(σ)/e^u ‖D − x‖² + u per pixel, summed.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        if draw.sigma is None or draw.epsilon is None:
-            raise ValueError("denoising score matching needs a noise draw")
-        noisy = x + draw.sigma.view(-1, 1, 1, 1) * draw.epsilon
+        noisy, sigma = noised(x, draw)
         denoiser = self._denoiser(net, x.device)
-        denoised, u = denoiser(noisy, draw.sigma, self.one_hot(labels), return_logvar=True)
-        weight = noise_weight(draw.sigma, self.config.sigma_data).view(-1, 1, 1, 1)
+        denoised, u = denoiser(noisy, sigma, self.one_hot(labels), return_logvar=True)
+        weight = noise_weight(sigma, self.config.sigma_data).view(-1, 1, 1, 1)
         loss: Tensor = weight / u.exp() * (denoised - x).square() + u
         return loss.sum() / len(x)
 
@@ -160,6 +156,13 @@ class Edm2Family(Family):
             return net
         device = next(net.parameters()).device
         return cast(Precond, net).frozen(resolve_precision(self.precision, device))
+
+    def _denoise(self, net: nn.Module, device: torch.device, masks: Masks | None = None) -> Denoise:
+        """The network as a function of noisy images, noise levels and labels."""
+        denoiser = self._denoiser(net, device)
+        if masks is not None:
+            denoiser = partial(denoiser, masks=masks)
+        return lambda noisy, sigma, labels: denoiser(noisy, sigma, self.one_hot(labels))
 
     def _denoiser(self, net: nn.Module, device: torch.device) -> Callable[..., Any]:
         """The network at this family's precision; a frozen one has its own."""

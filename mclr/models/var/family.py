@@ -25,9 +25,10 @@ from mclr.models.replay import Function, Replayed, can_record
 from mclr.models.seeded import seeded_uniforms
 from mclr.models.var.config import VarConfig, VarSampler, VqvaeConfig
 from mclr.models.var.network import Var
-from mclr.models.var.sampler import check_sample, draw_tokens, finite_tokens
+from mclr.models.var.sampler import check_sample, draw_tokens, finite_tokens, guidance_ramp
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
+from mclr.prediction import Logits
 
 DECODED_PIXELS = 2**21
 """Pixels that go through the decoder at once: its activations take about 5 kB each."""
@@ -90,6 +91,12 @@ class VarFamily(Family):
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
             return cast(Var, net).log_likelihood(labels, x, inputs, masks=draw.masks)
+
+    def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Logits:
+        inputs = self.vqvae.tokens_to_input(x)
+        with self._autocast(x.device):
+            logits: Tensor = net(labels, inputs, masks=draw.masks)
+        return Logits(logits, guidance_ramp(self.config.patch_nums).to(x.device))
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:

@@ -7,7 +7,7 @@ Source: VAR paper, section 3, and the sampler released with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -56,6 +56,15 @@ def guided_logits(conditional: Tensor, unconditional: Tensor, cfg: float, ramp: 
     """Guided logits, same shape as both inputs; ramp = si / (S - 1) is in [0, 1]."""
     t = cfg * ramp
     return (1 + t) * conditional - t * unconditional
+
+
+def guidance_ramp(patch_nums: Sequence[int]) -> Tensor:
+    """The share of γ by which each token is guided: (L, 1), float64, from 0 to 1 by scale."""
+    last = max(1, len(patch_nums) - 1)
+    ramps = [
+        torch.full((p * p,), si / last, dtype=torch.float64) for si, p in enumerate(patch_nums)
+    ]
+    return torch.cat(ramps)[:, None]
 
 
 # VAR's "more_smooth": softmax(((1 + r) logits − ln E) / τ) with τ = max(0.27 (1 − 0.95 r), 0.005)

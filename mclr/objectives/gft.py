@@ -1,0 +1,76 @@
+"""GFT, guidance-free training: a network whose mix with its own null label is the data's model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from mclr.objectives.distill import GUIDED
+from mclr.objectives.method import Method
+from mclr.objectives.objective import Given, Needs, Objective, Passes
+from mclr.settings.base import Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mclr.objectives.base import Batch, Loss, Predictions
+
+ENTRY = Method(
+    "gft",
+    "+GFT",
+    "#4c4c17",
+    "2",
+    "y-up-open",
+    title="GFT",
+    source="arXiv 2501.15420",
+    meaning="Guidance-free training: mixed with what it says without a label, the network models "
+    "the data; alone it is classifier-free guidance at γ = 1/β − 1.",
+    equation="minimise  E[ ‖β D_θ(x_t, c) + (1 − β) sg D_θ(x_t, ∅) − x‖² ]\n"
+    "          (of tokens: the cross-entropy of the same mix of logits)",
+    note=(
+        "GFT (arXiv 2501.15420) with a fixed β, whose optimum is CFG at γ = 1/β − 1:",
+        "min ‖β D_θ(x_t, c) + (1 − β) sg[D_θ(x_t, ∅)] − x‖²",
+        GUIDED.replace("KL", "cross-entropy"),
+    ),
+    trained=True,
+    saturates=True,
+)
+
+
+class Gft(Objective):
+    """arXiv 2501.15420 with β fixed: CFG at γ = 1/β − 1; labels dropped as in pre-training."""
+
+    name: Literal["gft"]
+    beta: Annotated[float, Field(gt=0, le=1)]
+    uncond_ratio: Probability = 0.1
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(dropped=self.uncond_ratio, predictions=True)
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(1, 1)
+
+    def loss(self, given: Given, part: Tensor) -> Loss:
+        return gft_loss(self, given.predictions, given.batch, part)
+
+
+# Chen et al. (arXiv 2501.15420), Algorithm 1, at one β. A sample without its label has the plain
+# loss of the null label, with a gradient β times as large.
+def gft_loss(objective: Gft, predictions: Predictions, batch: Batch, part: Tensor) -> Loss:
+    """Mean −ℓ of the samples under β D_θ(c) + (1 − β) sg D_θ(∅).
+
+    Share of the samples ``part`` (P,). Where guidance grows from entry to entry (VAR's scales), β
+    is 1/(1 + γ) of the γ there, so that the optimum is what the family samples with CFG.
+    """
+    from mclr.objectives.base import Loss, term
+
+    some, N = batch.take(part), len(batch.labels)
+    null = predictions.without(predictions.policy, some)
+    policy = predictions.policy(some.x, some.labels, some.draw)
+    likelihood = policy.log_likelihood(some.x).sum() / N
+    mixed = policy.unguided(null, 1 / objective.beta - 1)
+    value = -mixed.log_likelihood(some.x).sum() / N
+    return Loss(value, {"log_likelihood": term(likelihood)})
