@@ -47,7 +47,7 @@ def _released(run: ReleasedTuning) -> Method:
 def methods_for(tier: Tier, model: str) -> dict[str, Method]:
     """The same as they are called beside one model, and whether they are rows of its table."""
     is_exact = tier.models[model].noise is None
-    runs = [run for run in tier.runs.values() if run.model == model and run.final and tier.final]
+    runs = [run for run in tier.tuned.values() if run.model == model and run.final and tier.final]
     trained = {run.objective.method for run in runs}
     return {
         name: replace(
