@@ -119,7 +119,7 @@ def test_twelve_bits_are_rescaled_if_the_user_says_so(kind: str) -> None:
 
 
 def test_a_range_that_the_file_tells_is_kept() -> None:
-    """The highest value of a PGM, the bits of TIFF and JPEG 2000; of 8-bit images none."""
+    """Highest value of a PGM, bits of TIFF and JPEG 2000; of 8-bit images nothing is told."""
     for magic in ("P5", "P2"):
         content = pgm(TWELVE, 4095, magic)
         assert (np.abs(grey(content).astype(int) - HIGH) <= 1).all() and highest(content) is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ SUFFIXES = frozenset(
 )
 MIN_SIDE = 2
 """Pixels: an image with a side of one is a placeholder or a tracker, not a picture."""
+JPEG = b"\xff\xd8"
+"""Its first bytes."""
 BACK = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -132,7 +134,7 @@ def _opaque(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
     """The image on a background, if it is transparent anywhere; and whether it is."""
     if not image.has_transparency_data:
         return image, False
-    layer = image.convert("RGBA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
         return layer.convert("RGB"), False
     ground = Image.new("RGBA", layer.size, background)
@@ -141,13 +143,14 @@ def _opaque(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
 
 def _extrema(image: Image.Image) -> list[tuple[float, float]]:
     """Lowest and highest value of each band."""
-    bands = (image.convert("RGB") if image.mode == "P" else image).split()
-    return [band.getextrema() for band in bands]  # type: ignore[misc]
+    found: Any = (image.convert("RGB") if image.mode == "P" else image).getextrema()
+    return [*found] if isinstance(found[0], tuple) else [found]
 
 
 def _is_first(content: bytes) -> bool:
-    """Whether a file has more frames or pages; the views of a photograph (MPO) are none."""
+    """Whether a file has more frames or pages; further views in a JPEG are none."""
+    if content.startswith(JPEG):
+        return False
     with suppress(Exception):  # to look beyond the first may fail where that is whole
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        return bool(getattr(Image.open(io.BytesIO(content), formats=FORMATS), "is_animated", False))
     return False
