@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tiny import Trained
 
 from mclr import checksums
@@ -21,6 +22,7 @@ from mclr.files import atomic, load_tensors, read_json, read_table, save_tensors
 from mclr.jobs.selection import best_point, copy_best
 from mclr.metrics.features import load_feature_net, read_features
 from mclr.metrics.statistics import stored_moments
+from mclr.report.embedded import read_image
 
 FLIPS = 40
 
@@ -117,6 +119,16 @@ def test_json_of_another_kind_is_one_line(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"provenance\.json: not valid JSON of its kind"):
         read_json(path, "git_commit")
+
+
+@pytest.mark.parametrize("cut", [0, 9, -200])
+def test_a_damaged_picture_is_one_line(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "grid.png"
+    Image.effect_noise((32, 32), 50).save(path)
+    read_image(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(UserError, match=r"grid\.png: not a readable image"):
+        read_image(path)
 
 
 # ------------------------------------------------------------------ notes

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from dvc.exceptions import DvcException
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -147,8 +149,8 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     try:
         main()
-    except UserError as error:
-        sys.exit(f"publish: {error}")
+    except (UserError, DvcException) as error:
+        sys.exit(f"publish: {' '.join(str(error).split())}")
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd))
         sys.exit(f"publish: `{command}` failed (exit status {error.returncode}); see above")
