@@ -6,7 +6,6 @@ that was pulled has no such note, and is what ``dvc.lock`` says.
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
 import re
@@ -49,10 +48,18 @@ def noted(path: Path) -> str | None:
     return found[0] if found else None
 
 
+def is_noted(path: Path) -> bool:
+    """Whether the jobs that write such results note their sha256; tables and pictures have none."""
+    folders = ("evaluations", "selections")
+    by_kind = path.suffix in (".safetensors", ".parquet") or path.name == "provenance.json"
+    return by_kind or path.parent.name in folders
+
+
 def check(path: Path) -> None:
     """Compare a file with its note, or without one with DVC's record; an absent file passes.
 
-    A note may be older than what `dvc checkout` brought: what DVC has passes in any case.
+    DVC's record counts for results that would have a note if they had been made here. A note may
+    be older than what `dvc checkout` brought: what DVC has passes in any case.
 
     Raises:
         UserError: the file is another one.
@@ -68,7 +75,7 @@ def check(path: Path) -> None:
                 f"`dvc checkout --force {path}` if it is published; if it is what it should be, "
                 "delete that note"
             )
-    elif (published := published_md5(path)) and not _is_known_to_dvc(path):
+    elif is_noted(path) and (published := published_md5(path)) and not _is_known_to_dvc(path):
         raise UserError(
             f"{path}: damaged, or not the published file: its md5 is {md5(path)[:12]}…, in "
             f"dvc.lock {published[:12]}…. `dvc checkout --force {path}` brings the published "
@@ -91,6 +98,11 @@ def published_md5(path: Path) -> str | None:
         return None
     name = place.relative_to(top).as_posix()
     return _published(top, _stamp(top)).get(name)
+
+
+def differs(path: Path) -> bool:
+    """Whether a file is neither the published one nor of another commit whose files are here."""
+    return published_md5(path) is not None and not _is_known_to_dvc(path)
 
 
 def published_files(top: Path) -> dict[str, str]:
@@ -161,6 +173,8 @@ def _object(top: Path, oid: str) -> Path:
 @cache
 def _cache(top: Path) -> Path:
     """The folder of DVC's cache, which a team may share."""
+    import configparser
+
     settings = configparser.ConfigParser(interpolation=None)
     with suppress(configparser.Error, OSError, ValueError):
         settings.read([top / ".dvc" / "config", top / ".dvc" / "config.local"])

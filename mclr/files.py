@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,7 +64,7 @@ def _of_the_disk(error: BaseException) -> OSError | None:
 
 def _temporary(path: Path, process: int | str) -> Path:
     """Named after the process and its machine: several may share the disk."""
-    return path.with_name(f".{path.name}.{process}@{platform.node()}.tmp")
+    return path.with_name(f".{path.name}.{process}@{os.uname().nodename}.tmp")
 
 
 def _remove_left(path: Path) -> None:

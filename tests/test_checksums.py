@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tiny import Trained
 
 from mclr import checksums
@@ -21,6 +22,7 @@ from mclr.files import atomic, load_tensors, read_json, read_table, save_tensors
 from mclr.jobs.selection import best_point, copy_best
 from mclr.metrics.features import load_feature_net, read_features
 from mclr.metrics.statistics import stored_moments
+from mclr.report.embedded import read_image
 
 FLIPS = 40
 
@@ -119,6 +121,16 @@ def test_json_of_another_kind_is_one_line(text: str, tmp_path: Path) -> None:
         read_json(path, "git_commit")
 
 
+@pytest.mark.parametrize("cut", [0, 9, -200])
+def test_a_damaged_picture_is_one_line(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "grid.png"
+    Image.effect_noise((32, 32), 50).save(path)
+    read_image(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(UserError, match=r"grid\.png: not a readable image"):
+        read_image(path)
+
+
 # ------------------------------------------------------------------ notes
 
 
@@ -166,18 +178,21 @@ def test_a_large_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # ------------------------------------------------------------------ DVC's records
 
 
+PUBLISHED = ["results/evaluations/one.json", "results/runs/other/provenance.json"]
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """One published file, and one in a folder that is published as a whole."""
     (tmp_path / ".dvc").mkdir()
-    one, other = tmp_path / "results" / "one.json", tmp_path / "results" / "runs" / "other.json"
+    one, other = (tmp_path / name for name in PUBLISHED)
     write_json(one, {"a": 1})
     write_json(other, {"b": 1})
-    listed = json.dumps([{"md5": md5(other), "relpath": "other.json"}])
+    listed = json.dumps([{"md5": md5(other), "relpath": "other/provenance.json"}])
     keep(tmp_path, "ab" * 16 + ".dir", listed.encode())
     outs = f"""
     outs:
-    - {{path: results/one.json, hash: md5, md5: {md5(one)}}}
+    - {{path: {PUBLISHED[0]}, hash: md5, md5: {md5(one)}}}
     - {{path: results/runs, hash: md5, md5: {"ab" * 16}.dir}}
     - {{path: results/elsewhere, hash: md5, md5: {"cd" * 16}.dir}}
 """
@@ -192,11 +207,11 @@ def keep(checkout: Path, oid: str, content: bytes) -> None:
     place.write_bytes(content)
 
 
-NAMES = pytest.mark.parametrize("name", ["results/one.json", "results/runs/other.json"])
+NAMES = pytest.mark.parametrize("name", PUBLISHED)
 
 
 def test_what_dvc_knows(checkout: Path) -> None:
-    assert list(published_files(checkout)) == ["results/one.json", "results/runs/other.json"]
+    assert list(published_files(checkout)) == PUBLISHED
 
 
 @NAMES
@@ -232,12 +247,22 @@ def test_a_cache_that_a_team_shares(checkout: Path) -> None:
     shared = checkout / "shared"
     (checkout / ".dvc" / "cache").rename(shared)
     (checkout / ".dvc" / "config.local").write_text("[cache]\n    dir = ../shared\n")
-    assert "results/runs/other.json" in published_files(checkout)
+    assert PUBLISHED[1] in published_files(checkout)
 
 
 @pytest.mark.parametrize("text", ["<<<<<<< HEAD\n", "stages: [", "a: 1\n", "\0"])
 def test_records_that_cannot_be_read_say_nothing(text: str, checkout: Path) -> None:
     (checkout / "dvc.lock").write_text(text)
-    flip(checkout / "results" / "one.json", 9)
+    flip(checkout / PUBLISHED[0], 9)
     assert published_files(checkout) == {}
-    assert read_json(checkout / "results" / "one.json")
+    assert read_json(checkout / PUBLISHED[0])
+
+
+def test_what_jobs_do_not_note_may_have_been_made_here(checkout: Path) -> None:
+    """Such as a feature net's accuracies: another value is no damage."""
+    info = checkout / "results" / "info.json"
+    write_json(info, {"a": 1})
+    lock = (checkout / "dvc.lock").read_text()
+    (checkout / "dvc.lock").write_text(lock.replace(PUBLISHED[0], "results/info.json"))
+    write_json(info, {"a": 2})
+    assert "results/info.json" in published_files(checkout) and read_json(info) == {"a": 2}

@@ -70,7 +70,7 @@ def test_whatever_has_a_record_is_read(checkout: Path) -> None:
     heals = [
         "  data/prepared/x/train.parquet: damaged: .*Delete data/prepared/x and run `snakemake`",
         "  results/made.json: damaged, .*Delete it and run `snakemake` again",
-        "  results/table.md: damaged, .*`dvc checkout --force results/table.md` brings",
+        "  results/table.md: not the published file; `dvc checkout --force results/table.md` br",
     ]
     assert len(faults) == len(heals)
     assert all(re.match(heal, fault) for fault, heal in zip(faults, heals, strict=True)), faults
@@ -82,6 +82,22 @@ def test_whatever_has_a_record_is_read(checkout: Path) -> None:
 def test_what_was_made_here_is_no_fault(checkout: Path) -> None:
     write_text(checkout / "results" / "table.md", "made here", noted=True)
     assert check_store()[0] == 0
+
+
+def test_tables_have_no_note_and_may_have_been_made_here(checkout: Path) -> None:
+    table = checkout / "results" / "table.md"
+    write_text(table, "made here, or damaged")
+    status, (_, count, fault) = check_store()
+    assert (status, count) == (1, "workspace: 1 files, 1 damaged")
+    assert "results/table.md: not the published file; `dvc checkout --force results/tab" in fault
+    (checkout / "results" / "tier").mkdir()
+    for name in ("dvc.lock", "dvc.yaml"):
+        text = (checkout / name).read_text().replace("results/table", "results/tier/table")
+        (checkout / name).write_text(text)
+    table.rename(checkout / "results" / "tier" / "table.md")
+    write_json(checkout / "results" / "tier" / "made.json", {}, noted=True)
+    told = "workspace: 2 files, 0 damaged, 1 others not as published: `dvc status` names them"
+    assert check_store() == (0, ["cache: 1 objects, 0 damaged", told])
 
 
 def test_git_heals_the_store_of_a_lone_clone(checkout: Path) -> None:

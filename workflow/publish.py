@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from dvc.exceptions import DvcException
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mclr.checksums import check  # noqa: E402
 from mclr.config.reading import load_tier  # noqa: E402
 from mclr.errors import UserError  # noqa: E402
 from mclr.operations.records import pack  # noqa: E402
@@ -109,6 +112,13 @@ def require(tiers: Sequence[Published]) -> None:
             )
 
 
+def check_notes(tiers: Sequence[Published]) -> None:
+    """UserError if a result is not what its job wrote: `dvc commit` would take it for good."""
+    for published in tiers:
+        for note in published.results.rglob(".*.sha256"):
+            check(note.with_name(note.name[1:].removesuffix(".sha256")).relative_to(ROOT))
+
+
 def main() -> None:
     """Publish what is here."""
     run = partial(subprocess.run, check=True)
@@ -116,6 +126,7 @@ def main() -> None:
     if not here:
         sys.exit("publish: no tier has results here: run `dvc pull`, or `snakemake` to make them")
     require(here)
+    check_notes(here)
     found = run(("dvc", "cache", "dir"), capture_output=True, text=True).stdout.strip()
     if ROOT not in (ROOT / found).resolve().parents:
         sys.exit(f"publish: the cache {found} is shared; its clean-up would remove what others use")
@@ -131,15 +142,15 @@ def main() -> None:
     run(("mclr", "check-store", "--remote", "embedded"))
     # Older commits find their objects in their own trees, where the embedded remote is a folder.
     run(("dvc", "gc", "--workspace", "--cloud", "--force", "-q"))
-    run(("dvc", "status", "--quiet"))
+    run(("dvc", "status", "--quiet", *(published.stages for published in here)))
 
 
 if __name__ == "__main__":
     os.chdir(ROOT)
     try:
         main()
-    except UserError as error:
-        sys.exit(f"publish: {error}")
+    except (UserError, DvcException) as error:
+        sys.exit(f"publish: {' '.join(str(error).split())}")
     except subprocess.CalledProcessError as error:
         command = " ".join(map(str, error.cmd))
         sys.exit(f"publish: `{command}` failed (exit status {error.returncode}); see above")

@@ -41,8 +41,9 @@ def check_store(remote: str | None, heal: bool, jobs: int) -> None:
     if route := stores.route(remote):
         advice += f", or, where the remote is damaged too, {route}"
     bad = _tell(faults, left, heal, advice)
-    number, wrong = stores.check_workspace(jobs)
-    click.echo(f"workspace: {number} files, {len(wrong)} damaged")
+    number, wrong, others = stores.check_workspace(jobs)
+    made = f", {others} others not as published: `dvc status` names them" if others else ""
+    click.echo(f"workspace: {number} files, {len(wrong)} damaged{made}")
     for words in wrong:
         click.echo(f"  {words}")
     bad += len(wrong)

@@ -14,7 +14,7 @@ from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_fo
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
 from mclr.models.config import Model
-from mclr.report.stored import read_image
+from mclr.report.embedded import read_image
 from mclr.settings.released import Released
 
 SHOWN = 10

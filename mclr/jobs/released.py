@@ -79,7 +79,7 @@ def import_base(
         else {"file": source.name},
         **spec.identity.model_dump(),
     )
-    write_json(run / "provenance.json", facts)
+    write_json(run / "provenance.json", facts, noted=True)
     events = EventLog(run / "events.jsonl")
     events.rewind(0)
     events.write("end", step=0)

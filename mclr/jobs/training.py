@@ -191,7 +191,7 @@ def _publish(
         **spec.identity.model_dump(),
         **(also or {}),
     )
-    write_json(run / "provenance.json", facts)
+    write_json(run / "provenance.json", facts, noted=True)
     EventLog(run / "events.jsonl").write("end", step=checkpoints[-1])
     private.clear()
     processes.wait_for_all()

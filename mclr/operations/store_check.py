@@ -15,7 +15,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mclr.checksums import check, published_files
+from mclr.checksums import check, differs, is_noted, published_files
 from mclr.data.load import split_sha256
 from mclr.errors import UserError
 
@@ -102,32 +102,36 @@ class Stores:
         them; everything is downloaded to be read."""
         return self._check(self.remote(name), jobs, absent=True)
 
-    def check_workspace(self, jobs: int) -> tuple[int, list[str]]:
-        """Number of files here that have a record, and what is wrong, in a line per file.
+    def check_workspace(self, jobs: int) -> tuple[int, list[str], int]:
+        """The files here that have a record: their number, what is wrong in a line per file, and
+        how many others are not the published ones.
 
-        Records are DVC's, the sha256 that jobs noted beside results, and manifests of data. A file
-        that was made here, or is of another commit and in the cache, is no fault.
+        Records are DVC's, the sha256 that jobs noted beside results, and manifests of data. What
+        was made here, or is of another commit and in the cache, is no fault; tables and pictures
+        have no note, and may have been made here where other results of their tier were.
         """
-        known = {self.root / name for name in published_files(self.root)}
-        folders = (self.root / "results", self.root / "data" / "prepared")
-        notes = (note for folder in folders for note in folder.rglob(".*.sha256"))
-        known |= {note.with_name(note.name[1:].removesuffix(".sha256")) for note in notes}
-        splits = {
-            split
-            for manifest in folders[1].glob("*/manifest.json")
-            for split in manifest.parent.glob("*.parquet")
-        }
-        paths = sorted(path for path in known | splits if path.is_file())
+        with chdir(self.root):
+            published = {Path(name) for name in published_files(self.root)}
+            noted = {_noted_by(note) for note in Path("results").rglob(".*.sha256")}
+            manifests = Path("data/prepared").rglob("manifest.json")
+            splits = {split for file in manifests for split in file.parent.glob("*.parquet")}
+            paths = sorted(path for path in published | noted | splits if path.is_file())
+            made = {_tier_of(path) for path in noted} | {"theory"}
 
-        def fault(path: Path) -> str | None:
-            try:
-                (split_sha256 if path in splits else check)(path.relative_to(self.root))
-            except UserError as error:
-                return str(error)
-            return None
+            def look(path: Path) -> tuple[str, bool]:
+                try:
+                    (split_sha256 if path in splits else check)(path)
+                except UserError as error:
+                    return str(error), False
+                if path in splits | noted or is_noted(path) or not differs(path):
+                    return "", False
+                heal = f"`dvc checkout --force {path}` brings it back"
+                is_made = _tier_of(path) in made
+                return "" if is_made else f"{path}: not the published file; {heal}", is_made
 
-        with chdir(self.root), ThreadPoolExecutor(jobs) as pool:
-            return len(paths), [words for words in pool.map(fault, paths) if words]
+            with ThreadPoolExecutor(jobs) as pool:
+                found = list(pool.map(look, paths))
+        return len(paths), [words for words, _ in found if words], sum(made for _, made in found)
 
     def route(self, name: str | None) -> str:
         """How to heal a remote (or the default one) that git has, in words; else nothing."""
@@ -234,6 +238,16 @@ class Stores:
         from dvc.fs import LocalFileSystem  # type: ignore[import-untyped]
 
         odb.add(str(file), LocalFileSystem(), oid, check_exists=False)
+
+
+def _noted_by(note: Path) -> Path:
+    """The file that a note is beside."""
+    return note.with_name(note.name[1:].removesuffix(".sha256"))
+
+
+def _tier_of(path: Path) -> str:
+    """The tier whose results (``results/<tier>``) or data (``data/prepared/<tier>``) it is of."""
+    return path.parts[1 if path.parts[0] == "results" else 2]
 
 
 def _is_oid(text: str) -> bool:

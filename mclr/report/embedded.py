@@ -1,4 +1,4 @@
-"""Images inside a page, as WebP: without loss a chart takes less than half of its PNG."""
+"""Images of the results, read; inside a page as WebP: a chart takes less than half of its PNG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from pathlib import Path
 from PIL import Image
 
 from mclr.errors import UserError
-from mclr.report.stored import read_image
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image of the results; a damaged file is a UserError that names it."""
+    try:
+        with Image.open(path) as stored:
+            return stored.copy()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(
+            f"{path}: not a readable image ({error}); delete it and run `snakemake` again, or "
+            f"`dvc checkout --force {path}` if it is published"
+        ) from None
 
 
 def image_uri(image: Image.Image, lossless: bool = True, quality: int = 80) -> str:

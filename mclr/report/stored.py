@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from mclr.checksums import check
 from mclr.errors import UserError
 from mclr.planning.points import Point
+from mclr.report.embedded import read_image
 
 Pixels = NDArray[np.uint8]
 
@@ -23,19 +22,6 @@ def spread_out(n: int, most: int) -> list[int]:
     if n <= most:
         return list(range(n))
     return [round(i * (n - 1) / (most - 1)) for i in range(most)]
-
-
-def read_image(path: Path) -> Image.Image:
-    """An image of the results; a damaged file is a UserError that names it."""
-    check(path)
-    try:
-        with Image.open(path) as stored:
-            return stored.copy()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(
-            f"{path}: not a readable image ({error}); delete it and run `snakemake` again, or "
-            f"`dvc checkout --force {path}` if it is published"
-        ) from None
 
 
 def stored_images(grids: Mapping[str, Path], point: Point, rows: int, classes: int) -> Pixels:

@@ -19,7 +19,7 @@ from tracking_files import Runs, experiment
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.tracking import publish
-from mclr.tracking.store import masked, open_store, resolve_uri
+from mclr.tracking.store import masked, only_publisher, open_store, resolve_uri
 
 
 def test_the_default_is_a_sqlite_file_and_the_variable_is_respected(
@@ -188,3 +188,14 @@ def test_the_environment_is_put_back(
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert dict(os.environ) == before
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    """A folder in the lock's place stands for a read-only one, which root could write."""
+    lock = tmp_path / ".track.lock"
+    lock.mkdir()
+    with (
+        pytest.raises(UserError, match=r"\.track\.lock: cannot be written: .*make their folder"),
+        only_publisher(lock, 1),
+    ):
+        raise AssertionError("no lock is held")
