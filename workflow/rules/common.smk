@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 
 sys.path.insert(0, workflow.basedir)
 
@@ -38,6 +39,9 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     JOBS = Jobs(PLAN, views_of(TIER))
+    for name, model in TIER.models.items():
+        for role in model.releases:
+            JOBS.released(name, role)  # a mistake there is told here
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
@@ -85,6 +89,11 @@ def inputs_of(job, *names):
     return lambda wildcards: job(*(getattr(wildcards, name) for name in names)).inputs
 
 
+def as_it_is(text):
+    """A parameter with text of the user's: braces in a plain one are wildcards to Snakemake."""
+    return lambda wildcards: text
+
+
 def spec_of(job, *names):
     """What the job is told: JSON text."""
     return lambda wildcards: canonical(
@@ -112,14 +121,14 @@ def flag_of(name, flag=None):
     """A flag for an input that not every job of a rule has."""
     flag = flag or name
     return lambda wildcards, input: (
-        f"--{flag} {found}" if (found := getattr(input, name, "")) else ""
+        f"--{flag} {quote(str(found))}" if (found := getattr(input, name, "")) else ""
     )
 
 
 def source_flag(wildcards, input):
     """A published file, or the folder of several."""
     files = [Path(file) for file in input.source]
-    return f"--source {files[0] if len(files) == 1 else files[0].parent}"
+    return f"--source {quote(str(files[0] if len(files) == 1 else files[0].parent))}"
 
 
 def net_flags(model):
@@ -153,7 +162,10 @@ PICTURES = {
 
 
 def shown_figure(path):
-    """A figure in Snakemake's report, below its model, if it is a PNG."""
+    """A figure in Snakemake's report, below its model, if it is a PNG.
+
+    Braces in its label are no wildcards with an invisible sign in them.
+    """
     if path not in PICTURES:
         return path
     model, kind, net = PICTURES[path]
@@ -161,7 +173,7 @@ def shown_figure(path):
         path,
         caption="../report/figure.rst",
         category="Figures",
-        subcategory=TIER.models[model].label,
+        subcategory=TIER.models[model].label.replace("{", "{\N{WORD JOINER}"),
         labels={
             "figure": KINDS[kind].title,
             "features": net or TIER.report.features,
