@@ -91,6 +91,13 @@ class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
 
+def to_log_file(text: str) -> None:
+    """Write to the log file alone, if there is one; people are told in one line."""
+    for handler in LOG.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, "%s", (text,), None))
+
+
 def set_up_logging(log_file: Path | None, *, progress: bool = True) -> None:
     """Send progress and messages to the terminal and, if given, to a log file.
 
