@@ -1,7 +1,9 @@
 # Configuration, names and helpers shared by all rules.
 
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 from shlex import quote
 
@@ -203,3 +205,21 @@ def drop_default_rate_limit(workflow):
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+
+
+def finish_on_interrupt(workflow):
+    """Let the first SIGINT end a local run as SIGTERM does: jobs that still run are recorded.
+
+    Snakemake's own way waits for them, too, but then forgets that they ended (9.27: the scheduler
+    leaves its loop), so they would be made again. Ctrl-C reaches the jobs themselves, which stop.
+    A second one is Snakemake's own. Jobs of Slurm are cancelled as ever.
+    """
+    if workflow.non_local_exec:
+        return
+
+    def gracefully(number, frame):
+        signal.signal(number, signal.default_int_handler)
+        # Its lock may be held by the very thread that the signal interrupts.
+        threading.Thread(target=workflow.scheduler.exit_gracefully).start()
+
+    signal.signal(signal.SIGINT, gracefully)
