@@ -48,3 +48,4 @@ rule all:
 
 onstart:
     drop_default_rate_limit(workflow)
+    finish_on_interrupt(workflow)

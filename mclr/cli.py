@@ -27,7 +27,7 @@ from mclr.commands import (
     weights,
 )
 from mclr.commands.options import PATH
-from mclr.errors import UserError
+from mclr.errors import UserError, printable
 from mclr.events import LOG, set_up_logging
 
 FOR_PEOPLE = (
@@ -120,14 +120,14 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        LOG.error("mclr: error: %s", error)
+        LOG.error("mclr: error: %s", printable(str(error)))
         sys.exit(2)
     except ValueError as error:
         from pydantic import ValidationError
 
         if debug or not isinstance(error, ValidationError):
             raise
-        LOG.error("mclr: error: --spec: %s", " ".join(str(error).split()))
+        LOG.error("mclr: error: --spec: %s", printable(" ".join(str(error).split())))
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -138,6 +138,13 @@ class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
 
+def to_log_file(text: str) -> None:
+    """Write to the log file alone, if there is one; people are told in one line."""
+    for handler in LOG.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, "%s", (text,), None))
+
+
 class _LogFile(logging.FileHandler):
     """Ends with one line on standard error where the disk is full."""
 

@@ -75,6 +75,14 @@ def _beside(names: set[str]) -> list[str]:
     )
 
 
+def raised_in(path: Path, error: BaseException) -> str:
+    """An error in a file of the user's, in one line: file, line, kind, words."""
+    steps = traceback.extract_tb(error.__traceback__)
+    lines = [step.lineno for step in steps if Path(step.filename).resolve() == path.resolve()]
+    where = f"{path}:{lines[-1]}" if lines else str(path)
+    return f"{where}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def find_class(implementation: str, base: type[T], place: str) -> type[T]:
     """The class that ``path/to/file.py:Class`` names; its file is run.
 
@@ -95,11 +103,7 @@ def find_class(implementation: str, base: type[T], place: str) -> type[T]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        steps = traceback.extract_tb(error.__traceback__)
-        lines = [step.lineno for step in steps if Path(step.filename).resolve() == path.resolve()]
-        where = f"{path}:{lines[-1]}" if lines else str(path)
-        said = " ".join(str(error).split())
-        raise UserError(f"implementation: {where}: {type(error).__name__}: {said}") from error
+        raise UserError(f"implementation: {raised_in(path, error)}") from error
     if beside := _beside(set(sys.modules) - known):
         raise UserError(
             f"implementation: {path} imports {beside[0]}, a file whose edits would not be noticed: "

@@ -9,6 +9,7 @@ import click
 
 from mclr.commands.options import json_option
 from mclr.cost.hardware import GPUS, UTILISATION
+from mclr.errors import printable
 
 
 @click.command()
@@ -62,4 +63,4 @@ def plan(
     check_own(Plan(tier), config)
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
     found = estimate(tier, machines, results, count, targets)
-    click.echo(json.dumps(numbers(found), indent=2) if as_json else as_text(found))
+    click.echo(json.dumps(numbers(found), indent=2) if as_json else printable(as_text(found)))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
-from mclr.errors import UserError
+from mclr.errors import UserError, printable
 
 
 @click.command()
@@ -144,7 +144,7 @@ def show(config: Path, as_json: bool) -> None:
         found["links"] = [dict(zip(names, link, strict=True)) for link in links]
         click.echo(json.dumps(found))
         return
-    click.echo(terminal_table(metrics, tier))
+    click.echo(printable(terminal_table(metrics, tier)))
     click.echo(f"\nReport:  {folder / 'report.html'}\nMLflow:  {command}")
     for model, view, link in links:
-        click.echo(f"         {model}, {view}: {link}")
+        click.echo(printable(f"         {model}, {view}: {link}"))

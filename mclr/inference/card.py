@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from mclr.data.released import released_row
 from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
+from mclr.inference.markdown import Raw, escaped, fenced, joined
 from mclr.inference.measured import HEADER, Measured, measure
 from mclr.inference.objectives import BASES, LIKELIHOODS
 from mclr.inference.source import Source, without_places
@@ -30,7 +32,10 @@ def write_card(source: Source, config: ModelConfig, output: Path) -> Path:
         UserError: metrics, protocols or provenance of the run are missing.
     """
     template = files("mclr.inference").joinpath("card.md.j2").read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped
+    )
+    environment.filters |= {"raw": Raw, "joined": joined, "fenced": fenced}
     text = environment.from_string(template).render(_content(source, config))
     write_text(output / CARD, text.rstrip() + "\n")
     return output / CARD
@@ -51,7 +56,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "config": config,
         **_own(source),
         "names": names,
-        "examples": json.dumps(names[:2], ensure_ascii=False),
+        "examples": json.dumps(names[:2], ensure_ascii=not "".join(names[:2]).isprintable()),
         "numbers": ",".join(str(i) for i in range(min(2, len(names)))),
         "objective": BASES[family] if run.is_base else method,
         "likelihood": LIKELIHOODS[family],
@@ -72,7 +77,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
 def _own(source: Source) -> dict[str, str]:
     """Module and class of a family of one's own, by their names alone; '' of others."""
     place, _, name = source.spec["network"].get("implementation", "").rpartition(":")
-    return {"own_file": Path(place).stem, "own_class": name}
+    return {"own_file": re.sub(r"\W", "_", Path(place).stem), "own_class": name}
 
 
 def _released(source: Source) -> dict[str, str] | None:

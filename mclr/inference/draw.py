@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from mclr.files import atomic
 from mclr.inference.grid import labelled_grid
 from mclr.inference.inputs import image_seeds, label_numbers
 from mclr.inference.pipeline import ClassConditionalPipeline, to_pil
+
+CALL = frozenset(inspect.signature(ClassConditionalPipeline.__call__).parameters) - {"sampler"}
+"""What a pipeline is called with beside settings of its sampler."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ def draw_grid(
     ``npz`` has the layout of guided-diffusion's evaluator: ``arr_0`` images uint8 (N, H, W, C) and
     ``arr_1`` labels (N,); and ``seeds`` (N,).
     """
+    for name in request.sampler:
+        if name in CALL:
+            raise UserError(
+                f"--sampler {name}: is no setting of a sampler; `mclr draw --help` has the options"
+            )
     names = pipeline.class_names
     rows = label_numbers(request.classes, names)
     columns = image_seeds(request.seed, request.per_class)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,17 @@ def export_model(tier: Tier, experiment: str, output: Path) -> list[Path]:
         raise UserError(f"{output}: exists and is not empty; choose another folder, or delete it")
     source = find_source(tier, experiment)
     config = model_config(source)
-    card = write_card(source, config, output)
-    samples = _samples(source, config, output)
-    return [*write_folder(output, config, source.weights, source.tokenizer), card, *samples]
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        card = write_card(source, config, unfinished)
+        samples = _samples(source, config, unfinished)
+        files = write_folder(unfinished, config, source.weights, source.tokenizer)
+        unfinished.replace(output)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return [output / file.name for file in (*files, card, *samples)]
 
 
 def model_config(source: Source) -> ModelConfig:

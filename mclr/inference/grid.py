@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mclr.checkpoints.vocabulary import one_line
+
 CELL = 64
 """Images are enlarged by a whole factor to at least this side."""
 GAP = 4
@@ -47,6 +49,8 @@ def labelled_grid(
 
 
 def _short(text: str) -> str:
+    """A label that can be drawn: one line of it, of signs that there are."""
+    text = one_line(text)
     return text if len(text) <= NAME else text[: NAME - 1] + "…"
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mclr.errors import UserError
 from mclr.files import read_table
+from mclr.inference.markdown import Raw, escaped
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_for
@@ -68,9 +69,8 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         )
     base = _shown(summary[summary["method"] == "base"])
     recipe = _shown(mine)
-    method = methods_for(source.tier, run.model)[run.method]
-    own_name = f"**{method.suffix}, this model**"
-    base_name = f"**{source.model.label}, this model**" if run.is_base else "base model"
+    own_name = _bold(methods_for(source.tier, run.model)[run.method].suffix)
+    base_name = _bold(source.model.label) if run.is_base else "base model"
     lines = [
         _line("real images", _one(summary, REAL)),
         _line(base_name, base),
@@ -88,6 +88,10 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         f"{base['recall']:.3f}",
         f"{recipe['recall']:.3f}",
     )
+
+
+def _bold(name: str) -> Raw:
+    return Raw(f"**{escaped(name)}, this model**")
 
 
 def _shown(rows: pd.DataFrame) -> Mapping[Hashable, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ class ClassConditionalPipeline:
         return Drawn(drawn if output_type == "tensor" else to_pil(drawn), seeds, labels)
 
     def _check(self, guidance: float, batch_size: int | None, output_type: str) -> None:
-        if guidance < 0:
+        if not (math.isfinite(guidance) and guidance >= 0):
             raise UserError(f"guidance {guidance}: expected 0 (none) or a scale above it")
         if guidance > 0 and not self.config.null_label:
             raise UserError(

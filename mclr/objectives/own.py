@@ -44,6 +44,11 @@ def _written(text: str) -> str:
     return text
 
 
+def _whole(value: Any) -> Any:
+    """A whole number alike whether it is written 1, 1.0 or 1e0: so are the runs."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Entry(Section):
     """What is said of an objective of somebody's own, as its runs record it."""
 
@@ -125,7 +130,7 @@ class Own(Objective):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, Setting] = Field(init=False)
+    __pydantic_extra__: dict[str, Annotated[Setting, AfterValidator(_whole)]] = Field(init=False)
     name: Literal["own"] = "own"
     implementation: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z]\w*$")]
     """``path/to/file.py:Class``."""

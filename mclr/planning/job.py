@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mclr.data.released import released_paths
+from mclr.errors import UserError
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
@@ -144,5 +145,16 @@ class Reads:
 
 
 def release(name: str) -> list[str]:
-    """Where the files of a release lie, see ``mclr.data.released``."""
-    return [str(path) for path in released_paths(name)]
+    """Where the files of a release lie, see ``mclr.data.released``.
+
+    Raises:
+        UserError: as there, or a name that Snakemake would not take as it is.
+    """
+    paths = [str(path) for path in released_paths(name)]
+    for path in paths:
+        if set(path) & set("{}<>"):
+            raise UserError(
+                f"released: {path}: Snakemake reads braces and < > in names of files as something "
+                "else; rename the file, or make a link to it with a plain name"
+            )
+    return paths

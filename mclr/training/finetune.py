@@ -13,6 +13,7 @@ from mclr.models.family import Family
 from mclr.objectives.base import LogLikelihood, Loss
 from mclr.training.given import Samples, Steps
 from mclr.training.optimizer import make_optimizer
+from mclr.training.own_loss import checked_loss
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 
@@ -39,10 +40,11 @@ def finetune_trainee(
     frozen = family.frozen(base)
     share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
+    loss = checked_loss(objective)
     steps = Steps(family, net, frozen, settings, seed, data, negatives)
 
     def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
-        return partial(objective.loss, steps.given(step, objective.needs, policy, reference))
+        return partial(loss, steps.given(step, objective.needs, policy, reference))
 
     def losses(step: int) -> Iterator[Loss]:
         return map(loss_of_step(step), share.parts(settings.batch, device))

@@ -18,6 +18,7 @@ from PIL import Image
 from tiny import Trained
 from torch import Tensor, nn
 
+from mclr.cli import main
 from mclr.errors import UserError
 from mclr.files import save_tensors
 from mclr.inference import ClassConditionalPipeline
@@ -194,6 +195,8 @@ def test_progress_counts_images(made: dict[str, Made]) -> None:
         ("edm2", {"batch_size": 0}, "batch_size 0: expected at least 1"),
         ("edm2", {"output_type": "pt"}, "output_type 'pt': expected pil or tensor"),
         ("edm2", {"top_k": 3}, "'top_k' is unknown, this model has num_steps, sigma_min"),
+        ("edm2", {"guidance": float("nan")}, "guidance nan: expected 0"),
+        ("edm2", {"guidance": float("inf")}, "guidance inf: expected 0"),
         ("edm2", {"num_steps": 1}, "sampler setting num_steps: .*greater than or equal to 2"),
         ("edm2", {"sigma_min": 90}, "sigma_min 90.0 must be below sigma_max 80.0"),
         ("var", {"num_steps": 4}, "'num_steps' is unknown, this model has top_k, top_p"),
@@ -213,6 +216,39 @@ def changed(made: Made, place: Path, **keys: Any) -> Path:
     content = json.loads((place / "config.json").read_text()) | keys
     (place / "config.json").write_text(json.dumps(content))
     return place
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--guidance", "nan"), "guidance nan: expected 0 (none) or a scale above it"),
+        (("--guidance", "inf"), "guidance inf: expected 0 (none) or a scale above it"),
+        (("--guidance", "-inf"), "guidance -inf: expected 0 (none) or a scale above it"),
+        (("--sampler", "guidance=1"), "--sampler guidance: is no setting of a sampler; "),
+        (("--sampler", "batch_size=1"), "--sampler batch_size: is no setting of a sampler; "),
+        (("--sampler", "self=1"), "--sampler self: is no setting of a sampler; "),
+        (("--sampler", "num_steps=nan"), "sampler setting num_steps: "),
+        (("--sampler", "rho=inf"), "sampler setting rho: "),
+        (("--sampler", "steps=1"), "sampler setting 'steps' is unknown, this model has num_steps"),
+    ],
+)
+def test_draw_says_what_is_wrong_in_one_line(
+    options: tuple[str, ...],
+    said: str,
+    made: dict[str, Made],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = str(tmp_path / "grid.png")
+    draw = ("mclr", "draw", "--model", str(made["edm2"].folder), "--per-class", "1", "--out", out)
+    monkeypatch.setattr(sys, "argv", [*draw, *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "mclr: error" in line]
+    assert len(lines) == 1 and f"mclr: error: {said}" in lines[0]
+    assert not Path(out).exists()
 
 
 def test_guidance_needs_a_null_label(made: dict[str, Made], tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from mclr.files import load_tensors, read_json, save_tensors
 from mclr.inference import ClassConditionalPipeline
 from mclr.inference.card import _commit, _released, _settings
 from mclr.inference.export import export_model, model_config
+from mclr.inference.markdown import Raw, escaped, fenced, joined
 from mclr.inference.source import find_source
 from mclr.jobs.sampling import GRID_SEED
 from mclr.settings.released import Released
@@ -137,6 +141,90 @@ def test_the_card_says_what_was_measured(here: Tier, tmp_path: Path) -> None:
     settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
     assert settings["fine_tuning"]["lr"] == 0.0002 and settings["fine_tuning"]["steps"] == 20
     assert settings["base"]["steps"] == 500 and settings["sampler"]["num_steps"] == 8
+
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+NAMES = [
+    EVIL,
+    "a\nb | c",
+    "[x](javascript:alert(3))",
+    "`code` **bold** _it_",
+    "\x1b[2J",
+    "$x^2$",
+    "```",
+]
+
+
+@pytest.fixture
+def odd(here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tier:
+    """Results whose classes and model have names that try something."""
+    shutil.copytree(Path.cwd(), tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    manifest = Path("data/prepared/digits/manifest.json")
+    content = read_json(manifest)
+    content["class_names"][: len(NAMES)] = NAMES
+    content["source"]["licence"] = f"{EVIL}\n\n# Heading"
+    manifest.write_text(json.dumps(content))
+    models = {"edm2": here.models["edm2"].model_copy(update={"label": f"EDM2 {EVIL} *x*\n"})}
+    return here.model_copy(update={"models": here.models | models})
+
+
+def test_text_of_others_is_text_in_the_card(odd: Tier, tmp_path: Path) -> None:
+    from markdown_it import MarkdownIt
+
+    export_model(odd, "edm2-mclr", tmp_path / "model")
+    _, text = card_of(tmp_path / "model")
+    assert "\x1b" not in text
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    shown = re.sub("<code.*?</code>", "", page, flags=re.DOTALL)
+    assert "<script" not in page and "<img src=x" not in page and "javascript:" in page
+    assert 'href="javascript' not in page and page.count("<h1>") == 1
+    row = re.findall("<td[^>]*>(.*?)</td>", page[page.index("classes</td>") :])[0]
+    for name in (EVIL, "a b | c", "[x](javascript:alert(3))", "_it_", r"\x1b[2J", "$x^2$", "```"):
+        assert name in html.unescape(row)
+    assert "<strong>" not in row and "<em>" not in shown.split("<h1>")[1].split("</h1>")[0]
+    assert ClassConditionalPipeline.from_pretrained(tmp_path / "model").class_names[:7] == NAMES
+
+
+def test_an_objective_of_ones_own_is_text_in_the_card() -> None:
+    """Blocks of code end where they should, and are not escaped."""
+    assert fenced("x\n```\n<b>\x1b") == "````\nx\n```\n<b>\\x1b\n````"
+    assert fenced("a < b", "yaml") == "```yaml\na < b\n```"
+    assert escaped("θ_ref of [a](b) & <i>") == r"θ_ref of \[a\](b) &amp; &lt;i&gt;"
+    assert joined(["a|b", Raw("**c**"), 1], " | ") == r"a\|b | **c** | 1"
+
+
+def test_an_export_that_fails_leaves_nothing(
+    here: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next try is not refused for what the first one left."""
+
+    def broken(*given: Any) -> None:
+        raise ValueError("cannot be drawn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mclr.inference.export.labelled_grid", broken)
+        with pytest.raises(ValueError, match="cannot be drawn"):
+            export_model(here, "edm2-mclr", tmp_path / "new" / "model")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / "model").mkdir()
+    written = export_model(here, "edm2-mclr", tmp_path / "new" / "model")
+    assert all(path.is_file() for path in written)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_a_terminal_is_not_given_commands(here: Tier, tmp_path: Path) -> None:
+    """Escape sequences in a label, and in a key that an error names."""
+    text = Path("config/digits.yaml").read_text()
+    label = re.sub("label: EDM2.*", 'label: "E\\\\e[31m\\\\a\\\\u202e"', text)
+    (tmp_path / "label.yaml").write_text(label)
+    (tmp_path / "key.yaml").write_text(text + '"\\e[2J": 1\n')
+    for name, status in (("label", 0), ("key", 2)):
+        command = ("-m", "mclr", "show", "--config", tmp_path / f"{name}.yaml")
+        done = subprocess.run((sys.executable, *command), capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == status, said
+        assert not set("\x1b\a\u202e") & set(said) and "\N{REPLACEMENT CHARACTER}[" in said
 
 
 def test_the_code_of_the_card_works(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
-from tiers import NAMES, ROOT, jobs_of
+from tiers import NAMES, PUBLISHED, ROOT, content_of, jobs_of
 
+from mclr.config.reading import parse_tier
 from mclr.metrics.features import SETTINGS
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.planning.specs import ENCODING, BaseSpec, TokenizerSpec
+from mclr.report.names import views_of
 from mclr.settings.base import canonical
 
 READ_AS = {
@@ -48,3 +53,50 @@ def test_a_changed_copy_is_checked(tiny_plan: Plan) -> None:
     for wrong in ({"shards": 0}, {"shard": 1}, {"guide": "nobody"}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             spec.with_(**wrong)
+
+
+def other_numbers(content: Any, floats: bool) -> Any:
+    """The same with whole numbers written the other way: 1 as 1.0, or 1.0 as 1."""
+    if isinstance(content, dict):
+        return {key: other_numbers(value, floats) for key, value in content.items()}
+    if isinstance(content, list):
+        return [other_numbers(value, floats) for value in content]
+    if isinstance(content, bool) or not isinstance(content, int | float):
+        return content
+    return float(content) if floats else int(content) if content == int(content) else content
+
+
+@pytest.mark.parametrize("floats", [True, False])
+@pytest.mark.parametrize("name", dict.fromkeys((*NAMES, *PUBLISHED)))
+def test_one_and_one_point_zero_are_the_same_runs(
+    name: str, floats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Specifications and names of runs and points; as YAML has them, and as JSON gives them back.
+
+    Options of a family of one's own go to its class as they are written.
+    """
+    monkeypatch.chdir(ROOT)
+    content = content_of(name)
+    other = other_numbers(content, floats)
+    for model, settings in content["models"].items():
+        if "options" in settings:
+            other["models"][model]["options"] = settings["options"]
+    found = []
+    for told in (content, other):
+        tier = parse_tier(told, name)
+        jobs = Jobs(Plan(tier), views_of(tier)).by_name.values()
+        found.append([(j.name, j.outputs, canonical(j.spec) if j.specify else "") for j in jobs])
+    assert found[0] == found[1]
+
+
+def test_settings_of_ones_own_objective_have_one_form(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = set()
+    for one in (1, 1.0, "1e0", "1"):
+        objective = {"implementation": "docs/examples/own_objective.py:Ipo", "beta": one, "K": 2}
+        run = tiny["runs"]["edm2-mclr"] | {"objective": objective}
+        plan = Plan(parse_tier(tiny | {"runs": {"own": run}}, "tiny"))
+        found.add(canonical(plan.finetune_spec("own-seed0")))
+    assert len(found) == 1 and '"beta":1,' in found.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tiny import TINY
@@ -14,11 +15,19 @@ from mclr.report.names import views_of
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet")
+PUBLISHED = ("digits", "fashion", "imagenet")
+
+
+def content_of(name: str) -> dict[str, Any]:
+    """What the file of a tier says."""
+    if name == "tiny":
+        return TINY
+    folder = ROOT / ("config" if name in PUBLISHED else "tests/workflow")
+    found: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    return found
 
 
 def jobs_of(name: str) -> Jobs:
     """The jobs of a tier; read where the paths in it are those of the repository."""
-    folder = ROOT / ("config" if name == "imagenet" else "tests/workflow")
-    content = yaml.safe_load((folder / f"{name}.yaml").read_text()) if name != "tiny" else TINY
-    tier = parse_tier(content, name)
+    tier = parse_tier(content_of(name), name)
     return Jobs(Plan(tier), views_of(tier))

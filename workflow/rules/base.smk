@@ -110,7 +110,7 @@ for job in NETWORKS:
             micro_batch=0,
             processes=SITE.train.size,
         params:
-            spec=canonical(job.spec),
+            spec=as_it_is(canonical(job.spec)),
             data=subpath(input.manifest, parent=True),
             tokenizer=flag_of("tokenizer"),
             encoded=flag_of("encoded"),
@@ -145,7 +145,7 @@ for job in NETWORKS:
         resources:
             **SITE.resources("evaluate"),
         params:
-            spec=canonical(job.spec),
+            spec=as_it_is(canonical(job.spec)),
             source=source_flag,
             tokenizer=flag_of("tokenizer"),
             run=subpath(output.config, parent=True),

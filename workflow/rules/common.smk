@@ -1,8 +1,11 @@
 # Configuration, names and helpers shared by all rules.
 
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
+from shlex import quote
 
 sys.path.insert(0, workflow.basedir)
 
@@ -38,6 +41,9 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     JOBS = Jobs(PLAN, views_of(TIER))
+    for name, model in TIER.models.items():
+        for role in model.releases:
+            JOBS.released(name, role)  # a mistake there is told here
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
@@ -85,6 +91,11 @@ def inputs_of(job, *names):
     return lambda wildcards: job(*(getattr(wildcards, name) for name in names)).inputs
 
 
+def as_it_is(text):
+    """A parameter with text of the user's: braces in a plain one are wildcards to Snakemake."""
+    return lambda wildcards: text
+
+
 def spec_of(job, *names):
     """What the job is told: JSON text."""
     return lambda wildcards: canonical(
@@ -112,14 +123,14 @@ def flag_of(name, flag=None):
     """A flag for an input that not every job of a rule has."""
     flag = flag or name
     return lambda wildcards, input: (
-        f"--{flag} {found}" if (found := getattr(input, name, "")) else ""
+        f"--{flag} {quote(str(found))}" if (found := getattr(input, name, "")) else ""
     )
 
 
 def source_flag(wildcards, input):
     """A published file, or the folder of several."""
     files = [Path(file) for file in input.source]
-    return f"--source {files[0] if len(files) == 1 else files[0].parent}"
+    return f"--source {quote(str(files[0] if len(files) == 1 else files[0].parent))}"
 
 
 def net_flags(model):
@@ -153,7 +164,10 @@ PICTURES = {
 
 
 def shown_figure(path):
-    """A figure in Snakemake's report, below its model, if it is a PNG."""
+    """A figure in Snakemake's report, below its model, if it is a PNG.
+
+    Braces in its label are no wildcards with an invisible sign in them.
+    """
     if path not in PICTURES:
         return path
     model, kind, net = PICTURES[path]
@@ -161,7 +175,7 @@ def shown_figure(path):
         path,
         caption="../report/figure.rst",
         category="Figures",
-        subcategory=TIER.models[model].label,
+        subcategory=TIER.models[model].label.replace("{", "{\N{WORD JOINER}"),
         labels={
             "figure": KINDS[kind].title,
             "features": net or TIER.report.features,
@@ -191,3 +205,21 @@ def drop_default_rate_limit(workflow):
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+
+
+def finish_on_interrupt(workflow):
+    """Let the first SIGINT end a local run as SIGTERM does: jobs that still run are recorded.
+
+    Snakemake's own way waits for them, too, but then forgets that they ended (9.27: the scheduler
+    leaves its loop), so they would be made again. Ctrl-C reaches the jobs themselves, which stop.
+    A second one is Snakemake's own. Jobs of Slurm are cancelled as ever.
+    """
+    if workflow.non_local_exec:
+        return
+
+    def gracefully(number, frame):
+        signal.signal(number, signal.default_int_handler)
+        # Its lock may be held by the very thread that the signal interrupts.
+        threading.Thread(target=workflow.scheduler.exit_gracefully).start()
+
+    signal.signal(signal.SIGINT, gracefully)

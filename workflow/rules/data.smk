@@ -48,7 +48,7 @@ rule prepare:
     resources:
         **SITE.resources("evaluate"),
     params:
-        spec=canonical(TIER.data),
+        spec=as_it_is(canonical(TIER.data)),
         folder=subpath(output.manifest, parent=True),
         resolution="",
         version=VERSIONS.of("prepare"),
@@ -64,7 +64,7 @@ use rule prepare as prepare_smaller with:
     log:
         f"{RESULTS}/logs/prepare-{{resolution}}px.log",
     params:
-        spec=canonical(TIER.data),
+        spec=as_it_is(canonical(TIER.data)),
         folder=subpath(output.manifest, parent=True),
         resolution="--resolution {resolution}",
         version=VERSIONS.of("prepare"),
@@ -125,5 +125,5 @@ rule published_net:
         version=version_of(JOBS.net, "net"),
     shell:
         "python -m mclr --threads {threads} --log {log} published-net"
-        " --spec {params.spec:q} --data {params.data} --weights {input.weights}"
+        " --spec {params.spec:q} --data {params.data} --weights {input.weights:q}"
         " {params.statistics} --most {params.most} --output {params.folder}"

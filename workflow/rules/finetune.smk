@@ -54,7 +54,7 @@ for run in PLAN.runs.values():
             micro_batch=0,
             processes=SITE.train.size,
         params:
-            spec=canonical(job.spec),
+            spec=as_it_is(canonical(job.spec)),
             data=subpath(input.manifest, parent=True),
             tokenizer=flag_of("tokenizer"),
             encoded=flag_of("encoded"),

@@ -29,7 +29,7 @@ rule prepare_images:
     resources:
         **SITE.resources("evaluate"),
     params:
-        spec=canonical(TIER.data),
+        spec=as_it_is(canonical(TIER.data)),
         listing=LISTING,
         folder=subpath(output.manifest, parent=True),
         version=VERSIONS.of("prepare-images"),
@@ -49,7 +49,7 @@ rule prepare_images_smaller:
     conda:
         "../../environment.yml"
     params:
-        spec=canonical(TIER.data),
+        spec=as_it_is(canonical(TIER.data)),
         prepared=subpath(input.manifest, parent=True),
         folder=subpath(output.manifest, parent=True),
         version=VERSIONS.of("prepare-images"),

@@ -17,7 +17,7 @@ rule effective_config:
         "../../environment.yml"
     params:
         # In the file's own order: it is that of the table, and of the numbers in a run's name.
-        spec=json.dumps(TIER.model_dump(mode="json", by_alias=True)),
+        spec=as_it_is(json.dumps(TIER.model_dump(mode="json", by_alias=True))),
         version=VERSIONS.of("effective-config"),
     shell:
         "python -m mclr --log {log} effective-config --spec {params.spec:q} --output {output}"
