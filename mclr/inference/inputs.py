@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def label_numbers(labels: Any, class_names: Sequence[str]) -> list[int]:
     """The number of each class asked for.
 
     labels: one or several of: number, name (upper and lower case count alike where that is not
-    ambiguous); or a tensor or array of numbers. Text that is no name but a number is one.
+    ambiguous); or a tensor or array of numbers. Text that is no name but a number is one, unless
+    the names are other numbers.
 
     Raises:
         UserError: no label, an unknown or ambiguous name, a number out of range, another type.
@@ -52,7 +54,7 @@ def _label(label: Any, class_names: Sequence[str]) -> int:
 
 
 def _named(text: str, class_names: Sequence[str]) -> int:
-    folds: tuple[Callable[[str], str], ...] = (str, str.casefold)
+    folds: tuple[Callable[[str], str], ...] = (str, _same)
     for fold in folds:
         found = [i for i, name in enumerate(class_names) if fold(name) == fold(text)]
         if len(found) > 1:
@@ -63,10 +65,28 @@ def _named(text: str, class_names: Sequence[str]) -> int:
         if found:
             return found[0]
     if text.removeprefix("-").isdecimal():
-        return _label(int(text), class_names)
+        number = _label(int(text), class_names)
+        _check_number(text, number, class_names)
+        return number
     close = difflib.get_close_matches(text, class_names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? Expected" if close else "expected"
     raise UserError(f"class {text!r}: no such class, {hint} {_valid(class_names)}")
+
+
+def _same(text: str) -> str:
+    """Alike for capitals, and for the Unicode forms that look the same."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _check_number(text: str, number: int, class_names: Sequence[str]) -> None:
+    """UserError if class 1 is the second one, "02", where another is called "01"."""
+    alike = [name for name in class_names if name.isdecimal() and int(name) == number]
+    other = class_names[number]
+    if other not in alike and (alike or other.isdecimal()):
+        but = f"{alike[0]!r} is that number, too" if alike else "that is the name of another number"
+        raise UserError(
+            f"class {text!r}: the class of label {number} is {other!r}, but {but}; give the name"
+        )
 
 
 def _valid(class_names: Sequence[str]) -> str:

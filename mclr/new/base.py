@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from mclr.models.var.config import (
     VqvaeArchitecture,
     VqvaeConfig,
 )
-from mclr.new.stored import SD_RELEASE, Stored, read_network, refuse
+from mclr.new.stored import SD_RELEASE, Stored, class_names_of, read_network, refuse
 from mclr.new.survey import Survey
 
 VAR_RELEASE = "var-vae"
@@ -27,6 +27,9 @@ VAR_RELEASE = "var-vae"
 
 CODES = ("vocab_size", "z_channels", "patch_nums")
 """What a VAR transformer and its tokenizer have in common."""
+
+SHOWN = 10
+"""Class names that an error lists."""
 
 WIDTHS = {"edm2": ("model_channels", 192), "var": ("embed_dim", 0)}
 """Where a network says its width, and what it is if it does not."""
@@ -45,7 +48,8 @@ class GivenBase:
     """A base model in a file: section ``network``, and the images that it draws.
 
     is_latent: of Stable Diffusion's latents. noise: P_mean and P_std of its training, if known.
-    null_label: whether its training dropped labels; None: not known.
+    null_label: whether its training dropped labels; None: not known. names: of its classes, by
+    label; empty where nothing tells.
     """
 
     file: str
@@ -58,6 +62,7 @@ class GivenBase:
     noise: tuple[float, float] | None = None
     null_label: bool | None = None
     codes: Codes | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -76,22 +81,26 @@ def recognise(file: Path, tokenizer: Path | None = None) -> GivenBase:
     """
     stored = read_network(file, "--base")
     if isinstance(stored.config, VarConfig):
-        return _var(file, stored.config, tokenizer)
-    if tokenizer:
+        found = _var(file, stored.config, tokenizer)
+    elif tokenizer:
         raise UserError(f"--tokenizer: {file} is no VAR transformer; leave it out")
-    if isinstance(stored.config, VqvaeConfig):
+    elif isinstance(stored.config, VqvaeConfig):
         refuse(file, "it is a tokenizer, no base model")
-    return _edm2(file, stored, stored.config)
+    else:
+        found = _edm2(file, stored, stored.config)
+    names = class_names_of(file)
+    return replace(found, names=names if len(names) == found.classes else ())
 
 
 def check_fit(base: GivenBase, found: Survey) -> None:
-    """UserError unless the base draws images such as these, of as many classes."""
+    """UserError unless the base draws images such as these, of the same classes."""
     if base.classes != len(found.classes):
         what = f"draws {base.classes} classes" if base.classes else "sees no labels"
         raise UserError(
             f"--base: {base.file} {what}, the images have {len(found.classes)}; choose a base of "
             "these classes, in the order of their names, or leave --base out to train one"
         )
+    _check_names(base, list(found.classes))
     if base.channels == 1 and not found.is_grey:
         raise UserError(
             f"--base: {base.file} draws grey images, but not all of yours are grey; convert them, "
@@ -102,6 +111,22 @@ def check_fit(base: GivenBase, found: Survey) -> None:
             f"--base: {base.file} draws {base.resolution}×{base.resolution} pixels, but half of "
             f"the images have a short side of {found.sides[1]} or less; take larger images or "
             "another base"
+        )
+
+
+def _check_names(base: GivenBase, names: list[str]) -> None:
+    """UserError unless a label means the same class to the base; numbers say nothing of classes."""
+    numbers = [str(label) for label in range(len(names))]
+    if not base.names or numbers in (list(base.names), names):
+        return
+    pairs = zip(base.names, names, strict=True)
+    other = next((label for label, (known, name) in enumerate(pairs) if known != name), None)
+    if other is not None:
+        known = ", ".join(base.names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        raise UserError(
+            f"--base: {base.file} knows class {other} as {base.names[other]!r}, but of the images "
+            f"it is {names[other]!r}; name the sub-folders as the base does ({known}), or leave "
+            "--base out to train one"
         )
 
 

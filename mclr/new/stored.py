@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from mclr.checkpoints.torchfile import read_pth
 from mclr.checkpoints.unpickle import open_pickle
+from mclr.data.load import load_manifest
 from mclr.errors import UserError
+from mclr.inference.folder import CONFIG, WEIGHTS, read_config
 from mclr.models.edm2.checkpoint import read_edm2
 from mclr.models.edm2.config import SD_VAE, Edm2Network
 from mclr.models.var.checkpoint import VarKind, read_var
@@ -65,6 +67,23 @@ def read_network(
         found = read_edm2(pickle)
     # EDM2's own recipes drop no labels.
     return Stored(found.config, found.encoder, found.training, 0.0 if found.training else None)
+
+
+def class_names_of(file: Path) -> tuple[str, ...]:
+    """Names of the classes by label, where the files around one tell; else nothing.
+
+    A model folder has them in its configuration, results in the prepared data of their tier.
+
+    Raises:
+        UserError: the file that would tell is damaged.
+    """
+    if file.name == WEIGHTS and (file.parent / CONFIG).is_file():
+        return tuple(read_config(file.parent).images.class_names)
+    for results in file.absolute().parents:
+        if results.parent.name == "results":
+            manifest = results.parents[1] / "data" / "prepared" / results.name / "manifest.json"
+            return load_manifest(manifest).class_names if manifest.is_file() else ()
+    return ()
 
 
 def refuse(file: Path, why: str) -> NoReturn:

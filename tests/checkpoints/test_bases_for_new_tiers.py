@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tiny import Trained
 from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
-from mclr.files import load_tensors, save_tensors
+from mclr.files import load_tensors, save_tensors, write_json
+from mclr.inference.folder import FORMAT, ModelConfig
 from mclr.jobs.released import import_base, import_tokenizer
 from mclr.models.families import make_family
 from mclr.models.var.config import PATCH_NUMS_512, VAR_PRESETS
@@ -135,6 +137,48 @@ def test_what_does_not_fit_is_told(
     base = GivenBase(**(vars(recognise(trained.edm2)) | changes))
     with pytest.raises(UserError, match=text):
         check_fit(base, found)
+
+
+def named(*names: str) -> Survey:
+    return replace(survey(), classes=dict.fromkeys(names, 20))
+
+
+LETTERS = tuple("abcdefghij")
+NUMBERS = tuple("0123456789")
+
+
+@pytest.mark.parametrize("place", ["results/old/best", "results/old/runs/x/checkpoints", "model"])
+def test_names_of_classes_are_compared(
+    place: str, trained: Trained, tiny_plan: Plan, tmp_path: Path
+) -> None:
+    """A model folder has them, and so has the data of a tier beside its results."""
+    file = tmp_path / place / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(trained.edm2.read_bytes())
+    assert recognise(file).names == ()
+    check_fit(recognise(file), named(*LETTERS))
+    content = json.loads(trained.manifest.read_text()) | {"class_names": LETTERS}
+    prepared = tmp_path / "data" / "prepared" / "old" / "manifest.json"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_text(json.dumps(content))
+    if place == "model":
+        spec = tiny_plan.sample_spec(tiny_plan.points("edm2-base")[0])
+        config = ModelConfig(
+            format=FORMAT, mclr="0", network=spec.content()["network"], precision=spec.precision,
+            sampler=spec.sampler, images={"channels": 1, "resolution": 8, "class_names": LETTERS},  # type: ignore[arg-type]
+            null_label=True, batch=1, training={},
+        )  # fmt: skip
+        write_json(file.parent / "config.json", config.model_dump(mode="json"))
+    base = recognise(file)
+    assert base.names == LETTERS
+    check_fit(base, named(*LETTERS))
+    check_fit(base, named(*NUMBERS))
+    check_fit(replace(base, names=NUMBERS), named(*LETTERS))
+    swapped = named("a", "c", "b", *LETTERS[3:])
+    with pytest.raises(UserError, match="knows class 1 as 'b', but of the images it is 'c'; name"):
+        check_fit(base, swapped)
+    with pytest.raises(UserError, match=r"as the base does \(a, b, c, d, e, f, g, h, i, j\), or"):
+        check_fit(base, named(*LETTERS[:9], "k"))
 
 
 def checkpoint(path: Path, spec: Any, **more: str) -> Path:

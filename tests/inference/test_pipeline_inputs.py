@@ -53,6 +53,30 @@ def test_labels_that_make_no_sense(labels: Any, text: str) -> None:
         label_numbers(labels, NAMES)
 
 
+@pytest.mark.parametrize(
+    ("names", "text", "found"),
+    [
+        (["01", "02", "03"], "1", "label 1 is '02', but '01' is that number, too; give the name"),
+        (["01", "02", "03"], "02", 1),
+        (["01", "02", "03"], "0", "label 0 is '01', but that is the name of another number"),
+        (["01", "02", "03"], "3", "class label 3: out of range"),
+        (["00", "01", "02"], "1", 1),
+        (["1", "2", "3"], "1", 0),
+        (["1", "2", "3"], "0", "label 0 is '1', but that is the name of another number"),
+        (["x", "01"], "1", 1),
+        (["x", "y", "01"], "1", "label 1 is 'y', but '01' is that number, too"),
+        (["gru\u0308n", "rot"], "Gr\u00fcn", 0),
+    ],
+)
+def test_names_that_are_numbers(names: list[str], text: str, found: int | str) -> None:
+    if isinstance(found, int):
+        assert label_numbers(text, names) == [found]
+    else:
+        with pytest.raises(UserError, match=found):
+            label_numbers(text, names)
+    assert label_numbers(1, names) == [1], "a number that is no text is a label"
+
+
 def test_errors_list_some_of_many_names() -> None:
     with pytest.raises(UserError, match=r"from 0 to 999, or a name: n0, .*n9, …$"):
         label_numbers("x", [f"n{i}" for i in range(1000)])
