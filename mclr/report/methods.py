@@ -20,7 +20,7 @@ from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
 from mclr.settings.base import dotted
 
-SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ"}
+SYMBOLS = {"alpha": "α", "beta": "β", "lambda": "λ", "optimizer.ema.evaluate": "weights"}
 
 
 def methods_of(tier: Tier) -> dict[str, Method]:

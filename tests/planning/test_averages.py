@@ -103,7 +103,7 @@ def test_what_differs_is_said(tiny: dict[str, Any]) -> None:
     points = planned(tiny, optimizer=BOTH).points("var-mclr")[:2]
     texts = [canonical(point.run.hyperparameters) for point in points]
     assert varying(texts) == {"optimizer.ema.evaluate"}
-    assert describe(texts[1], varying(texts)) == "optimizer.ema.evaluate=average"
+    assert describe(texts[1], varying(texts)) == "weights=average"
 
 
 def test_numbers_of_the_section_are_swept(tiny: dict[str, Any]) -> None:
