@@ -99,7 +99,8 @@ def _settings(source: Source) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if source.run.settings:
         tuned = source.spec["run"]
-        kept = {key: tuned[key] for key in ("objective", "lr", "batch", "noise") if tuned[key]}
+        shown = ("objective", "lr", "batch", "optimizer", "noise")
+        kept = {key: tuned[key] for key in shown if tuned.get(key)}
         found["fine_tuning"] = kept | {"steps": source.step, "seed": source.run.seed}
     found["base"] = model["base"]
     for key in ("noise", "network", "precision", "autoencoder", "tokenizer", "sampler"):
