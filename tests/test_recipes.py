@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import torch
 
 from mclr.config.objectives import FineTuning
-from mclr.config.reading import parse_tier
+from mclr.config.reading import json_schema, parse_tier
 from mclr.config.recipes import RECIPES
 from mclr.errors import UserError
 from mclr.models.var.config import VarConfig
@@ -166,6 +167,18 @@ def test_a_specification_holds_values_and_not_the_name(tiny: dict[str, Any]) -> 
     assert spec.run.checkpoints == [31] and spec.run.how.clip == 200
     assert '"recipe":"cca-var-d24"' in canonical(plan.tier)
     assert parse_tier(plan.tier.model_dump(mode="json", by_alias=True), "again") == plan.tier
+
+
+def test_editors_ask_for_what_a_recipe_does_not_say(tiny: dict[str, Any]) -> None:
+    schema = json_schema()
+    tiny["runs"]["var-cca"] = {"model": "var", "recipe": "cca-var-d24"}
+    jsonschema.validate(tiny, schema)
+    del tiny["runs"]["var-cca"]["recipe"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tiny, schema)
+    tiny["runs"]["var-cca"]["recipe"] = "cca-var-d25"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tiny, schema)
 
 
 def test_unknown_recipe(tiny: dict[str, Any]) -> None:

@@ -35,9 +35,11 @@ def import_base(
     version: str,
 ) -> None:
     """Take released weights over as a base model, or as the network that guides one."""
+    from mclr.data.released import check_released
     from mclr.jobs.released import import_base as run_job
     from mclr.planning.specs import BaseSpec
 
+    check_released(source)
     run_job(parsed(BaseSpec, spec), manifest, source, tokenizer, run, version)
 
 
@@ -48,9 +50,11 @@ def import_base(
 @path_option("output", "File to write.")
 def import_tokenizer(spec: str, manifest: Path, source: Path, output: Path) -> None:
     """Take a released tokenizer (VAR) or autoencoder (latents) over."""
+    from mclr.data.released import check_released
     from mclr.jobs.released import import_tokenizer as run
     from mclr.planning.specs import EncodeSpec
 
+    check_released(source)
     run(parsed(EncodeSpec, spec), manifest, source, output)
 
 
@@ -72,9 +76,12 @@ def published_net(
     output: Path,
 ) -> None:
     """Take a published feature net over, and compute the features of real images."""
+    from mclr.data.released import check_released
     from mclr.jobs.inputs import Data
     from mclr.jobs.published_net import take_over
     from mclr.metrics.features import SETTINGS
 
+    for source in filter(None, (weights, statistics)):
+        check_released(source)
     told, device = parsed(SETTINGS, spec), set_up_device(threads)
     take_over(told, Data(data), weights, statistics, output, most, device)

@@ -56,7 +56,8 @@ def _scales(content: dict[str, Any]) -> None:
 def _checkpoints(content: dict[str, Any]) -> None:
     """Every other one; the last stays."""
     for run in content["runs"].values():
-        run["checkpoints"] = run["checkpoints"][::-2][::-1]
+        key = "epochs" if "epochs" in run else "checkpoints"
+        run[key] = run[key][::-2][::-1]
 
 
 def _samples(content: dict[str, Any]) -> None:

@@ -59,8 +59,8 @@ def released_paths(name: str) -> list[Path]:
 def fetch_released(file: str, output: Path) -> None:
     """Download a published file, by its name on disk, going on where an attempt stopped before.
 
-    Its sha256 is compared with ``data/versions.csv`` where the publisher (or an earlier user) gave
-    one; it is written beside the file in any case, and named if the row has none.
+    Its sha256 is compared with ``data/versions.csv`` where one is known, else with that of the
+    first copy that was fetched or used here.
 
     Raises:
         UserError: no such name, no connection after several attempts, or another content.
@@ -83,17 +83,51 @@ def fetch_released(file: str, output: Path) -> None:
                 ) from None
             LOG.warning("%s: %s; trying again in %d s", row["url"], error, pause)
             time.sleep(pause)
-    found = sha256(part)
-    if row["sha256"] and found != row["sha256"]:
+    try:
+        _compare(part, output, row)
+    except UserError:
         part.unlink()
-        raise UserError(
-            f"{output}: downloaded {found[:12]}…, expected sha256 {row['sha256'][:12]}… "
-            f"({VERSIONS.name}, {row['name']}); the download was thrown away, run the command again"
-        )
-    if not row["sha256"]:
-        LOG.info("%s: no sha256 is published; this one is %s", output, found)
-    write_text(output.with_name(f"{output.name}.sha256"), f"{found}  {output.name}\n")
+        raise
     part.replace(output)
+
+
+def check_released(path: Path) -> None:
+    """Compare a published file, or all of a folder, with its sha256, or with what was here first.
+
+    For files that are used, however they came; one's own copies elsewhere are taken as they are.
+
+    Raises:
+        UserError: another content.
+    """
+    for row in _rows().values():
+        file = FOLDER / row["file"]
+        if file.is_file() and (path == file or path in file.parents):
+            _compare(file, file, row)
+
+
+def _compare(content: Path, output: Path, row: dict[str, str]) -> None:
+    """UserError if the content of ``output`` is not what it should be, or what it was at first.
+
+    Where no sha256 is known, the first copy is trusted; ``<file>.sha256`` beside it, which is of
+    this machine's user and not under version control, remembers it.
+    """
+    found, record = sha256(content), output.with_name(f"{output.name}.sha256")
+    if row["sha256"] and found != row["sha256"]:
+        raise UserError(
+            f"{output}: got {found[:12]}…, expected sha256 {row['sha256'][:12]}… "
+            f"({VERSIONS.name}, {row['name']}); remove it if it is there, and run the command again"
+        )
+    first = record.read_text().split()[:1] if record.is_file() else []
+    if not row["sha256"] and first and found != first[0]:
+        raise UserError(
+            f"{output}: got {found[:12]}…, but the first copy here was sha256 {first[0][:12]}… "
+            f"({record}). If its publisher has a new version and you want that, remove {record} "
+            "and run the command again; results made before are of the first copy"
+        )
+    if first != [found]:
+        if not row["sha256"]:
+            LOG.info("%s: no sha256 is published; %s is remembered in %s", output, found, record)
+        write_text(record, f"{found}  {output.name}\n")
 
 
 def _is_final(error: Exception) -> bool:

@@ -22,6 +22,7 @@ from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS
+from mclr.settings.base import plain
 from mclr.settings.released import Released
 
 
@@ -103,8 +104,10 @@ def _settings(source: Source) -> dict[str, Any]:
     model = source.model.model_dump(mode="json", by_alias=True)
     found: dict[str, Any] = {}
     if source.run.settings:
-        tuned = source.spec["run"]
-        kept = {key: tuned[key] for key in ("objective", "lr", "batch", "noise") if tuned[key]}
+        tuned, how = dict(source.spec["run"]), source.run.settings.optimizer
+        tuned |= {"optimizer": plain(how)} if how else {}  # which weights these are
+        shown = ("objective", "lr", "batch", "optimizer", "noise")
+        kept = {key: tuned[key] for key in shown if tuned.get(key)}
         found["fine_tuning"] = kept | {"steps": source.step, "seed": source.run.seed}
     found["base"] = model["base"]
     for key in ("noise", "network", "precision", "autoencoder", "tokenizer", "sampler"):

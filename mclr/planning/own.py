@@ -128,6 +128,12 @@ def _check_family(plan: Plan, name: str, model: OwnModel) -> None:
     if model.precision not in cls.precisions:
         known = ", ".join(sorted(cls.precisions))
         raise UserError(f"{where}.precision: {cls.__name__} has {known}, not {model.precision}")
+    for run in plan.runs.values():
+        if run.model == name and run.settings and run.settings.how.dropout and not cls.has_masks:
+            raise UserError(
+                f"runs.{run.experiment}.optimizer.dropout: {cls.__name__} does not heed "
+                "draw.masks; remove it, or do so in log_likelihood and say has_masks = True"
+            )
     for experiment, study in plan.tier.studies.items():
         if plan.of(experiment)[0].model == name:
             asked |= {"network"} if study.autoguidance else set()

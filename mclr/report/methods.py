@@ -23,6 +23,7 @@ from mclr.objectives.own import Entry, Own
 from mclr.settings.base import dotted
 
 SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ"}
+SYMBOLS |= {"optimizer.ema.evaluate": "weights"}
 
 
 def methods_of(tier: Tier) -> dict[str, Method]:

@@ -9,10 +9,12 @@ import json
 from dataclasses import dataclass
 
 from mclr.config.tier import Tier
+from mclr.objectives.catalogue import METHODS
 from mclr.planning.files import Files
 from mclr.planning.grid import Grid
 from mclr.planning.job import Views
 from mclr.planning.points import Run
+from mclr.settings.base import dotted
 
 CURVE_FORMATS = ("pdf", "png", "html")
 GRID_FORMATS = ("pdf", "png")
@@ -35,6 +37,9 @@ BEST_OF_EACH = (
     "Of each value the line with the lowest FD is shown. Lines are means over seeds; bands are one "
     "sample standard deviation."
 )
+
+AVERAGED = tuple(name for name, method in METHODS.items() if method.trained)
+"""Methods whose raw weights and averages may both be measured."""
 
 KINDS = {
     "metrics-vs-step": Kind(
@@ -79,6 +84,16 @@ KINDS = {
     "mclr-lr": Kind("MCLR over the learning rate", BEST_OF_EACH, "not there: ours"),
     "mclr-noise": Kind("MCLR over the noise levels", BEST_OF_EACH, "not there: ours"),
     "mclr-k": Kind("MCLR over K", BEST_OF_EACH, "not there: Approaches 1 and 2 of Section E.2"),
+    **{
+        f"{name}-average": Kind(
+            f"Raw weights and their average, {METHODS[name].title}",
+            "FD and Inception Score along training, and against each other, of the weights as they "
+            "are and of the average that the run keeps of them. Of each the settings with the "
+            "lowest FD are shown; lines are means over seeds, bands one sample standard deviation.",
+            "not there: ours; EDM2 measures averages alone",
+        )
+        for name in AVERAGED
+    },
     "sampling": Kind(
         "Other ways to sample the best MCLR checkpoint",
         "Trade-offs of CFG on the base model, CFG and autoguidance on top of MCLR, and CFG within "
@@ -106,6 +121,9 @@ KINDS = {
     ),
 }
 
+MEASURED = "optimizer.ema.evaluate"
+"""Whether raw weights or their average were measured."""
+
 SWEEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dsm-ablation": (("mclr", "mclr+dsm"), ("dsm",)),
     "ccdpo-beta": (("ccdpo",), ("beta",)),
@@ -113,6 +131,7 @@ SWEEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mclr-lr": (("mclr",), ("lr",)),
     "mclr-noise": (("mclr",), ("P_mean", "P_std")),
     "mclr-k": (("mclr",), ("K",)),
+    **{f"{name}-average": ((name,), (MEASURED,)) for name in AVERAGED},
 }
 """Of each kind that shows a sweep: whose, and the hyperparameters that vary."""
 
@@ -124,7 +143,7 @@ def swept_value(tier: Tier, model: str, hyperparameters: str, keys: tuple[str, .
     """
     settings = tier.models[model]
     values = settings.noise.model_dump() if settings.noise else {}
-    values |= json.loads(hyperparameters)
+    values |= dotted(json.loads(hyperparameters))
     return json.dumps([values.get(key) for key in keys])
 
 
@@ -146,7 +165,12 @@ def kinds_of(tier: Tier, model: str) -> list[str]:
 
 def _is_swept(tier: Tier, model: str, runs: list[Run], kind: str) -> bool:
     methods, keys = SWEEPS[kind]
-    texts = [json.dumps(run.hyperparameters) for run in runs if run.method in methods]
+    texts = [
+        json.dumps(run.measured_as(averaged).hyperparameters)
+        for run in runs
+        if run.method in methods
+        for averaged in run.evaluated
+    ]
     return len({swept_value(tier, model, text, keys) for text in texts}) > 1
 
 

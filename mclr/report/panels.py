@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from mclr.objectives import untrained
 from mclr.report.chart import Panel, Series
 from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start, wide
-from mclr.report.names import SWEEPS
+from mclr.report.names import MEASURED, SWEEPS
 from mclr.report.summary import REAL
 from mclr.report.view import ModelView
 
@@ -30,7 +30,10 @@ def sweep(kind: str) -> Callable[[ModelView], Panels]:
     methods, keys = SWEEPS[kind]
 
     def draw(view: ModelView) -> Panels:
-        return [_swept(view, metric, methods, keys) for metric in ("fd", "is")], 2
+        along = [_swept(view, metric, methods, keys) for metric in ("fd", "is")]
+        if keys != (MEASURED,):
+            return along, 2
+        return [*along, _swept(view, "is", methods, keys, x="fd")], 3
 
     return draw
 
@@ -108,21 +111,25 @@ def _along_steps(view: ModelView, metric: str) -> Panel:
     return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
 
 
-def _swept(view: ModelView, metric: str, methods: Iterable[str], keys: tuple[str, ...]) -> Panel:
+def _swept(
+    view: ModelView, metric: str, methods: Iterable[str], keys: tuple[str, ...], x: str = "step"
+) -> Panel:
     found = view.swept(methods, keys)
     lines = [
         line(
             label,
             view.methods[name],
             view.from_base(rows),
-            "step",
+            x,
             metric,
             colour=_shade(i, len(found)),
         )
         for i, (label, name, rows) in enumerate(found)
     ]
-    lines.append(start(view, "step", metric))
-    return _panel("step", metric, [*lines, *floor(view, lines, metric)], banded=True)
+    lines.append(start(view, x, metric))
+    if x != "step":
+        return _panel(x, metric, lines)
+    return _panel(x, metric, [*lines, *floor(view, lines, metric)], banded=True)
 
 
 def _shade(i: int, n: int) -> str:

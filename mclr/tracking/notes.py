@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mclr.objectives.method import Method
-from mclr.planning.points import Run
+from mclr.planning.points import Run, is_average
+from mclr.settings.base import canonical
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment (Markdown)."""
@@ -37,9 +38,14 @@ def point_name(run: Run, row: Mapping[str, Any]) -> str:
     words = [
         run.run_id,
         "" if run.is_base else f"step {row['step']}",
+        "average" if len(run.evaluated) > 1 and _averaged(row) else "",
         row["method"] if unusual else "",
         f"γ {row['guidance']:g}" if row["guidance"] else "",
         f"t {row['dial']:g}" if row["dial"] != 1 else "",
         f"seed {row['seed']}" if run.is_base else "",
     ]
     return " ".join(word for word in words if word)
+
+
+def _averaged(row: Mapping[str, Any]) -> bool:
+    return is_average(canonical(row["hyperparameters"]))

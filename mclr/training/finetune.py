@@ -37,6 +37,9 @@ def finetune_trainee(
     net = copy.deepcopy(base).eval().requires_grad_(True)
     family.after_step(net)
     share.prepare(net)
+    how, last = settings.how, settings.checkpoints[-1]
+    profile = how.ema if True in how.evaluated else None
+    average = copy.deepcopy(net).requires_grad_(False) if profile else None
     frozen = family.frozen(base)
     share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
@@ -50,19 +53,16 @@ def finetune_trainee(
         return map(loss_of_step(step), share.parts(settings.batch, device))
 
     # Adam as EDM2 trains, unless told otherwise; the paper does not publish its optimiser.
-    how, last = settings.how, settings.checkpoints[-1]
-    averaged = how.ema if how.ema and True in how.evaluated else None
-    half_life = (averaged.half_life or 0.0) if averaged else 0.0
     return Trainee(
         net,
         make_optimizer(family, net, how),
         lambda step: settings.lr * how.rate(step, last),
         losses,
         family.after_step,
-        copy.deepcopy(net).requires_grad_(False) if averaged else None,
-        (averaged.std or 0.0) if averaged else 0.0,
+        average,
+        (profile and profile.std) or 0.0,
         pass_size=share.pass_size(settings.batch),
-        half_life=half_life / settings.batch,
+        half_life=((profile and profile.half_life) or 0.0) / settings.batch,
         kept=how.evaluated,
         clip=how.clip,
         weight_decay=lambda step: how.decay(step, last),

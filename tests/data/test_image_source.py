@@ -47,6 +47,14 @@ def prepared(tmp_path: Path, source: Path | str, name: str = "prepared", **chang
     return folder
 
 
+def test_a_number_of_images_that_must_be_there(tmp_path: Path) -> None:
+    """What steps in epochs follow from is compared with what is there."""
+    source = write_folder(tmp_path / "pictures", FILES)
+    prepared(tmp_path, source, count=len(FILES))
+    with pytest.raises(UserError, match=r"data\.count: 1,281,167 images expected, .* has 18 us"):
+        prepared(tmp_path, source, "other", count=1_281_167)
+
+
 def rows_of(folder: Path, split: str) -> list[dict[str, Any]]:
     return pq.ParquetFile(folder / f"{split}.parquet").read().to_pylist()
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mclr.masks import Masks
 from mclr.models.compiled import compile_
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import mp_sum
@@ -92,6 +93,30 @@ def test_a_compiled_network_computes_the_same(
     assert found.keys() == expected.keys() and len(found) > 20
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5 * value.abs().max())
+
+
+@pytest.mark.parametrize("make", [edm2, var])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_masks_of_dropout_are_the_same_compiled(
+    make: Any, checkpointing: bool, traced: list[Any]
+) -> None:
+    net, inputs = make()
+    masks, draws = Masks(torch.tensor([5, 7, 11]), 0.4), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for p in net.parameters():  # a new VAR's branches are almost closed
+            p.add_(0.3 * torch.randn(p.shape, generator=draws))
+    call = net.log_likelihood if isinstance(net, Var) else net
+
+    def values() -> Tensor:
+        out: Tensor = call(*inputs, masks=masks)
+        return out
+
+    expected = values()
+    assert not torch.allclose(expected, call(*inputs))
+    Share(checkpointing=checkpointing, compiled=True).prepare(net)
+    found = values()
+    assert len(traced) >= 1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_snapshot_is_compiled_on_its_own(traced: list[Any]) -> None:

@@ -74,7 +74,7 @@ def test_its_sampler_gets_numbers(able: str) -> None:
         net = family.build(torch.Generator().manual_seed(0))
         drawn.append(family.generate(net, [1, 2], torch.tensor([0, 1]), 0.0))
     assert torch.equal(drawn[0], 0.5 * drawn[1]) and drawn[0].any()
-    with pytest.raises(UserError, match=r"models\.own\.sampler: .*got 'high'"):
+    with pytest.raises(UserError, match=r"models\.own\.sampler\.contrast: .*got 'high'"):
         planned(able, sampler={"contrast": "high"})
 
 
@@ -193,6 +193,11 @@ def test_what_a_class_cannot_do_is_said_before_anything_runs(able: str, tmp_path
         check_own(planned(plain, precision="bfloat16"))
     with pytest.raises(UserError, match=r"models.own.implementation: .* has no class Missing"):
         check_own(planned(f"{EXAMPLE}:Missing"))
+    content = tier(plain)
+    content["runs"]["own-mclr"]["optimizer"] = {"dropout": 0.1, "clip": 1}
+    dropping = Plan(parse_tier(content, "own"))
+    with pytest.raises(UserError, match=r"runs\.own-mclr\.optimizer\.dropout: GaussianPixels does"):
+        check_own(dropping)
     bare = (
         "from mclr.models import OwnFamily\nclass Bare(OwnFamily):\n    guided_by = frozenset()\n"
     )

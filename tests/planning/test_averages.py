@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mclr.config.reading import parse_tier
+from mclr.cost.cuts import cuts_of
 from mclr.errors import UserError
 from mclr.jobs.selection import best_point, select
 from mclr.jobs.training import selected_spec
@@ -103,7 +104,7 @@ def test_what_differs_is_said(tiny: dict[str, Any]) -> None:
     points = planned(tiny, optimizer=BOTH).points("var-mclr")[:2]
     texts = [canonical(point.run.hyperparameters) for point in points]
     assert varying(texts) == {"optimizer.ema.evaluate"}
-    assert describe(texts[1], varying(texts)) == "optimizer.ema.evaluate=average"
+    assert describe(texts[1], varying(texts)) == "weights=average"
 
 
 def test_numbers_of_the_section_are_swept(tiny: dict[str, Any]) -> None:
@@ -144,6 +145,14 @@ def test_epochs_of_ones_own_images(tiny: dict[str, Any]) -> None:
     tiny["data"] = data
     with pytest.raises(UserError, match=r"runs\.var-mclr\.epochs: .* data\.count must say"):
         planned(tiny)
+
+
+def test_what_halves_checkpoints_halves_epochs(tiny: dict[str, Any]) -> None:
+    del tiny["runs"]["var-mclr"]["checkpoints"]
+    tier = planned(tiny, epochs=[0.1, 0.2, 1]).tier
+    (cut,) = (cut for cut in cuts_of(tier) if cut.name == "half of the checkpoints")
+    assert cut.tier.runs["var-mclr"].epochs == [0.1, 1]
+    assert cut.tier.runs["var-cca"].checkpoints == [4]
 
 
 def test_epochs_too_short_to_tell_apart(tiny: dict[str, Any]) -> None:

@@ -151,6 +151,21 @@ def test_fine_tuning(
         check(who, monkeypatch)
 
 
+@pytest.mark.parametrize("machine", ["edm2", "var"], indirect=True)
+def test_every_way_to_update_weights(
+    machine: Machine, samples: Samples, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks are made where the network is; the average lies there, too."""
+    model = "var" if hasattr(machine.family, "vqvae") else "edm2"
+    how = {"name": "adamw", "weight_decay": 0.1, "clip": 1, "ema": {"std": 0.1}, "dropout": 0.2}
+    spec = edited(tiny_plan.finetune_spec(f"{model}-cca-seed0"), run={"optimizer": how})
+    monkeypatch.setattr(Samples, "priors", machine.cpu(torch.full((10,), 0.1)))
+    with machine.mode:
+        who = finetune_trainee(machine.family, machine.base, spec.run, 0, samples, share=Share(3))
+        check(who, monkeypatch)
+        assert all(p.device == GPU for p in who.result.parameters()) and who.ema is who.result
+
+
 @pytest.mark.parametrize("machine", ["edm2"], indirect=True)
 def test_weighted_mclr(
     machine: Machine, samples: Samples, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch

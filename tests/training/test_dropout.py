@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tiny import Trained, edited
 from torch import Tensor, nn
 
+from mclr.config.reading import load_tier
 from mclr.data.load import Manifest, load_images, step_generator
 from mclr.errors import UserError
 from mclr.models.families import make_family
@@ -167,3 +169,12 @@ def test_a_family_without_masks_refuses(case: Case) -> None:
     with pytest.raises(UserError, match=r"optimizer\.dropout: this family's class does not heed"):
         loss_of(case.tuned("mclr", 0.4))
     loss_of(case.tuned("mclr", None))
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_no_published_tier_has_dropout(name: str) -> None:
+    """So that its absence in fine-tuning changes none of their results."""
+    tier = load_tier(Path(__file__).resolve().parents[2] / "config" / f"{name}.yaml")
+    networks = [model.architecture() for model in tier.models.values()]
+    assert not any(network.get("dropout", 0) for network in networks)
+    assert not any(run.optimizer for run in tier.runs.values())
