@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import torch
-from speed_cases import CLASSES, OBJECTIVES, SAMPLES, Bench
+from speed_cases import CLASSES, IMITATIONS, OBJECTIVES, SAMPLES, Bench
 from torch import Tensor
 
 from mclr.config.objectives import FineTuning
@@ -51,7 +51,7 @@ def images(bench: Bench, kind: str, guidance: float) -> Tensor:
 def cases() -> Iterator[tuple[str, str, Callable[[Bench], Tensor]]]:
     """Name, kind of tolerance, and what is compared."""
     for kind in ("edm2", "var"):
-        for name, objective in OBJECTIVES.items():
+        for name, objective in (OBJECTIVES | IMITATIONS).items():
             yield f"{kind} {name}", "step", lambda b, k=kind, o=objective: step(b, k, o)  # type: ignore[misc]
         for guidance in (0.0, 1.5):
             yield (

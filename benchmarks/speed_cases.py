@@ -48,6 +48,12 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "cca K=4": {"name": "cca", "beta": 0.05, "lambda": 1, "K": 4},
     "ddo": {"name": "ddo", "alpha": 0.5, "beta": 0.05, "n_negatives": 256},
 }
+IMITATIONS: dict[str, dict[str, Any]] = {
+    "distill": {"name": "distill", "gamma": 1.5},
+    "gft": {"name": "gft", "beta": 0.4},
+    "mg": {"name": "mg", "w": 0.6},
+}
+"""Of guidance."""
 FASHION: dict[str, Any] = {
     "edm2": {"model_channels": 64, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []},
     "var": {"depth": 6, "embed_dim": 192, "num_heads": 6},

@@ -15,6 +15,8 @@ import yaml
 from mclr.config.reading import json_schema, load_tier, parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.planning.plan import Plan
+from mclr.report.methods import methods_for
 from mclr.settings.base import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -357,6 +359,42 @@ def test_method_names(tiny: dict[str, Any]) -> None:
     methods = {name: run.objective.method for name, run in runs.items()}
     assert methods["edm2-mclr"] == "mclr+dsm" and methods["var-mclr"] == "mclr"
     assert [methods[f"var-{m}"] for m in ("ccdpo", "cca", "ddo")] == ["ccdpo", "cca", "ddo"]
+
+
+def test_weighted_mclr_is_swept_over_guidance_scales(tiny: dict[str, Any]) -> None:
+    """dsm 0.7 to 2: CFG at γ of 1.4 to 0.5."""
+    weighted = {"objective": {"name": "wmclr", "dsm": 1}, "sweep": {"objective.dsm": [0.7, 2]}}
+    tiny["runs"]["edm2-mclr"] |= weighted
+    runs = Plan(parse_tier(tiny, "my.yaml")).of("edm2-mclr")
+    assert {(run.method, run.hyperparameters["dsm"]) for run in runs} == {
+        ("wmclr", 0.7), ("wmclr", 2.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"name": "gft", "beta": 0}, "beta: input should be greater than 0"),
+        ({"name": "gft", "beta": 1.5}, "beta: input should be less than or equal to 1"),
+        ({"name": "mg", "w": 1}, "w: input should be less than 1"),
+        ({"name": "distill", "gamma": 0}, "gamma: input should be greater than 0"),
+        ({"name": "distill"}, "gamma"),
+    ],
+)
+def test_strengths_that_no_guidance_has_are_refused(
+    tiny: dict[str, Any], objective: dict[str, Any], message: str
+) -> None:
+    tiny["runs"]["var-mclr"]["objective"] = objective
+    with pytest.raises(UserError, match=rf"(?i){message}"):
+        parse_tier(tiny, "my.yaml")
+
+
+def test_published_tiers_have_the_likelihood_term_as_an_ablation_alone() -> None:
+    for name in ("digits", "fashion"):
+        tier = load_tier(ROOT / "config" / f"{name}.yaml")
+        found = {run.objective.method for run in tier.runs.values()}
+        assert "mclr+dsm" in found
+        assert not any(methods_for(tier, model)["mclr+dsm"].in_table for model in tier.models)
 
 
 def test_values_are_fixed_once_read(tiny_tier: Tier) -> None:

@@ -149,6 +149,16 @@ def test_the_best_of_several_methods_counts() -> None:
     assert answer.effect == 1 and answer.interval == (1, 1)
 
 
+def test_anchored_mclr_is_never_merged_with_mclr() -> None:
+    """Its points, however good, are no points of MCLR: neither the best nor in the table."""
+    mclr = rows("mclr", {20: {"fd": 5.0}}, dsm=0.0)
+    anchored = rows("mclr+dsm", {20: {"fd": 1.0}}, dsm=1.0)
+    found = view(base(fd=10.0), mclr, anchored)
+    for which in (table, best):
+        assert Difference("fd", which("mclr"), which("base"), BELOW).ask(found).effect == -5
+        assert Difference("fd", which("mclr+dsm"), which("mclr"), BELOW).ask(found).effect == -4
+
+
 def test_trends_count_from_the_base_model_on_each_seeds_curve() -> None:
     rising = {50: {"is": [7.0, 7.0]}, 100: {"is": [8.0, 6.5]}, 200: {"is": [9.0, 9.0]}}
     answer = Trend("is", "mclr", +1).ask(view(base(**{"is": 6.0}), rows("mclr", rising)))

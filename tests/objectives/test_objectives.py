@@ -219,6 +219,38 @@ def test_gradient_raises_the_contrast(family: str) -> None:
         assert after.terms[name] > before.terms[name]
 
 
+@pytest.mark.parametrize("K", [1, 4])
+@pytest.mark.parametrize("beta", [2.0, 4.0])
+def test_anchored_mclr_is_at_rest_where_theorem_1_says(K: int, beta: float) -> None:
+    """h = p(x|c) + η (p(x|c) − p(x)) with η = C/((C − 1) β): exact, every sample enumerated."""
+    counts = torch.tensor([[3, 3, 2, 2, 2], [2, 3, 3, 2, 2], [2, 2, 2, 3, 3]])
+    places = torch.cartesian_prod(torch.arange(3), torch.arange(5))
+    labels, x = places.repeat_interleave(counts.flatten(), dim=0).unbind(1)
+    p = counts.double() / 12
+    h = p + 1.5 / beta * (p - p.mean(0))
+    assert h.min() > 0
+    others = torch.stack([(labels != c).nonzero().flatten() for c in labels])  # all 24 of each
+    logits = h.log().requires_grad_()
+
+    def policy(x: Tensor, c: Tensor, draw: Draw) -> Tensor:
+        return logits.log_softmax(1)[c, x]
+
+    total = torch.zeros((), dtype=torch.float64)
+    for first in range(0, 24, K):
+        contrast = Contrast(others[:, first : first + K], torch.ones(36, dtype=torch.bool))
+        objective = Mclr(name="mclr", K=K, dsm=beta)
+        total = (
+            total
+            + mclr_loss(
+                objective, policy, Batch(x, labels, Draw()), contrast, torch.arange(36)
+            ).value
+        )
+    (slope,) = torch.autograd.grad(total / (24 / K), logits)
+    assert slope.abs().max() < 1e-15
+    (moved,) = torch.autograd.grad(-policy(x, labels, Draw()).mean(), logits)
+    assert moved.abs().max() > 1e-3  # of the likelihood alone
+
+
 # ------------------------------------------------------------------ awkward minibatches
 
 

@@ -177,6 +177,16 @@ def test_dsm_ablation_holds_both_methods(drawn: dict[str, Chart]) -> None:
     assert "var-dsm-ablation" not in drawn
 
 
+def test_anchored_mclr_has_a_path_where_it_has_a_row(
+    anchored_metrics: pd.DataFrame, anchored_tier: Tier
+) -> None:
+    """Called as in Table 1 of the model."""
+    found = {chart.stem: chart for chart in charts(anchored_metrics, anchored_tier)}
+    for model, label in (("edm2", "+MCLR + DSM"), ("var", "+MCLR + likelihood")):
+        for kind in ("fd-is", "metrics-vs-step"):
+            assert label in {line.label for line in found[f"{model}-{kind}"].panels[0].series}
+
+
 def test_fd_axis_turns_logarithmic_when_a_run_diverges(metrics: pd.DataFrame, tier: Tier) -> None:
     assert not charts(metrics, tier)[0].panels[0].log_y
     metrics.loc[metrics["step"] == 200, "fd_digits-net"] = 4000.0

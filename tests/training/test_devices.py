@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny import Trained, edited
+from tiny import IMITATIONS, Trained, edited, finetune_spec
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -45,7 +45,8 @@ from mclr.training.share import Share
 from mclr.training.trainee import Trainee
 
 GPU = torch.device("cuda", 0)
-OBJECTIVES = [(m, n) for m in ("edm2", "var") for n in ("mclr", "ccdpo", "cca", "ddo")]
+NAMES = ("mclr", "ccdpo", "cca", "ddo", *IMITATIONS)
+OBJECTIVES = [(m, n) for m in ("edm2", "var") for n in NAMES]
 
 
 def put(module: nn.Module, device: Any) -> nn.Module:
@@ -141,7 +142,7 @@ def test_fine_tuning(
     machine: Machine, name: str, samples: Samples, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = "var" if hasattr(machine.family, "vqvae") else "edm2"
-    settings = tiny_plan.finetune_spec(f"{model}-{name}-seed0").run
+    settings = finetune_spec(tiny_plan, model, name).run
     monkeypatch.setattr(Samples, "priors", machine.cpu(torch.full((10,), 0.1)))
     with machine.mode:
         negatives = samples if name == "ddo" else None

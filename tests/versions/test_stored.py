@@ -44,7 +44,8 @@ def test_saving_the_repositorys_file_changes_nothing(tmp_path: Path) -> None:
 def test_a_bump_raises_what_it_names_and_notes_the_code(versions: Versions) -> None:
     found = dict.fromkeys(KINDS, "1" * 16)
     assert versions.bump("finetune.var", found) == [
-        f"finetune.var.{name} {RAISED}" for name in ("mclr", "ccdpo", "cca", "ddo", "own")
+        f"finetune.var.{name} {RAISED}"
+        for name in ("mclr", "ccdpo", "cca", "ddo", "distill", "gft", "mg", "own")
     ]
     assert versions.of("finetune.var.cca") == f"finetune.var.cca {RAISED}"
     assert versions.of("finetune.edm2.cca") == "finetune.edm2.cca 1"

@@ -96,7 +96,7 @@ class VarFamily(Family):
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
             logits: Tensor = net(labels, inputs, masks=draw.masks)
-        return Logits(logits, guidance_ramp(self.config.patch_nums).to(x.device))
+        return Logits(logits, move(guidance_ramp(self.config.patch_nums), x.device))
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
