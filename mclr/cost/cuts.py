@@ -55,7 +55,7 @@ def _scales(content: dict[str, Any]) -> None:
 
 def _checkpoints(content: dict[str, Any]) -> None:
     """Every other one; the last stays."""
-    for run in content["runs"].values():
+    for run in _tuned(content).values():
         key = "epochs" if "epochs" in run else "checkpoints"
         run[key] = run[key][::-2][::-1]
 
@@ -72,13 +72,13 @@ def _seeds(content: dict[str, Any]) -> None:
 def _rounds(content: dict[str, Any]) -> None:
     """No experiment that starts from another one's best checkpoint."""
     runs = content["runs"]
-    content["runs"] = {name: run for name, run in runs.items() if not run["from"]}
+    content["runs"] = {name: run for name, run in runs.items() if not run.get("from")}
     _without_lost_studies(content)
 
 
 def _ablations(content: dict[str, Any]) -> None:
     """What the tier marks as such; of a tier without final runs, all but the first of a method."""
-    runs = content["runs"]
+    runs, every = _tuned(content), content["runs"]
     if content["final"]:
         kept = [name for name, run in runs.items() if run["final"]]
     else:
@@ -88,8 +88,13 @@ def _ablations(content: dict[str, Any]) -> None:
             if method not in METHODS or METHODS[method].in_table:
                 firsts.setdefault((run["model"], method), name)
         kept = [name for name, run in runs.items() if run["from"] or name in firsts.values()]
-    content["runs"] = {name: runs[name] for name in kept}
+    content["runs"] = {n: run for n, run in every.items() if n in kept or n not in runs}
     content["studies"], content["separation"] = {}, None
+
+
+def _tuned(content: dict[str, Any]) -> dict[str, Any]:
+    """The runs that train."""
+    return {name: run for name, run in content["runs"].items() if "released" not in run}
 
 
 def _without_lost_studies(content: dict[str, Any]) -> None:

@@ -67,7 +67,9 @@ def load_manifest(path: Path) -> Manifest:
     hashes = {name: split["sha256"] for name, split in content["splits"].items()}
     names = tuple(content["class_names"])
     found: dict[str, Any] = content["source"]
-    counts = {name: tuple(split["class_counts"]) for name, split in content["splits"].items()}
+    counts = {
+        name: tuple(split.get("class_counts", ())) for name, split in content["splits"].items()
+    }
     own = None
     if "path" in found:
         further = {key: found[key] for key in DECODING if key in found}

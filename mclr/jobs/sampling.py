@@ -89,10 +89,6 @@ def sample(
     batches = processes.own_part(shard_batches(spec, shard))
     progress = Progress(str(features.parent), len(batches), spec.batch)
 
-    def table(found: NetFeatures, images: Unchecked, labels: Tensor) -> pa.Table:
-        images.checked(weights)
-        return feature_table(found, list(images.seeds), labels)
-
     def tables() -> Iterator[pa.Table]:
         # To read a batch's features is to wait for them: a GPU is given the next batch before.
         waiting: list[tuple[NetFeatures, Unchecked, Tensor]] = []
@@ -101,10 +97,10 @@ def sample(
             images = sampler(seeds, labels)
             waiting.append((net_features(nets, images.x), images, labels))
             if len(waiting) > 1:
-                yield table(*waiting.pop(0))
+                yield _table(weights, *waiting.pop(0))
             progress.update(done + 1)
         for last in waiting:
-            yield table(*last)
+            yield _table(weights, *last)
 
     write_together(features, with_packages(tables(), other_packages()))
     if not processes.is_first():
@@ -114,6 +110,12 @@ def sample(
     seeds = [first + row for row in range(rows) for _ in shown]
     images = sampler(seeds, torch.tensor(shown).repeat(rows)).checked(weights)
     write_grid(grid, images, manifest, len(shown))
+
+
+def _table(weights: Path, found: NetFeatures, images: Unchecked, labels: Tensor) -> pa.Table:
+    """Features of images that turn out to be finite."""
+    images.checked(weights)
+    return feature_table(found, list(images.seeds), labels)
 
 
 def _sampler(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mclr.errors import UserError
 from mclr.settings.base import Section
@@ -111,6 +111,9 @@ def _asked(value: T | None, need: str) -> T:
 
 class Objective(Section):
     """The settings of an objective of a configuration, and its loss."""
+
+    is_own: ClassVar[bool] = False
+    """Whether its loss is code of the user's."""
 
     @property
     def method(self) -> str:

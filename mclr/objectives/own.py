@@ -89,6 +89,7 @@ class OwnObjective(Objective):
     configuration, not a default) for samples of the frozen network; override ``needs`` for more.
     """
 
+    is_own: ClassVar[bool] = True
     label: ClassVar[str] = ""
     """In tables and legends, after the model; ``+`` and the name of the class if empty."""
     colour: ClassVar[str] = ""

@@ -6,7 +6,6 @@ import operator
 import re
 from typing import Annotated, Any, Literal
 
-from PIL import ImageColor
 from pydantic import BeforeValidator, Field, model_validator
 
 from mclr.settings.base import Count, Section, Side
@@ -18,6 +17,8 @@ WHITE = "#ffffff"
 
 def _colour(value: Any) -> str:
     """A colour's name, or #rrggbb, as #rrggbb; ValueError if it is neither."""
+    from PIL import ImageColor  # many jobs do without
+
     text = str(value).lower()
     if text in ImageColor.colormap or re.fullmatch("#[0-9a-f]{6}", text):
         red, green, blue, *_ = ImageColor.getrgb(text)

@@ -44,7 +44,7 @@ def finetune_trainee(
     share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
     loss = checked_loss(objective)
-    steps = Steps(family, net, frozen, settings, seed, data, negatives)
+    steps = Steps(family, net, frozen, settings, seed, data, negatives, average)
 
     def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
         return partial(loss, steps.given(step, objective.needs, policy, reference))

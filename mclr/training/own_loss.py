@@ -15,7 +15,6 @@ from mclr.events import to_log_file
 from mclr.implementation import raised_in
 from mclr.objectives.base import Loss
 from mclr.objectives.objective import Given, Objective
-from mclr.objectives.own import OwnObjective
 from mclr.training.memory import is_out_of_memory
 
 EVENT = frozenset({"loss", "lr", "grad_norm", "step", "nimg", "time", "event"})
@@ -29,7 +28,7 @@ def checked_loss(objective: Objective) -> Callable[[Given, Tensor], Loss]:
         UserError: by the loss that is given, where the class's own raises anything, gives no
             ``Loss``, or records a term under a name that events have. The log has the traceback.
     """
-    if not isinstance(objective, OwnObjective):
+    if not objective.is_own:
         return objective.loss
 
     def loss(given: Given, part: Tensor) -> Loss:
@@ -49,7 +48,7 @@ def checked_loss(objective: Objective) -> Callable[[Given, Tensor], Loss]:
     return loss
 
 
-def _check_loss(objective: OwnObjective, found: Any) -> None:
+def _check_loss(objective: Objective, found: Any) -> None:
     where = f"objective: {type(objective).__name__}.loss"
     if not isinstance(found, Loss):
         raise UserError(f"{where} gave a {type(found).__name__}; expected an mclr.objectives.Loss")

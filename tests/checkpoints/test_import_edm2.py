@@ -185,7 +185,7 @@ def test_minimal_file_and_positional_arguments(tmp_path: Path) -> None:
         ("unknown argument 'widen'", {}, {"_init_kwargs": {**SIZES, **TINY, "widen": 2}}),
         ("img_channels", {}, {"_init_kwargs": {"img_resolution": 8, "label_dim": 2, **TINY}}),
         ("num_blocks", {}, {"_init_kwargs": {**SIZES, **TINY, "num_blocks": -1}}),
-        ("too few", {}, {"_init_kwargs": {**SIZES, **TINY, "num_blocks": 10**9}}),
+        ("expected at most", {}, {"_init_kwargs": {**SIZES, **TINY, "num_blocks": 10**9}}),
         ("missing", {}, {"_init_kwargs": {**SIZES, **TINY, "num_blocks": 2}}),
         ("instead of", {}, {"_init_kwargs": {**SIZES, **TINY, "model_channels": 10**30}}),
         ("_init_kwargs", {}, {"_init_kwargs": None}),

@@ -28,7 +28,7 @@ def test_source_of_either_kind(
     spec = plan.finetune_spec("edm2-mclr-seed1")
     about = {"spec": canonical(spec), "step": "4"} | ({"weights": "average"} if averaged else {})
     save_tensors(Path(plan.files.best("edm2-mclr")), {"w": torch.zeros(3)}, about)
-    write_json(Path(plan.files.prepared(None)["manifest"]), {})
+    write_json(Path(plan.files.prepared(None)["manifest"]), {"shape": [1, 8, 8], "splits": {}})
     source = find_source(plan.tier, "edm2-mclr")
     assert (source.run.run_id, source.averaged) == ("edm2-mclr-seed1", averaged)
     assert is_average(canonical(source.run.hyperparameters)) == averaged

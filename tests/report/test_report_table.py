@@ -132,9 +132,9 @@ def test_anchored_mclr_is_a_row_of_its_own_where_it_has_final_seeds(
     anchored_metrics.loc[ablation, "fd_digits-net"] = 1.0
     edm2, var = make_table(anchored_metrics, anchored_tier).blocks
     labels = ["EDM2", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR", "+MCLR + DSM"]
-    assert [row.method for row in edm2.rows] == labels
-    assert [row.method for row in var.rows] == ["VAR", "+CFG", "+MCLR", "+MCLR + likelihood"]
-    values = {row.method: row.cells[0].value for row in edm2.rows}
+    named = [[row.method.removesuffix(" †") for row in block.rows] for block in (edm2, var)]
+    assert named == [labels, ["VAR", "+CFG", "+MCLR", "+MCLR + likelihood"]]
+    values = {row.method.removesuffix(" †"): row.cells[0].value for row in edm2.rows}
     assert (values["+MCLR"], values["+MCLR + DSM"]) == ("9.10", "9.20")
     assert "dsm=1" in edm2.rows[-1].chosen and "dsm=0" in edm2.rows[-2].chosen
 
@@ -147,8 +147,8 @@ def test_anchored_mclr_of_one_model_makes_no_row_of_another_ones_ablation(
     text = anchored_metrics["hyperparameters"]
     of_edm2 = (anchored_metrics["model"] == "edm2") & text.str.contains('"dsm":1.0')
     edm2, var = make_table(anchored_metrics[~of_edm2], tier).blocks
-    assert "+MCLR + DSM" not in [row.method for row in edm2.rows]
-    assert var.rows[-1].method == "+MCLR + likelihood"
+    assert not [row.method for row in edm2.rows if row.method.startswith("+MCLR + DSM")]
+    assert var.rows[-1].method.startswith("+MCLR + likelihood")
 
 
 def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:

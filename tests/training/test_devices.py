@@ -30,6 +30,7 @@ from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.jobs.labels import labels_of
 from mclr.metrics.features import load_feature_net
+from mclr.models.drawing import draw_images
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
 from mclr.objectives.base import Loss
@@ -211,10 +212,9 @@ def test_sampling(
     faked(net, machine.mode)
     with machine.mode, torch.no_grad():
         frozen = machine.family.frozen(machine.base)
-        x = machine.family.generate(frozen, [3, 4], labels, guidance)
-        images = machine.family.decode(x)
+        images = draw_images(machine.family, frozen, [3, 4], labels, guidance).x
         features, logits = net(images)
-    assert {x.device, images.device, features.device, logits.device} == {GPU}
+    assert {images.device, features.device, logits.device} == {GPU}
     assert images.shape == (2, 1, 8, 8) and images.dtype == torch.uint8
 
 

@@ -87,7 +87,7 @@ def test_policy_and_reference_are_equal_row_by_row(case: Case) -> None:
         case.plan.finetune_spec(f"{case.model}-ccdpo-seed0"), run={"optimizer": {"dropout": 0.4}}
     ).run
     frozen = case.family.frozen(case.base)
-    given = Steps(case.family, frozen, run, 0, case.data, None).given(
+    given = Steps(case.family, case.base, frozen, run, 0, case.data, None).given(
         0, run.objective.needs, lambda *_: torch.zeros(1), lambda *_: torch.zeros(1)
     )
     batch = given.batch
@@ -122,7 +122,7 @@ def test_masks_change_with_seed_and_step_alone(case: Case) -> None:
     ).run
     seen = set()
     for seed, step in ((0, 0), (0, 1), (1, 0)):
-        masks = Steps(case.family, case.base, run, seed, case.data, None)._masks(step, 3)
+        masks = Steps(case.family, case.base, case.base, run, seed, case.data, None)._masks(step, 3)
         assert masks is not None and len(masks.seeds) == run.batch
         seen |= set(masks.seeds.tolist())
     assert len(seen) == 3 * run.batch
