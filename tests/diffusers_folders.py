@@ -1,7 +1,11 @@
-"""Tiny models of random weights in diffusers' layout, written by diffusers itself."""
+"""Tiny models of random weights in diffusers' layout, written by diffusers itself.
+
+``python tests/diffusers_folders.py FOLDER`` writes one for ``tests/workflow/diffusers.yaml``.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +19,15 @@ from diffusers import (
     DiTTransformer2DModel,
     UNet2DModel,
 )
+from torch import nn
+
+from mclr.data.load import Manifest
+from mclr.models.diffusers.checkpoint import pack_autoencoder, read_weights, weights_file
+from mclr.models.diffusers.config import DiffusersModel
+from mclr.models.diffusers.family import DiffusersFamily
+from mclr.models.families import make_family
+from mclr.models.spec import DiffusersSpec, ModelSpec
+from mclr.settings.base import plain
 
 DIT: dict[str, Any] = {
     "num_layers": 2,
@@ -82,3 +95,45 @@ def unet_folder(folder: Path, **changes: Any) -> Path:
     """The folder of ``unet_pipeline``."""
     unet_pipeline(**changes).save_pretrained(folder)
     return folder
+
+
+def model_of(folder: Path, **changes: Any) -> DiffusersModel:
+    """The model of a folder, as a tier has it."""
+    content = {
+        "family": "diffusers",
+        "label": "tiny",
+        "base": {"released": str(folder)},
+        "noise": {"P_mean": 0.3, "P_std": 1.0},
+        "sampler": {"kind": "scheduler", "num_steps": 6},
+        "guidance": [0.5],
+    }
+    return DiffusersModel.model_validate(content | changes)
+
+
+def images_of(classes: int = 10, channels: int = 1) -> Manifest:
+    """Images of 8×8 pixels."""
+    return Manifest(channels, 8, classes, tuple(map(str, range(classes))), {})
+
+
+def loaded(
+    folder: Path, manifest: Manifest | None = None, **changes: Any
+) -> tuple[DiffusersFamily, nn.Module]:
+    """The family of a folder, and its network."""
+    manifest = manifest or images_of()
+    model = model_of(folder, **changes)
+    content = {"network": model.architecture(), "precision": model.precision}
+    content |= {"noise": plain(model.noise), "sampler": plain(model.sampler)}
+    spec = ModelSpec.model_validate(content)
+    tokenizer = folder / "packed.safetensors" if model.has_coder else None
+    if tokenizer:
+        pack_autoencoder(folder, tokenizer)
+    family = cast(DiffusersFamily, make_family(spec, manifest, tokenizer))
+    network = cast(DiffusersSpec, spec.network)
+    file = weights_file(folder, network.model.part)
+    net = family.build(torch.Generator().manual_seed(0))
+    net.load_state_dict(read_weights(network, family.drawn, file))
+    return family, net.eval()
+
+
+if __name__ == "__main__":
+    dit_folder(Path(sys.argv[1]))

@@ -39,6 +39,7 @@ class Micro:
 
 
 TESTS = "tests/workflow"
+TINY_DIT = ("tests/diffusers_folders.py", "data/raw/tiny-dit")
 OWN_IMAGES = ("docs/examples/digit_images.py", "pictures")
 BASES = [f"results/micro/runs/{model}-base/config.yaml" for model in ("edm2", "var")]
 TRAIN_BASES = ("-m", "snakemake", "--configfile", f"{TESTS}/micro.yaml", "--cores", "2", *BASES)
@@ -48,6 +49,7 @@ TIERS = (
     Micro("imported", f"{TESTS}/imported.yaml", TRAIN_BASES),
     Micro("options", f"{TESTS}/options.yaml"),
     Micro("own", f"{TESTS}/own.yaml"),
+    Micro("diffusers", f"{TESTS}/diffusers.yaml", TINY_DIT),
     Micro("images", f"{TESTS}/images.yaml", OWN_IMAGES),
     Micro("theory", f"{TESTS}/micro.yaml"),
 )

@@ -8,60 +8,33 @@ from typing import Any, cast
 import diffusers
 import pytest
 import torch
-from diffusers_folders import dit_folder, dit_pipeline, unet_folder, unet_pipeline
+from diffusers_folders import (
+    dit_folder,
+    dit_pipeline,
+    images_of,
+    loaded,
+    model_of,
+    unet_folder,
+    unet_pipeline,
+)
 from torch import Tensor, nn
 
-from mclr.data.load import Manifest, step_generator
+from mclr.config.objectives import FineTuning
+from mclr.data.load import step_generator
 from mclr.errors import UserError
 from mclr.likelihood import Draw, noise_weight
-from mclr.models.diffusers.checkpoint import pack_autoencoder, read_weights, weights_file
-from mclr.models.diffusers.config import DiffusersModel
-from mclr.models.diffusers.family import DiffusersFamily
+from mclr.models.diffusers.config import DiffusersBase
 from mclr.models.families import make_family
-from mclr.models.spec import DiffusersSpec, ModelSpec
+from mclr.models.spec import ModelSpec
 from mclr.settings.base import plain
+from mclr.training.base import base_trainee
+from mclr.training.finetune import finetune_trainee
+from mclr.training.given import Samples
 
-NOISE = {"P_mean": 0.3, "P_std": 1.0}
 BY_SCHEDULER = {"kind": "scheduler", "num_steps": 6}
 HEUN = {"num_steps": 4, "sigma_min": 0.02, "sigma_max": 80, "rho": 7}
 SEEDS = [5, 2**31 + 7, 11]
 LABELS = torch.tensor([3, 0, 9])
-
-
-def model_of(folder: Path, **changes: Any) -> DiffusersModel:
-    content = {
-        "family": "diffusers",
-        "label": "tiny",
-        "base": {"released": str(folder)},
-        "noise": NOISE,
-        "sampler": BY_SCHEDULER,
-        "guidance": [0.5],
-    }
-    return DiffusersModel.model_validate(content | changes)
-
-
-def images_of(classes: int = 10, channels: int = 1) -> Manifest:
-    return Manifest(channels, 8, classes, tuple(map(str, range(classes))), {})
-
-
-def loaded(
-    folder: Path, manifest: Manifest | None = None, **changes: Any
-) -> tuple[DiffusersFamily, nn.Module]:
-    """The family of a folder, and its network."""
-    manifest = manifest or images_of()
-    model = model_of(folder, **changes)
-    content = {"network": model.architecture(), "precision": model.precision}
-    content |= {"noise": plain(model.noise), "sampler": plain(model.sampler)}
-    spec = ModelSpec.model_validate(content)
-    tokenizer = folder / "packed.safetensors" if model.has_coder else None
-    if tokenizer:
-        pack_autoencoder(folder, tokenizer)
-    family = cast(DiffusersFamily, make_family(spec, manifest, tokenizer))
-    network = cast(DiffusersSpec, spec.network)
-    file = weights_file(folder, network.model.part)
-    net = family.build(torch.Generator().manual_seed(0))
-    net.load_state_dict(read_weights(network, family.drawn, file))
-    return family, net.eval()
 
 
 def generators(seeds: list[int]) -> list[torch.Generator]:
@@ -299,3 +272,75 @@ def test_precision(dit: Path) -> None:
     assert values[1].dtype == torch.float32
     assert not torch.equal(*values)
     torch.testing.assert_close(*values, rtol=0.05, atol=0.5)
+
+
+# ------------------------------------------------------------------ training
+
+
+OBJECTIVES: list[dict[str, Any]] = [
+    {"name": "mclr", "K": 2},
+    {"name": "wmclr", "dsm": 1, "K": 2, "draws": 2},
+    {"name": "ccdpo", "beta": 0.1, "K": 2},
+    {"name": "cca", "beta": 0.1, "lambda": 1, "K": 2},
+    {"name": "ddo", "alpha": 1, "beta": 0.1, "n_negatives": 12},
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective["name"])
+def test_every_objective_trains_it(dit: Path, objective: dict[str, Any]) -> None:
+    """A step by each: every weight moves but those of the variance and of classes not seen."""
+    family, net = loaded(dit)
+    settings = FineTuning.model_validate(
+        {"model": "dit", "objective": objective, "lr": 0.01, "batch": 8, "checkpoints": [1]}
+    )
+    generator = step_generator(1)
+    raw = torch.rand(12, 8, 4, 4, generator=generator)
+    made = torch.randn(12, *family.shape, generator=generator)
+    labels = torch.arange(12) % 10
+    data, negatives = Samples(raw, labels, 10), Samples(made, labels, 10, generated=True)
+    trainee = finetune_trainee(family, net, settings, 0, data, negatives)
+    for loss in trainee.losses(0):
+        assert loss.value.isfinite()
+        loss.value.backward()  # type: ignore[no-untyped-call]
+    before = {name: value.clone() for name, value in trainee.net.state_dict().items()}
+    trainee.optimizer.step()
+    after = trainee.net.state_dict()
+    still = [name for name, value in after.items() if torch.equal(value, before[name])]
+    assert still == []
+    bias = after["proj_out_2.bias"].view(4, 8) == before["proj_out_2.bias"].view(4, 8)
+    assert bias[:, 4:].all() and not bias[:, :4].any()
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"name": "DDPMScheduler", "prediction_type": "v_prediction"},
+        {"name": "FlowMatchEulerDiscreteScheduler"},
+    ],
+)
+def test_a_base_learns(scheduler: dict[str, Any]) -> None:
+    """Classes of grey images of one level each: in much noise, ℓ tells them apart."""
+    network = {"kind": "dit", "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
+    base = {"seed": 0, "steps": 150, "batch": 32, "lr": 0.002, "warmup_steps": 10}
+    base |= {"weight_decay": 0.0, "label_dropout": 0.1, "ema_std": 0.1}
+    told: dict[str, Any] = {"network": network, "scheduler": scheduler, "base": base}
+    model = model_of(Path("none"), **told, noise={"P_mean": 2.0, "P_std": 0.7})
+    content = {"network": model.architecture(), "precision": "float32", "noise": model.noise}
+    family = make_family(ModelSpec.model_validate(content), images_of(2))
+    labels = torch.arange(64) % 2
+    images = (labels.view(-1, 1, 1, 1) * 200 + 20).expand(-1, 1, 8, 8).to(torch.uint8)
+    assert isinstance(model.base, DiffusersBase)
+    trainee = base_trainee(family, model.base, family.encode(images), labels, 2)
+    for step in range(base["steps"]):
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = trainee.learning_rate(step)
+        (loss,) = trainee.losses(step)
+        loss.value.backward()  # type: ignore[no-untyped-call]
+        trainee.optimizer.step()
+        trainee.optimizer.zero_grad()
+    x, net = family.encode(images), trainee.net.eval()
+    draw = Draw(torch.full((64,), 20.0), torch.randn(x.shape, generator=step_generator(1)))
+    with torch.no_grad():
+        own = family.log_likelihood(net, x, labels, draw)
+        other = family.log_likelihood(net, x, 1 - labels, draw)
+    assert (own > other).float().mean() > 0.9

@@ -13,7 +13,7 @@ from mclr.planning.plan import Plan
 from mclr.report.names import views_of
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet")
+NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet", "diffusers")
 
 
 def jobs_of(name: str) -> Jobs:

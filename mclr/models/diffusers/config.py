@@ -228,7 +228,11 @@ class DiffusersModel(Section):
     sigma_data: Positive | None = None
     """σ_d of w(σ), Eq. (150); 1 of latents and 0.5 of pixels, if absent."""
 
-    guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
+    @property
+    def guided_by(self) -> frozenset[str]:
+        """What can guide it. The levels of a scheduler's steps, diffusers alone knows."""
+        interval = {"interval"} if isinstance(self.sampler, Edm2Sampler) else set()
+        return frozenset({"null", "network"} | interval)
 
     @model_validator(mode="after")
     def _whole(self) -> DiffusersModel:
@@ -324,21 +328,13 @@ class DiffusersModel(Section):
 
         Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
         """
-        counts, levels = self._evaluations(guided and interval is not None)
-        single = sum(counts)
+        is_heun = isinstance(self.sampler, Edm2Sampler)
+        single = 2 * self.sampler.num_steps - 1 if is_heun else self.sampler.num_steps
         if not guided or interval is None:
             return single * (2 if guided else 1)
+        if not isinstance(self.sampler, Edm2Sampler):
+            raise UserError(f"models: {self.label}: NFE of an interval are known of Heun alone")
         low, high = interval
-        inside = (n for n, s in zip(counts, levels, strict=True) if low <= s <= high)
-        return single + sum(inside)
-
-    def _evaluations(self, with_levels: bool) -> tuple[list[int], list[float]]:
-        """Evaluations at each noise level of the sampler, and these levels if they are wanted."""
-        steps = self.sampler.num_steps
-        if isinstance(self.sampler, Edm2Sampler):
-            return [1] + [2] * (steps - 1), heun_levels(self.sampler)
-        if not with_levels:
-            return [1] * steps, []
-        from mclr.models.diffusers.sampler import levels_of_steps
-
-        return [1] * steps, levels_of_steps(self.parts[1], steps)
+        levels = heun_levels(self.sampler)
+        # Every level but the first is evaluated twice: at the end of a step and the next start.
+        return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)

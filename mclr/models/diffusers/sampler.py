@@ -74,11 +74,6 @@ def scheduler_sample(
     return x.float()
 
 
-def levels_of_steps(scheduler: Scheduler, num_steps: int) -> list[float]:
-    """Noise levels σ at which a scheduler evaluates the network."""
-    return _set_steps(make_scheduler(scheduler), scheduler, num_steps)
-
-
 def _set_steps(made: Any, scheduler: Scheduler, num_steps: int) -> list[float]:
     """Tell diffusers' scheduler its number of steps; gives their σ."""
     try:
