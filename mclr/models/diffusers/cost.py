@@ -69,6 +69,14 @@ class DiffusersCost(Cost):
     def evaluate(self, net: Any, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         return _evaluate(net, self.sizes[1], rows, dtype, device)
 
+    def narrower(self) -> DiffusersCost:
+        network, scheduler = self.model.parts
+        if not isinstance(network, DitArchitecture):
+            return self
+        less = {"network": network.model_copy(update={"num_layers": 2}), "scheduler": scheduler}
+        less["autoencoder"] = self.model.coder
+        return DiffusersCost(self.model.model_copy(update=less), self.manifest)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Pixels, or mean and deviation of latents."""

@@ -161,6 +161,24 @@ def _drawn(path: Path, kind: str, content: dict[str, Any]) -> tuple[Drawn, dict[
     return Drawn(channels, side, classes), {**more, "learned_variance": out == 2 * channels}
 
 
+@dataclass(frozen=True)
+class Coded:
+    """Of an autoencoder: channels of its images, and pixels of a latent along a side."""
+
+    channels: int
+    factor: int
+
+
+def read_autoencoder(folder: Path) -> Coded:
+    """The ``AutoencoderKL`` of a model's folder; UserError if there is none."""
+    path = folder / VAE / CONFIG
+    content = read_config(path)
+    channels, widths = content.get("in_channels", 3), content.get("block_out_channels")
+    if channels not in (1, 3) or not isinstance(widths, list) or not 1 <= len(widths) <= 8:
+        _refuse(path, "an autoencoder of images of other than 1 or 3 channels, or of no known size")
+    return Coded(channels, 2 ** (len(widths) - 1))
+
+
 def read_scheduler(folder: Path) -> Scheduler:
     """The scheduler of a model's folder; UserError if there is none, or an unknown one."""
     path = folder / SCHEDULER / SCHEDULER_CONFIG
