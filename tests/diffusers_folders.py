@@ -130,8 +130,9 @@ def loaded(
     family = cast(DiffusersFamily, make_family(spec, manifest, tokenizer))
     network = cast(DiffusersSpec, spec.network)
     file = weights_file(folder, network.model.part)
+    tensors = read_weights(network, family.drawn, file)
     net = family.build(torch.Generator().manual_seed(0))
-    net.load_state_dict(read_weights(network, family.drawn, file))
+    net.load_state_dict(tensors)
     return family, net.eval()
 
 

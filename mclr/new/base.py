@@ -141,7 +141,10 @@ def _folder(file: Path) -> Path | None:
 
 def _diffusers(name: str, folder: Path) -> GivenBase:
     """A class-conditional network of diffusers."""
+    from mclr.models.diffusers.checkpoint import check_size
+
     network, drawn = read_network(folder)
+    check_size(network, drawn, folder)
     read_scheduler(folder)
     is_latent, side, channels = (folder / VAE).is_dir(), drawn.side, drawn.channels
     if is_latent:

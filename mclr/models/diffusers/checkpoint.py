@@ -16,6 +16,7 @@ from torch import Tensor
 from mclr.checkpoints.fit import check_finite
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors, write_json
+from mclr.models.diffusers.config import DitArchitecture, UnetArchitecture
 from mclr.models.diffusers.folder import (
     CONFIG,
     INDEX,
@@ -70,9 +71,7 @@ def read_weights(network: DiffusersSpec, drawn: Drawn, file: Path) -> dict[str, 
         check_finite(tensors, file)
         return tensors
     _require_same(network, drawn, file.with_name(CONFIG))
-    kind, settings = network.model.kind, diffusers_config(network.model, drawn)
-    cls: Any = Dit if kind == "dit" else Unet
-    return _read(cls, settings, file)
+    return _read(_class(network.model), diffusers_config(network.model, drawn), file)
 
 
 def pack_autoencoder(source: Path, output: Path) -> None:
@@ -87,18 +86,32 @@ def pack_autoencoder(source: Path, output: Path) -> None:
         _refuse(file, f"an autoencoder of class {content.get('_class_name')!r}, not AutoencoderKL")
     known = inspect.signature(AutoencoderKL.__init__).parameters
     settings = {key: value for key, value in content.items() if key in known}
-    widths, layers = settings.get("block_out_channels"), settings.get("layers_per_block", 1)
-    counts = [layers, *(widths if isinstance(widths, list) else [None])]
-    counts += [settings.get("latent_channels", 4), settings.get("in_channels", 3)]
-    most = MAX_WIDTH if all(type(count) is int and count > 0 for count in counts) else 0
-    if max([len(counts) - 3 - MAX_LEVELS, layers - MAX_LAYERS]) > 0 or max(counts) > most:
+    widths = settings.get("block_out_channels")
+    levels = widths if isinstance(widths, list) and len(widths) <= MAX_LEVELS else [0]
+    counts = [*levels, settings.get("latent_channels", 4), settings.get("in_channels", 3)]
+    layers = settings.get("layers_per_block", 1)
+    if not _within(layers, MAX_LAYERS) or not all(_within(n, MAX_WIDTH) for n in counts):
         _refuse(file, "an autoencoder of impossible sizes")
     tensors = _read(cast(Any, AutoencoderKL), settings, file)
     save_tensors(output, tensors, {"config": json.dumps(settings, sort_keys=True)})
 
 
-def _read(cls: Any, settings: dict[str, Any], file: Path) -> dict[str, Tensor]:
-    """Tensors, in float32 and by today's names, that fill a class of diffusers to the last."""
+def _within(count: Any, most: int) -> bool:
+    return type(count) is int and 1 <= count <= most
+
+
+def check_size(network: DitArchitecture | UnetArchitecture, drawn: Drawn, folder: Path) -> None:
+    """UserError if a folder's file of weights is too small for the network that it describes."""
+    file = weights_file(folder, network.part)
+    _check_size(_class(network), diffusers_config(network, drawn), file)
+
+
+def _class(network: DitArchitecture | UnetArchitecture) -> Any:
+    return Dit if isinstance(network, DitArchitecture) else Unet
+
+
+def _check_size(cls: Any, settings: dict[str, Any], file: Path) -> None:
+    """The network is made without memory for its weights."""
     try:
         with torch.device("meta"):
             size = sum(value.numel() for value in cls(**settings).state_dict().values())
@@ -106,6 +119,11 @@ def _read(cls: Any, settings: dict[str, Any], file: Path) -> dict[str, Tensor]:
         _refuse(file, f"its configuration is impossible ({str(error).splitlines()[0]})")
     if size > file.stat().st_size:  # a number takes a byte or more
         _refuse(file, f"too small for the {size:,} numbers of its network")
+
+
+def _read(cls: Any, settings: dict[str, Any], file: Path) -> dict[str, Tensor]:
+    """Tensors, in float32 and by today's names, that fill a class of diffusers to the last."""
+    _check_size(cls, settings, file)
     try:
         net, info = cls.from_pretrained(
             file.parent,

@@ -73,8 +73,11 @@ class DiffusersCost(Cost):
         network, scheduler = self.model.parts
         if not isinstance(network, DitArchitecture):
             return self
-        less = {"network": network.model_copy(update={"num_layers": 2}), "scheduler": scheduler}
-        less["autoencoder"] = self.model.coder
+        less = dict[str, Any](
+            network=network.model_copy(update={"num_layers": 2}),
+            scheduler=scheduler,
+            autoencoder=self.model.coder,
+        )
         return DiffusersCost(self.model.model_copy(update=less), self.manifest)
 
     @property
