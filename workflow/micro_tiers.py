@@ -37,6 +37,11 @@ class Micro:
             return {kind for kind in KINDS if kind.startswith("theory")}
         return kinds_of(load_tier(ROOT / self.config))
 
+    def can_be_made(self, folder: Path) -> bool:
+        """Whether a tree has the script that prepares it, if there is one."""
+        scripts = (word for word in self.prepare[:1] if word.endswith(".py"))
+        return all((folder / script).is_file() for script in scripts)
+
 
 TESTS = "tests/workflow"
 TINY_DIT = ("tests/diffusers_folders.py", "data/raw/tiny-dit")

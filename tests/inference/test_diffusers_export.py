@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import DiffusionPipeline, DiTPipeline
 from diffusers_folders import dit_folder, unet_folder
 from tiny import TINY, Trained
 
+from mclr.cli import cli
 from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
@@ -77,6 +80,21 @@ def test_diffusers_draws_what_we_draw(trained: Trained) -> None:
     assert ((drawn(folder).float() - expected).abs() <= 0.5 + 1e-2).all()
     assert not torch.equal(drawn(folder), drawn(folder, num_steps=3))
     assert not torch.equal(drawn(folder), drawn(folder, guidance=3.0))
+
+
+@pytest.mark.usefixtures("here")
+def test_from_the_command_line(trained: Trained) -> None:
+    """`mclr draw` makes what the pipeline class makes."""
+    dit_folder(Path("base"))
+    folder = exported(tier_of(), trained)
+    asked = ("draw", "--model", str(folder), "--classes", "0,7", "--per-class", "1", "--seed", "3")
+    files = ("--out", "grid.png", "--npz", "grid.npz", "--sampler", "num_steps=3")
+    done = CliRunner().invoke(cli, [*asked, *files])
+    assert done.exit_code == 0, done.output
+    images = np.load("grid.npz")["arr_0"]
+    wanted = ClassConditionalPipeline(folder)([0, 7], [3, 3], output_type="tensor", num_steps=3)
+    assert isinstance(wanted.images, torch.Tensor)
+    assert (images == wanted.images.permute(0, 2, 3, 1).numpy()).all()
 
 
 @pytest.mark.usefixtures("here")

@@ -30,6 +30,7 @@ from mclr.settings.base import plain
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
+from mclr.training.share import Share
 
 BY_SCHEDULER = {"kind": "scheduler", "num_steps": 6}
 HEUN = {"num_steps": 4, "sigma_min": 0.02, "sigma_max": 80, "rho": 7}
@@ -309,6 +310,24 @@ def test_every_objective_trains_it(dit: Path, objective: dict[str, Any]) -> None
     assert still == []
     bias = after["proj_out_2.bias"].view(4, 8) == before["proj_out_2.bias"].view(4, 8)
     assert bias[:, 4:].all() and not bias[:, :4].any()
+
+
+@pytest.mark.parametrize("write", [dit_folder, unet_folder])
+def test_less_memory_gives_the_same_gradient(write: Any, tmp_path: Path) -> None:
+    """Activations that are computed again, as a job with too little memory does."""
+    family, net = loaded(write(tmp_path))
+    net.train().requires_grad_(True)
+    x = torch.randn(3, *family.shape, generator=step_generator(1))
+    draw, found = family.draw(x, step_generator(2)), []
+    for checkpointing in (False, True):
+        Share(checkpointing=checkpointing).prepare(net)
+        assert cast(Any, net).is_gradient_checkpointing == checkpointing
+        value = family.log_likelihood(net, x, LABELS, draw).sum()
+        found.append(torch.autograd.grad(value, list(net.parameters()), allow_unused=True))
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(
