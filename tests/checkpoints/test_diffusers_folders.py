@@ -66,6 +66,7 @@ def test_a_class_by_its_old_name(dit: Path) -> None:
         ({"norm_type": "ada_norm_single"}, "setting norm_type = 'ada_norm_single'"),
         ({"num_embeds_ada_norm": None}, "num_embeds_ada_norm = None; expected a count"),
         ({"out_channels": 5}, "5 channels out, 4 in"),
+        ({"kind": "unet"}, "setting kind = 'unet', which is not known"),
     ],
 )
 def test_what_a_network_may_not_say(dit: Path, changes: dict[str, Any], text: str) -> None:

@@ -19,9 +19,10 @@ from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
-from mclr.inference import ClassConditionalPipeline
+from mclr.inference import ClassConditionalPipeline, card
 from mclr.inference.export import model_config
 from mclr.inference.folder import write_folder
+from mclr.inference.measured import Measured
 from mclr.inference.source import find_source
 from mclr.jobs.released import import_base, import_tokenizer
 from mclr.planning.plan import Plan
@@ -95,6 +96,26 @@ def test_from_the_command_line(trained: Trained) -> None:
     wanted = ClassConditionalPipeline(folder)([0, 7], [3, 3], output_type="tensor", num_steps=3)
     assert isinstance(wanted.images, torch.Tensor)
     assert (images == wanted.images.permute(0, 2, 3, 1).numpy()).all()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("write", [dit_folder, unet_folder])
+def test_the_card_says_what_loads_it(
+    write: Any, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DiTPipeline, if it can; a table stands for one, since nothing was measured."""
+    write(Path("base"))
+    exported(tier_of(), trained)
+    nothing = Measured("cnn", "id", 0, [], [], False, "", "")
+    monkeypatch.setattr(card, "measure", lambda source: [nothing])
+    monkeypatch.setattr(card, "_protocol", lambda *_: "")
+    source = find_source(tier_of(), "net-base")
+    text = card.write_card(source, model_config(source), Path("model")).read_text()
+    is_dit = write is dit_folder
+    assert ("DiTPipeline.from_pretrained" in text) == is_dit
+    assert f"`{'transformer' if is_dit else 'unet'}/diffusion_pytorch_model.safetensors`" in text
+    assert f"diffusion in {'latents' if is_dit else 'pixels'}" in text
+    assert "squared error of its prediction" in text and "- diffusion\n" in text
 
 
 @pytest.mark.usefixtures("here")

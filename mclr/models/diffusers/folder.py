@@ -120,7 +120,7 @@ def parse_network(path: Path) -> tuple[DitArchitecture | UnetArchitecture, Drawn
     cls: type[BaseModel] = DitArchitecture if kind == "dit" else UnetArchitecture
     told = {"kind": kind, **more}
     for key, value in content.items():
-        if key in cls.model_fields:
+        if key in cls.model_fields and key not in told:
             told[key] = value
         elif key not in OF_DATA and not key.startswith("_"):
             idle = value is None or value is False or value == IDLE.get(key)
