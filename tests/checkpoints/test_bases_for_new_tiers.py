@@ -198,7 +198,7 @@ def test_a_folder_of_diffusers(write: Any, trained: Trained, tmp_path: Path) -> 
 
 
 def test_what_a_folder_must_have(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give the file in it .* or a folder in diffusers' layout"):
+    with pytest.raises(UserError, match=r"give the file in it .* or a folder in diffusers' layout"):
         recognise(tmp_path)
     folder = dit_folder(tmp_path / "model")
     with pytest.raises(UserError, match="is no VAR transformer; leave it out"):
