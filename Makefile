@@ -28,9 +28,10 @@ test: env
 
 # Left out: whole pipelines, Slurm, several processes, and files that take more than some seconds.
 SLOW := workflow cluster jobs theory tracking checkpoints claims/test_claim_files.py \
-  cost/test_cost_command.py cost/test_cost_imagenet.py cost/test_cost_work.py \
+  cost/test_cost_command.py cost/test_cost_dit.py cost/test_cost_imagenet.py cost/test_cost_work.py \
   data/test_image_source.py metrics/test_dinov2.py metrics/test_efficientnet.py \
   metrics/test_extractor.py metrics/test_inception.py models/test_compiled.py \
+  models/test_diffusers.py inference/test_diffusers_export.py \
   models/test_presets.py new/test_new_proposal.py objectives/test_processes.py \
   inference/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
   report/test_report_table.py sampling/test_generate.py test_startup.py \

@@ -37,8 +37,14 @@ class Micro:
             return {kind for kind in KINDS if kind.startswith("theory")}
         return kinds_of(load_tier(ROOT / self.config))
 
+    def can_be_made(self, folder: Path) -> bool:
+        """Whether a tree has the script that prepares it, if there is one."""
+        scripts = (word for word in self.prepare[:1] if word.endswith(".py"))
+        return all((folder / script).is_file() for script in scripts)
+
 
 TESTS = "tests/workflow"
+TINY_DIT = ("tests/diffusers_folders.py", "data/raw/tiny-dit")
 OWN_IMAGES = ("docs/examples/digit_images.py", "pictures")
 BASES = [f"results/micro/runs/{model}-base/config.yaml" for model in ("edm2", "var")]
 TRAIN_BASES = ("-m", "snakemake", "--configfile", f"{TESTS}/micro.yaml", "--cores", "2", *BASES)
@@ -48,6 +54,7 @@ TIERS = (
     Micro("imported", f"{TESTS}/imported.yaml", TRAIN_BASES),
     Micro("options", f"{TESTS}/options.yaml"),
     Micro("own", f"{TESTS}/own.yaml"),
+    Micro("diffusers", f"{TESTS}/diffusers.yaml", TINY_DIT),
     Micro("images", f"{TESTS}/images.yaml", OWN_IMAGES),
     Micro("theory", f"{TESTS}/micro.yaml"),
 )

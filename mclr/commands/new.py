@@ -21,7 +21,8 @@ from mclr.commands.options import PATH, json_option
 @click.option(
     "--base",
     type=PATH,
-    help="Start from this base model: an EDM2 pickle, a VAR .pth, or a .safetensors of mclr.",
+    help="Start from this base model: an EDM2 pickle, a VAR .pth, a .safetensors of mclr, or a "
+    "folder in diffusers' layout.",
 )
 @click.option("--tokenizer", type=PATH, help="Of a VAR base, if it is not the released one.")
 @click.option(
@@ -60,6 +61,7 @@ def new(
       mclr new flowers --images pictures/flowers
       mclr new flowers --images flowers.zip --hours 24 --cores 16
       mclr new flowers --images '$PHOTOS/flowers' --base edm2-flowers.pkl
+      mclr new flowers --images '$PHOTOS/flowers' --base models/dit-flowers
     """
     from mclr.new.make import Wanted, as_numbers, as_text, make
 

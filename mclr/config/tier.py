@@ -267,7 +267,8 @@ class Tier(Section):
             wanted |= {"interval"} if study.interval else set()
             if wanted - known[name].guided_by:
                 raise ValueError(
-                    f"studies.{name}: autoguidance and interval need a diffusion model; remove them"
+                    f"studies.{name}: autoguidance and interval need a diffusion model, and an "
+                    "interval its Heun sampler; remove them"
                 )
             if name in bases and (study.guidance or study.dial or study.autoguidance):
                 raise ValueError(

@@ -14,9 +14,16 @@ from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
+from mclr.models.diffusers.config import (
+    DitArchitecture,
+    SchedulerSampler,
+    UnetArchitecture,
+)
+from mclr.models.diffusers.folder import INDEX, SCHEDULER, SCHEDULER_CONFIG, VAE
+from mclr.models.diffusers.folder import WEIGHTS as PART_WEIGHTS
 from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.own.config import OwnSampler
-from mclr.models.spec import ModelSpec
+from mclr.models.spec import DiffusersSpec, ModelSpec
 from mclr.models.var.config import VarSampler
 from mclr.settings.base import Count, Decoding, Precision, Section, Side, plain
 
@@ -26,17 +33,29 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.safetensors"
+PARTS = {"dit": DitArchitecture.part, "unet": UnetArchitecture.part}
 CARD = "README.md"
 SAMPLES = "samples.png"
-FILES = (WEIGHTS, TOKENIZER, CARD, SAMPLES, CONFIG)
+OF_DIFFUSERS = (
+    INDEX,
+    f"{SCHEDULER}/{SCHEDULER_CONFIG}",
+    *(f"{part}/{file}" for part in (*PARTS.values(), VAE) for file in (CONFIG, PART_WEIGHTS)),
+)
+"""Of a network of diffusers, in the place of the two files of weights: as diffusers loads them."""
+FILES = (WEIGHTS, TOKENIZER, *OF_DIFFUSERS, CARD, SAMPLES, CONFIG)
 """All files of a folder; the configuration comes last, so that a folder with one is whole."""
 
-FAMILIES = ("edm2", "var")
+FAMILIES = ("edm2", "var", "diffusers")
 """Families whose code comes with this package. A folder is somebody else's: of any other family it
 loads with a class that the caller gives, and never with code that the folder names."""
 
 OWN = "own"
-SAMPLERS: dict[str, type[Section]] = {"edm2": Edm2Sampler, "var": VarSampler, OWN: OwnSampler}
+SAMPLERS: dict[str, type[Section]] = {
+    "edm2": Edm2Sampler,
+    "var": VarSampler,
+    "diffusers": Edm2Sampler,
+    OWN: OwnSampler,
+}
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -79,6 +98,13 @@ class ModelConfig(Section):
             raise ValueError("of somebody's own family it has `options` alone, and names no code")
         if family not in (*FAMILIES, OWN):
             raise ValueError(f"family {family!r} is unknown; choose from {', '.join(FAMILIES)}")
+        if family == "diffusers":
+            try:
+                DiffusersSpec.model_validate(network)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                raise ValueError(f"{where}: {first['msg']}") from None
         return network
 
     @field_validator("sampler", mode="before")
@@ -90,6 +116,8 @@ class ModelConfig(Section):
         if sampler is None and family in FAMILIES:
             raise ValueError(f"{family} needs its settings")
         known = SAMPLERS.get(family)
+        if family == "diffusers" and isinstance(sampler, dict) and "kind" in sampler:
+            known = SchedulerSampler
         return known.model_validate(sampler) if known and sampler is not None else None
 
     @property
@@ -101,6 +129,23 @@ class ModelConfig(Section):
     def has_tokenizer(self) -> bool:
         """Whether the folder has a tokenizer (VAR) or autoencoder (latents) too."""
         return "tokenizer" in self.network or self.network.get("autoencoder") is not None
+
+    @property
+    def weights_file(self) -> str:
+        """Where the folder has the weights."""
+        if not self.is_of_diffusers:
+            return WEIGHTS
+        return f"{PARTS[self.network['model']['kind']]}/{PART_WEIGHTS}"
+
+    @property
+    def tokenizer_file(self) -> str:
+        """Where it has a tokenizer or autoencoder, if any."""
+        return f"{VAE}/{PART_WEIGHTS}" if self.is_of_diffusers else TOKENIZER
+
+    @property
+    def is_of_diffusers(self) -> bool:
+        """Whether the folder is one that diffusers loads, too."""
+        return bool(self.network["family"] == "diffusers")
 
     @property
     def manifest(self) -> Manifest:
@@ -143,7 +188,8 @@ def read_config(folder: Path) -> ModelConfig:
         where = "".join(f"{part}: " for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{path}: {where}{said}; export or download it again") from None
-    for name in (WEIGHTS, TOKENIZER) if config.has_tokenizer else (WEIGHTS,):
+    files = [config.weights_file, *([config.tokenizer_file] if config.has_tokenizer else [])]
+    for name in files:
         _check_file(folder / name)
     return config
 
@@ -152,7 +198,8 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(
             f"{path}: file is missing; a model folder has {CONFIG}, {WEIGHTS} and, for VAR and "
-            f"models of latents, {TOKENIZER}. Write one with `mclr export-model`, or copy it again"
+            f"models of latents, {TOKENIZER} (of diffusers, its own folders). Write one with "
+            "`mclr export-model`, or copy it again"
         )
 
 
@@ -160,14 +207,30 @@ def write_folder(
     folder: Path, config: ModelConfig, weights: Path, tokenizer: Path | None
 ) -> list[Path]:
     """Write ``config.json`` and copy the weights beside it; gives the files written."""
-    written = [copy(weights, folder / WEIGHTS)]
-    if tokenizer:
+    if config.is_of_diffusers:
+        written = _write_diffusers(folder, config, weights, tokenizer)
+    else:
+        written = [copy(weights, folder / WEIGHTS)]
+    if tokenizer and not config.is_of_diffusers:
         written.append(copy(tokenizer, folder / TOKENIZER))
     content = config.model_dump(mode="json")
     if config.decoding is None:
         del content["decoding"]
     write_json(folder / CONFIG, content)
     return [*written, folder / CONFIG]
+
+
+def _write_diffusers(
+    folder: Path, config: ModelConfig, weights: Path, autoencoder: Path | None
+) -> list[Path]:
+    """The files of a network of diffusers, as its ``from_pretrained`` loads them."""
+    from mclr.models.diffusers.checkpoint import write_model
+    from mclr.models.families import make_family
+
+    network = DiffusersSpec.model_validate(config.network)
+    family: Any = make_family(config.spec, config.manifest, autoencoder)
+    names = config.images.class_names
+    return write_model(folder, network, family.drawn, names, weights, autoencoder)
 
 
 def copy(source: Path, target: Path) -> Path:

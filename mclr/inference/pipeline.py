@@ -18,7 +18,7 @@ from torch import Tensor
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.inference.fits import check_fits
-from mclr.inference.folder import CONFIG, FILES, TOKENIZER, WEIGHTS, find_folder, read_config
+from mclr.inference.folder import CONFIG, FILES, find_folder, read_config
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
 from mclr.models.drawing import draw_images
@@ -42,7 +42,7 @@ class Drawn:
 
 
 class ClassConditionalPipeline:
-    """Draws images of classes with a model of this project: EDM2 (pixels or latents), or VAR.
+    """Draws images of classes with a model of this project: EDM2, VAR, a network of diffusers.
 
     An image depends on weights, seed, label and sampler settings; with the same number of CPU
     threads and in the same batches it is the image of the workflow's sampling job to the bit, and
@@ -100,7 +100,7 @@ class ClassConditionalPipeline:
         return cls(find_folder(name, revision), device, family)
 
     def _load(self, device: torch.device) -> None:
-        tokenizer = self.folder / TOKENIZER if self.config.has_tokenizer else None
+        tokenizer = self.folder / self.config.tokenizer_file if self.config.has_tokenizer else None
         try:
             check_fits(self.folder, self.config)
             family = self._make_family(tokenizer, device)
@@ -111,7 +111,7 @@ class ClassConditionalPipeline:
                 f"{self.folder / CONFIG}: network: {said}; export or download it again"
             ) from None
         self.device, self._family = device, family
-        self._net = family.frozen(load_network(family, self.folder / WEIGHTS))
+        self._net = family.frozen(load_network(family, self.folder / self.config.weights_file))
 
     def _make_family(self, tokenizer: Path | None, device: torch.device) -> Family:
         if self._own:
@@ -165,7 +165,8 @@ class ClassConditionalPipeline:
             output_type: ``pil`` or ``tensor``, see ``Drawn``.
             progress: called with the number of images that have been added.
             sampler: settings other than the model's own: ``num_steps``, ``sigma_min``,
-                ``sigma_max``, ``rho``, ``S_churn`` of EDM2, ``top_k``, ``top_p`` of VAR.
+                ``sigma_max``, ``rho``, ``S_churn`` of EDM2, ``top_k``, ``top_p`` of VAR; of a
+                network of diffusers ``num_steps`` of its scheduler, or those of EDM2.
 
         Raises:
             UserError: an argument that makes no sense for this model; or images that are not

@@ -19,7 +19,7 @@ from mclr.events import EventLog
 from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
 from mclr.models.edm2.encoders import pack_vae
 from mclr.models.families import make_family
-from mclr.models.spec import VarSpec
+from mclr.models.spec import DiffusersSpec, VarSpec
 from mclr.models.var.config import VarConfig, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
@@ -45,7 +45,8 @@ def import_base(
 ) -> None:
     """Write released weights as the base of a run: float32, of the network of ``spec``.
 
-    source: an official EDM2 pickle or VAR .pth, or a safetensors file with the network's names.
+    source: an official EDM2 pickle or VAR .pth, a safetensors file with the network's names, or a
+    model's folder in diffusers' layout.
     version: of the result (``workflow/versions.yaml``), for its provenance.
 
     Raises:
@@ -53,9 +54,16 @@ def import_base(
     """
     started, manifest = time.time(), load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
-    net = family.build(torch.Generator().manual_seed(0))
-    official = cast(Kind | None, family.official)
-    tensors, header = read_released(source, official, _untold(getattr(net, "config", None)))
+    if isinstance(spec.network, DiffusersSpec):
+        from mclr.models.diffusers.checkpoint import read_weights, weights_file
+
+        source = weights_file(source, spec.network.model.part)
+        tensors, header = read_weights(spec.network, cast(Any, family).drawn, source), None
+        net = family.build(torch.Generator().manual_seed(0))
+    else:
+        net = family.build(torch.Generator().manual_seed(0))
+        official = cast(Kind | None, family.official)
+        tensors, header = read_released(source, official, _untold(getattr(net, "config", None)))
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
@@ -86,12 +94,17 @@ def import_base(
 
 
 def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output: Path) -> None:
-    """Write a released tokenizer (VAR) or Stable Diffusion's autoencoder as one file.
+    """Write a released tokenizer (VAR), or an autoencoder in diffusers' layout, as one file.
 
     Raises:
         UserError: the file (or folder) is missing, refused, or of another network.
     """
     network = spec.network
+    if isinstance(network, DiffusersSpec):
+        from mclr.models.diffusers.checkpoint import pack_autoencoder
+
+        pack_autoencoder(source, output)
+        return
     if not isinstance(network, VarSpec):
         pack_vae(source, output)
         return

@@ -11,8 +11,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mclr.models.diffusers.config import DiffusersModel
 from mclr.models.edm2.config import Edm2Model
 from mclr.models.own.config import OwnModel
 from mclr.models.var.config import VarModel
 
-Model = Annotated[Edm2Model | VarModel | OwnModel, Field(discriminator="family")]
+Model = Annotated[Edm2Model | VarModel | DiffusersModel | OwnModel, Field(discriminator="family")]

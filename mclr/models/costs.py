@@ -17,6 +17,10 @@ def cost_of(model: Model, manifest: Manifest, *, is_guide: bool = False) -> Cost
         from mclr.models.var.cost import VarCost
 
         return VarCost(model, manifest, is_guide=is_guide)
+    if model.family == "diffusers":
+        from mclr.models.diffusers.cost import DiffusersCost
+
+        return DiffusersCost(model, manifest, is_guide=is_guide)
     from mclr.models.own.cost import OwnCost
 
     return OwnCost(model, manifest, is_guide=is_guide)

@@ -10,7 +10,7 @@ from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.models.family import Family
-from mclr.models.spec import ModelSpec
+from mclr.models.spec import DiffusersSpec, ModelSpec
 
 
 def make_family(
@@ -42,8 +42,15 @@ def make_family(
             raise UserError("a VAR model needs its tokenizer's weights: give --tokenizer")
         sampler = content.get("sampler")
         return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
+    if isinstance(spec.network, DiffusersSpec):
+        from mclr.models.diffusers.family import DiffusersFamily
+
+        told, sampler = spec.network, content.get("sampler")
+        return DiffusersFamily(
+            told, manifest, spec.noise, sampler, precision, device, tokenizer, decoding
+        )
     if family == "own":
         from mclr.models.own.family import own_family
 
         return own_family(spec, manifest, device)
-    raise UserError(f"model family {family!r} is unknown; choose from edm2, var, own")
+    raise UserError(f"model family {family!r} is unknown; choose from edm2, var, diffusers, own")

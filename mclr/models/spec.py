@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mclr.models.diffusers.config import Architecture, Scheduler, SchedulerSampler
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Architecture, Edm2Sampler
 from mclr.models.var.config import VarArchitecture, VarSampler, VqvaeArchitecture
-from mclr.settings.base import Decoding, NoiseLevels, OnlySet, Precision, Spec
+from mclr.settings.base import Decoding, NoiseLevels, OnlySet, Positive, Precision, Spec
 
 
 class Edm2Spec(OnlySet, Edm2Architecture):
@@ -26,6 +27,16 @@ class VarSpec(OnlySet, VarArchitecture):
     tokenizer: VqvaeArchitecture
 
 
+class DiffusersSpec(Spec):
+    """A network of diffusers with its schedule: of pixels, or of a folder's latents."""
+
+    family: Literal["diffusers"]
+    model: Architecture
+    scheduler: Scheduler
+    autoencoder: Literal["kl"] | None = None
+    sigma_data: Positive
+
+
 class OwnSpec(Spec):
     """A network of somebody's own family, and the sha256 of the file that has its code.
 
@@ -38,7 +49,7 @@ class OwnSpec(Spec):
     sha256: str | None = None
 
 
-Network = Annotated[Edm2Spec | VarSpec | OwnSpec, Field(discriminator="family")]
+Network = Annotated[Edm2Spec | VarSpec | DiffusersSpec | OwnSpec, Field(discriminator="family")]
 
 
 class ModelSpec(Spec):
@@ -47,5 +58,5 @@ class ModelSpec(Spec):
     network: Network
     precision: Precision
     noise: NoiseLevels | None = None
-    sampler: Edm2Sampler | VarSampler | dict[str, float] | None = None
+    sampler: Edm2Sampler | VarSampler | SchedulerSampler | dict[str, float] | None = None
     decoding: Decoding | None = None

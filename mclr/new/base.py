@@ -9,6 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from mclr.errors import UserError
+from mclr.models.diffusers.config import DitArchitecture
+from mclr.models.diffusers.folder import (
+    CONFIG,
+    VAE,
+    find_folder,
+    read_autoencoder,
+    read_network,
+    read_scheduler,
+)
 from mclr.models.edm2.config import Edm2Architecture, Edm2Network
 from mclr.models.edm2.encoders import VAE_REDUCTION
 from mclr.models.var.config import (
@@ -19,7 +28,8 @@ from mclr.models.var.config import (
     VqvaeArchitecture,
     VqvaeConfig,
 )
-from mclr.new.stored import SD_RELEASE, Stored, class_names_of, read_network, refuse
+from mclr.new.stored import SD_RELEASE, Stored, class_names_of, refuse
+from mclr.new.stored import read_network as read_stored
 from mclr.new.survey import Survey
 
 VAR_RELEASE = "var-vae"
@@ -47,13 +57,14 @@ class Codes:
 class GivenBase:
     """A base model in a file: section ``network``, and the images that it draws.
 
-    is_latent: of Stable Diffusion's latents. noise: P_mean and P_std of its training, if known.
-    null_label: whether its training dropped labels; None: not known. names: of its classes, by
-    label; empty where nothing tells.
+    is_latent: of the latents of Stable Diffusion, or of the folder's own autoencoder. noise: P_mean
+    and P_std of its training, if known. null_label: whether its training dropped labels; None: not
+    known. names: of its classes, by label; empty where nothing tells. label: what the tier calls
+    it, if not by its family.
     """
 
     file: str
-    family: Literal["edm2", "var"]
+    family: Literal["edm2", "var", "diffusers"]
     network: dict[str, Any]
     resolution: int
     channels: int
@@ -63,10 +74,15 @@ class GivenBase:
     null_label: bool | None = None
     codes: Codes | None = None
     names: tuple[str, ...] = ()
+    label: str = ""
+    channels_wide: int = 0
+    """Of a network that its folder describes, and not ``network``."""
 
     @property
     def width(self) -> int:
         """Channels of the network, as far as ``network`` says."""
+        if self.family == "diffusers":
+            return self.channels_wide
         key, default = WIDTHS[self.family]
         return int(self.network.get(key, default))
 
@@ -74,12 +90,18 @@ class GivenBase:
 def recognise(file: Path, tokenizer: Path | None = None) -> GivenBase:
     """The base model in an EDM2 pickle, a VAR .pth, or a safetensors file of this pipeline.
 
+    Or in a folder in diffusers' layout, or the local copy of such a model of a hub, by its id.
+
     tokenizer: of a VAR transformer, if not the released one.
 
     Raises:
         UserError: no such file, a file that is refused, or a network that a tier cannot start from.
     """
-    stored = read_network(file, "--base")
+    if folder := _folder(file):
+        if tokenizer:
+            raise UserError(f"--tokenizer: {file} is no VAR transformer; leave it out")
+        return _diffusers(str(file), folder)
+    stored = read_stored(file, "--base")
     if isinstance(stored.config, VarConfig):
         found = _var(file, stored.config, tokenizer)
     elif tokenizer:
@@ -130,6 +152,46 @@ def _check_names(base: GivenBase, names: list[str]) -> None:
         )
 
 
+def _folder(file: Path) -> Path | None:
+    """The folder of a model in diffusers' layout, if this is one."""
+    if not file.is_dir() and (file.exists() or len(file.parts) != 2 or file.suffix):
+        return None
+    try:
+        found = find_folder(str(file))
+    except UserError:
+        return None
+    parts = (found / part / CONFIG for part in ("transformer", "unet"))
+    return found if any(part.is_file() for part in parts) else None
+
+
+def _diffusers(name: str, folder: Path) -> GivenBase:
+    """A class-conditional network of diffusers."""
+    from mclr.models.diffusers.checkpoint import check_size
+
+    network, drawn = read_network(folder)
+    check_size(network, drawn, folder)
+    read_scheduler(folder)
+    is_latent, side, channels = (folder / VAE).is_dir(), drawn.side, drawn.channels
+    if is_latent:
+        coder = read_autoencoder(folder)
+        side, channels = side * coder.factor, coder.channels
+    is_dit = isinstance(network, DitArchitecture)
+    return GivenBase(
+        name,
+        "diffusers",
+        {},
+        side,
+        channels,
+        drawn.classes,
+        is_latent,
+        null_label=True,
+        label="DiT" if is_dit else "U-Net",
+        channels_wide=network.num_attention_heads * network.attention_head_dim
+        if isinstance(network, DitArchitecture)
+        else network.block_out_channels[0],
+    )
+
+
 def _edm2(file: Path, stored: Stored, config: Edm2Network) -> GivenBase:
     encoder, levels = stored.encoder or {}, (stored.noise.get("P_mean"), stored.noise.get("P_std"))
     is_latent = encoder.get("class") == "StabilityVAEEncoder"
@@ -153,7 +215,7 @@ def _edm2(file: Path, stored: Stored, config: Edm2Network) -> GivenBase:
 
 def _var(file: Path, config: VarConfig, tokenizer: Path | None) -> GivenBase:
     if tokenizer:
-        codes = read_network(tokenizer, "--tokenizer", "vqvae", config.patch_nums).config
+        codes = read_stored(tokenizer, "--tokenizer", "vqvae", config.patch_nums).config
     else:
         codes = VqvaeConfig(patch_nums=config.patch_nums)
         if config.patch_nums not in (PATCH_NUMS_256, PATCH_NUMS_512) or _misfit(config, codes):

@@ -20,7 +20,11 @@ from mclr.models.costs import cost_of
 from mclr.models.precision import DTYPES, cpu_has_bfloat16
 from mclr.settings.base import Precision
 
-GPU_PRECISION: dict[str, Precision] = {"edm2": "float16", "var": "bfloat16"}
+GPU_PRECISION: dict[str, Precision] = {
+    "edm2": "float16",
+    "var": "bfloat16",
+    "diffusers": "bfloat16",
+}
 """Where float16 would need scaled losses to train a transformer, bfloat16 does not."""
 
 ON_A_GPU = 4

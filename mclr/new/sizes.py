@@ -143,8 +143,9 @@ LARGE_VAR_GRIDS = (
 GRIDS_OF = {
     "edm2": {False: GRIDS, True: LARGE_GRIDS},
     "var": {False: VAR_GRIDS, True: LARGE_VAR_GRIDS},
+    "diffusers": {False: GRIDS, True: LARGE_GRIDS},
 }
-WIDE_OF = {"edm2": WIDE, "var": WIDE_VAR}
+WIDE_OF = {"edm2": WIDE, "var": WIDE_VAR, "diffusers": WIDE}
 
 
 def grids_for(size: Size | GivenBase) -> tuple[Grid, ...]:

@@ -53,7 +53,10 @@ def read_network(
         UserError: no such file, a file that is refused, or one of something else.
     """
     if file.is_dir():
-        raise UserError(f"{option}: {file} is a folder; give the file in it (model.safetensors)")
+        raise UserError(
+            f"{option}: {file} is a folder; give the file in it (model.safetensors), or a folder "
+            "in diffusers' layout"
+        )
     if not file.is_file():
         raise UserError(f"{option}: {file}: there is no such file; check the path")
     if file.suffix == ".safetensors":

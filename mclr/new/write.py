@@ -171,9 +171,12 @@ def _model(case: Case, choice: Choice) -> dict[str, Any]:
     fast = "ours: what this machine is fast in; named, so that every machine does the same"
     published = (-0.4, 1.0) if is_latent else (-0.8, 1.6)
     preset = "EDM2 ImageNet-512" if is_latent else "EDM2 ImageNet-64"
+    if family == "diffusers" and is_latent:
+        published, preset = (0.3, 1.0), "EDM2 ImageNet-512 + ln 2, for latents of deviation 1"
+    name = base.label if base and base.label else family.upper()
     return {
         "model": family,
-        "label": f"{family.upper()} ({'latents of ' if is_latent else ''}{side}×{side} pixels)",
+        "label": f"{name} ({'latents of ' if is_latent else ''}{side}×{side} pixels)",
         "precision": precision,
         "precision_reason": "ours" if precision == "float32" else fast,
         "noise": base.noise if base and base.noise else published,

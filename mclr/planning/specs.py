@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic import Tag as Tagged
 
 from mclr.config.objectives import FineTuning
+from mclr.models.diffusers.config import DiffusersBase
 from mclr.models.edm2.config import Autoencoder, Edm2Base
 from mclr.models.own.config import OwnBase
 from mclr.models.spec import ModelSpec, Network
@@ -68,7 +69,7 @@ class BaseSpec(ModelSpec):
     """Training, or taking over, of a base model or of the network that guides one."""
 
     identity: Identity
-    base: Edm2Base | VarBase | OwnBase | Released
+    base: Edm2Base | VarBase | DiffusersBase | OwnBase | Released
 
 
 class FineTuningRun(FineTuning):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mclr.data.load import minibatch, step_generator
+from mclr.models.diffusers.config import DiffusersBase
 from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family
 from mclr.models.own.config import OwnBase
@@ -17,7 +18,7 @@ from mclr.objectives.base import Batch, Loss
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 
-BaseSettings = Edm2Base | VarBase | OwnBase
+BaseSettings = Edm2Base | VarBase | DiffusersBase | OwnBase
 
 
 # Eq. (18): with balanced classes p_ref(x|c) = (1 − η) p(x|c) + η p(x), so the mixture weight is η.

@@ -34,8 +34,14 @@ FAMILIES = {
         *("VarConfig", "VqvaeConfig", "Var", "Vqvae", "read_var", "read_pth"),
         *("VarSpec", "VarSampler", "Tokenizer"),
     },
+    "diffusers": {
+        *("DiffusersFamily", "DiffusersModel", "DiffusersBase", "DiffusersSpec"),
+        *("SchedulerSampler", "pack_autoencoder", "read_weights", "weights_file", "write_model"),
+    },
     OWN: {"own_family", "OwnFamily", "OwnModel", "OwnBase", "OwnSpec", "OwnSampler"},
 }
+DIFFUSION = ("edm2", "diffusers")
+"""Families that have noise levels."""
 OBJECTIVES = {
     str(get_args(cls.model_fields["name"].annotation)[0]): {cls.__name__}
     for cls in get_args(get_args(Objective)[0])
@@ -120,7 +126,7 @@ def _finetuning() -> list[Kind]:
         )
         for family in FAMILIES
         for name in OBJECTIVES
-        if name != "wmclr" or family == "edm2"
+        if name != "wmclr" or family in DIFFUSION
     ]
 
 
@@ -142,8 +148,8 @@ KINDS = {
         *_of_nets("feature-net", "classifier", "efficientnet-lite0"),
         *_of_nets("published-net", "inception", "dinov2"),
         *_of_families("tokenizer", "edm2", "var"),
-        *_of_families("import-tokenizer", "edm2", "var"),
-        *_of_families("encode", "edm2", "var"),
+        *_of_families("import-tokenizer", "edm2", "var", "diffusers"),
+        *_of_families("encode", "edm2", "var", "diffusers"),
         Kind(f"encode.{PIXELS}", frozenset({FAMILY_ENTRY})),
         *_of_families("base", *FAMILIES),
         *_of_families("import-base", *FAMILIES),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from diffusers_folders import dit_folder, unet_folder
 from official_edm2 import Official
 from safetensors.torch import save_file
 from tiny import Trained
@@ -27,6 +28,7 @@ from mclr.new.machine import Machine
 from mclr.new.sizes import grids_for
 from mclr.new.survey import Survey
 from mclr.new.write import Case, Choice, render
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.weights.export import export_weights
 from mclr.weights.importer import import_weights
@@ -115,7 +117,7 @@ def test_released_transformers_have_the_released_tokenizer(
     from mclr.new import base as module
     from mclr.new.stored import Stored
 
-    monkeypatch.setattr(module, "read_network", lambda *_: Stored(VAR_PRESETS[name]))
+    monkeypatch.setattr(module, "read_stored", lambda *_: Stored(VAR_PRESETS[name]))
     base = recognise(tmp_path / "var.pth")
     assert base.resolution == side and base.codes and base.codes.released == "var-vae"
     wanted = {} if side == 256 else {"patch_nums": list(PATCH_NUMS_512)}
@@ -213,3 +215,38 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=text):
             recognise(file)
+
+
+@pytest.mark.parametrize("write", [dit_folder, unet_folder])
+def test_a_folder_of_diffusers(write: Any, trained: Trained, tmp_path: Path) -> None:
+    """Its network, schedule and autoencoder stay in the folder; the tier names it alone."""
+    folder = write(tmp_path / "model")
+    base = recognise(folder)
+    assert (base.family, base.resolution, base.channels, base.classes) == ("diffusers", 8, 1, 10)
+    check_fit(base, survey())
+    plan = plan_of(base)
+    model = plan.tier.models["diffusers"]
+    assert model.has_coder == base.is_latent == (write is dit_folder)
+    assert model.sampler and plan.tier.tuned
+    tokenizer = None
+    if base.is_latent:
+        tokenizer = tmp_path / "tokenizer.safetensors"
+        import_tokenizer(plan.encode_spec("diffusers"), trained.manifest, folder, tokenizer)
+    part = "transformer" if base.is_latent else "unet"
+    weights = folder / part / "diffusion_pytorch_model.safetensors"
+    job = Jobs(plan).network("base", "diffusers")
+    assert job.inputs["source"] == [str(weights)] and job.kind == "import-base.diffusers"
+    import_base(plan.base_spec("diffusers"), trained.manifest, weights, tokenizer, tmp_path / "run")
+    made = load_tensors(tmp_path / "run" / "checkpoints" / "step-000000.safetensors")[0]
+    assert same(made, weights)
+
+
+def test_what_a_folder_must_have(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"give the file in it .* or a folder in diffusers' layout"):
+        recognise(tmp_path)
+    folder = dit_folder(tmp_path / "model")
+    with pytest.raises(UserError, match="is no VAR transformer; leave it out"):
+        recognise(folder, folder / "x")
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "Evil"}')
+    with pytest.raises(UserError, match=r"scheduler_config.json: name: .* choose another model"):
+        recognise(folder)

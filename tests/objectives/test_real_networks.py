@@ -1,11 +1,14 @@
-"""The objectives on the real networks: tiny EDM2 (float32) and tiny VAR (float64)."""
+"""The objectives on the real networks: tiny EDM2, DiT (float32) and VAR (float64)."""
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers_folders import dit_folder, loaded
 from naive import (
     LOG2,
     OneRow,
@@ -49,18 +52,26 @@ def whole(family: Family, net: nn.Module) -> LogLikelihood:
     return lambda x, labels, draw: family.log_likelihood(net, x, labels, draw)
 
 
-@pytest.fixture(params=["edm2", "var"])
-def case(request: Any, trained: Trained, tiny_plan: Plan, manifest: Manifest) -> Any:
+@pytest.fixture(params=["edm2", "var", "dit"])
+def case(
+    request: Any, trained: Trained, tiny_plan: Plan, manifest: Manifest, tmp_path: Path
+) -> Any:
     """Family, reference, a policy beside it, a minibatch, and the tolerance of the dtype."""
     model = request.param
-    family = make_family(tiny_plan.base_spec(model), manifest, trained.tokenizer_of(model))
-    reference = load_network(family, trained.base(model))
-    policy = load_network(family, trained.base(model)).requires_grad_(True)
+    family: Family
+    reference: nn.Module
+    if model == "dit":
+        family, reference = loaded(dit_folder(tmp_path), manifest)
+        reference.requires_grad_(False)
+    else:
+        family = make_family(tiny_plan.base_spec(model), manifest, trained.tokenizer_of(model))
+        reference = load_network(family, trained.base(model))
+    policy = copy.deepcopy(reference).requires_grad_(True)
     with torch.no_grad():
         for i, p in enumerate(policy.parameters()):
             p.add_(0.05 * torch.randn(p.shape, generator=step_generator(i)))
     images = torch.randint(256, (4, 1, 8, 8), generator=step_generator(1)).to(torch.uint8)
-    x = family.encode(images)
+    x = family.from_encoded(family.encode(images), step_generator(6))
     if model == "var":
         for net in (reference, policy, family.vqvae):  # type: ignore[attr-defined]
             net.double()
@@ -161,7 +172,11 @@ def test_five_rows_for_four_partners(case: Any) -> None:
     """MCLR with K = 4: the network sees each sample five times, in one pass."""
     family, _, policy, batch, _ = case
     rows: list[int] = []
-    policy.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        rows.append(len(getattr(output, "sample", output)))
+
+    policy.register_forward_hook(note)
     contrast = draw_partners(batch.labels, 4, step_generator(5))
     mclr_loss(Mclr(name="mclr", K=4), whole(family, policy), batch, contrast, EVERY)
     assert rows == [5 * len(LABELS)]

@@ -30,6 +30,9 @@ def names(dag: Jobs, *targets: str) -> list[str]:
     return [job.name for job in dag.behind(targets)]
 
 
+FOLDER = "data/raw/tiny-dit/"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_that_is_read_is_made_by_one_job(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -40,10 +43,12 @@ def test_every_file_that_is_read_is_made_by_one_job(
     jobs = dag.by_name.values()
     makers = Counter(file for job in jobs for file in flat(job.outputs))
     assert set(makers.values()) == {1}
-    assert {file for job in jobs for file in flat(job.inputs)} <= makers.keys()
+    # A model's folder in diffusers' layout is the user's own, too.
+    read = {job.name: {f for f in flat(job.inputs) if not f.startswith(FOLDER)} for job in jobs}
+    assert set().union(*read.values()) <= makers.keys()
     for job in jobs:
         made = {file for need in dag.needs(job) for file in flat(dag.by_name[need].outputs)}
-        assert set(flat(job.inputs)) <= made, job.name
+        assert read[job.name] <= made, job.name
 
 
 def test_the_users_own_weights_are_made_by_nobody(tiny: dict[str, Any]) -> None:

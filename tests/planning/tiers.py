@@ -14,7 +14,7 @@ from mclr.planning.plan import Plan
 from mclr.report.names import views_of
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet")
+NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet", "diffusers")
 PUBLISHED = ("digits", "fashion", "imagenet")
 
 

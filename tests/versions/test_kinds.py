@@ -12,12 +12,15 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from diffusers_folders import dit_folder
 from tiny import TINY, Trained, finetune_spec
 
 from mclr.config.reading import parse_tier
+from mclr.jobs.encoding import encode
 from mclr.jobs.evaluation import evaluate
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data
+from mclr.jobs.released import import_base, import_tokenizer
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
@@ -29,6 +32,9 @@ from mclr.versions.stored import load_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = "<"  # <lambda>, <genexpr>: inside the function that has the name
+CONFIGURED = ("config", "folder")  # a tier may leave to a model's folder what its network is
+LENT = {"mclr.models.edm2.sampler", "mclr.models.edm2.encoders"}
+"""Heun's method and draws of latents, which the family of diffusers takes from EDM2."""
 LAZY = "__getattr__"  # of a package: where the file of somebody's own finds its imports
 
 
@@ -87,11 +93,14 @@ def test_the_code_of_a_family_is_in_its_own_kinds_alone(family: str, code: Code)
     """But for its part of the configuration, which whoever reads a tier knows."""
     for name in (name for name in KINDS if family not in name.split(".")):
         inside = {m for m in modules(code, name) if m.startswith(f"mclr.models.{family}.")}
-        assert inside <= {f"mclr.models.{family}.config"}, name
+        if ".diffusers" in name:
+            inside -= LENT
+        assert inside <= {f"mclr.models.{family}.{part}" for part in CONFIGURED}, name
 
 
 def test_matching() -> None:
-    assert matching("sample") == ["sample.edm2", "sample.var", "sample.own"]
+    families = ("edm2", "var", "diffusers", "own")
+    assert matching("sample") == [f"sample.{family}" for family in families]
     assert matching("finetune.var.cca") == ["finetune.var.cca"]
     assert matching("theory-page") == ["theory-page"]
     assert matching("samp") == matching("") == []
@@ -197,7 +206,48 @@ def tokenized(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]
     return lambda: train_tokenizer(spec, Data(trained.prepared), output, place / "s")
 
 
+def of_diffusers(command: str) -> Job:
+    """A job of a network of diffusers on latents, taken over from a folder."""
+
+    def job(trained: Trained, plan: Plan, place: Path) -> Callable[[], object]:
+        plan, folder = with_diffusers(dit_folder(place / "dit")), place / "dit"
+        manifest, data = trained.manifest, Data(trained.prepared)
+        tokenizer, run = place / "t.safetensors", place / "net-base"
+        base = run / "checkpoints" / "step-000000.safetensors"
+        encoding, taking = plan.encode_spec("net"), plan.base_spec("net")
+        import_tokenizer(encoding, manifest, folder, tokenizer)
+        import_base(taking, manifest, folder, tokenizer, run)
+        point, nets = plan.points("net-base")[1], {"cnn": trained.net / "net.safetensors"}
+        drawing, files = plan.sample_spec(point).with_(shards=1), (place / "f.parquet", place / "g")
+        tuning = plan.finetune_spec("net-mclr-seed0")
+        paths = (place / "run", place / "state")
+        found: dict[str, Callable[[], object]] = {
+            "import-base": lambda: import_base(taking, manifest, folder, tokenizer, run),
+            "encode": lambda: encode(encoding, data, tokenizer, place / "e.safetensors", paths[1]),
+            "sample": lambda: sample(drawing, 0, manifest, base, tokenizer, nets, *files),
+            "finetune": lambda: finetune(tuning, data, base, tokenizer, None, *paths),
+        }
+        return found[command]
+
+    return job
+
+
+def with_diffusers(folder: Path) -> Plan:
+    model = {"family": "diffusers", "label": "DiT", "base": {"released": str(folder)}}
+    model |= {"noise": {"P_mean": 0.3, "P_std": 1}, "guidance": [0.5]}
+    model |= {"sampler": {"kind": "scheduler", "num_steps": 2}}
+    tuned = TINY["runs"]["edm2-mclr"] | {"model": "net"}
+    return Plan(parse_tier(TINY | {"models": {"net": model}, "runs": {"net-mclr": tuned}}, "tiny"))
+
+
 JOBS: dict[str, Job] = {
+    **{
+        name: of_diffusers(name.split(".")[0])
+        for name in (
+            *("import-base.diffusers", "encode.diffusers"),
+            *("sample.diffusers", "finetune.diffusers.mclr"),
+        )
+    },
     **{
         f"finetune.{m}.{o}": tuned(m, o)
         for m in ("edm2", "var")

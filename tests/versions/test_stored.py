@@ -32,7 +32,9 @@ def test_what_is_saved_is_loaded(versions: Versions, tmp_path: Path) -> None:
     assert loaded.entries == versions.entries
     assert list(loaded.entries) == list(KINDS)
     content = yaml.safe_load((tmp_path / PLACE).read_text())
-    assert content["versions"]["sample"] == dict.fromkeys(("edm2", "var", "own"), RAISED)
+    assert content["versions"]["sample"] == dict.fromkeys(
+        ("edm2", "var", "diffusers", "own"), RAISED
+    )
     assert content["digests"]["sample"]["var"] == "1" * 16
 
 
@@ -113,7 +115,7 @@ def test_both_ways_out_are_named() -> None:
     said = explanation(["sample.edm2", "evaluate"])
     assert "sample.edm2, evaluate" in said
     assert said.index("make same") < said.index("make bump KIND=")
-    assert "sample.* (3), evaluate" in warning([*matching("sample"), "evaluate"])
+    assert "sample.* (4), evaluate" in warning([*matching("sample"), "evaluate"])
 
 
 def test_what_was_found_is_remembered_until_a_file_is_written(

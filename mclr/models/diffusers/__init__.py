@@ -1,0 +1,1 @@
+"""Class-conditional networks in diffusers' layout as a model family."""

@@ -1,0 +1,340 @@
+"""Networks of diffusers in the configuration: architecture, schedule, training, and the model.
+
+Names and defaults of networks and schedulers are diffusers' own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from mclr.errors import UserError
+from mclr.models.edm2.config import Edm2Sampler, heun_levels
+from mclr.settings.base import (
+    Count,
+    Decoding,
+    NoiseLevels,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    Scales,
+    Section,
+    Seed,
+    plain,
+)
+from mclr.settings.data import Transform
+from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
+
+KL = "kl"
+"""What a specification calls an ``AutoencoderKL`` of a folder."""
+
+FLOW = "flow_prediction"
+SCALED_STD, PIXEL_STD = 1.0, 0.5
+"""Deviation of what the network sees: a folder's scaling factor makes latents of deviation 1."""
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Layers = Annotated[int, Field(ge=1, le=1 << 10)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class DitArchitecture(Section):
+    """diffusers' ``DiTTransformer2DModel``, all but what the data decide.
+
+    Source: Peebles & Xie (arXiv 2212.09748); the defaults are DiT-XL/2. The null label is the last
+    of its ``num_embeds_ada_norm + 1`` embeddings. learned_variance: it also predicts a variance,
+    in as many channels again, which likelihoods and samplers leave alone.
+    """
+
+    part: ClassVar[str] = "transformer"
+    """Its sub-folder of a model's folder."""
+    kind: Literal["dit"]
+    num_layers: Layers = 28
+    num_attention_heads: Layers = 16
+    attention_head_dim: Width = 72
+    patch_size: Layers = 2
+    dropout: Dropout = 0.0
+    attention_bias: bool = True
+    activation_fn: Literal["gelu", "gelu-approximate", "geglu", "geglu-approximate"] = (
+        "gelu-approximate"
+    )
+    upcast_attention: bool = False
+    norm_elementwise_affine: bool = False
+    norm_eps: Positive = 1e-5
+    learned_variance: bool = False
+
+
+class UnetArchitecture(Section):
+    """diffusers' ``UNet2DModel`` with class embeddings, all but what the data decide.
+
+    null_label: whether it has one embedding more than there are classes, for the null label.
+    """
+
+    part: ClassVar[str] = "unet"
+    kind: Literal["unet"]
+    block_out_channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)] = (
+        224,
+        448,
+        672,
+        896,
+    )
+    down_block_types: tuple[
+        Literal["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"], ...
+    ] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    up_block_types: tuple[Literal["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"], ...] = (
+        *("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    mid_block_type: Literal["UNetMidBlock2D"] | None = "UNetMidBlock2D"
+    layers_per_block: Layers = 2
+    mid_block_scale_factor: Positive = 1.0
+    center_input_sample: bool = False
+    time_embedding_type: Literal["positional"] = "positional"
+    time_embedding_dim: Width | None = None
+    freq_shift: Annotated[int, Field(ge=0)] = 0
+    flip_sin_to_cos: bool = True
+    downsample_padding: Annotated[int, Field(ge=0)] = 1
+    downsample_type: Literal["conv", "resnet"] = "conv"
+    upsample_type: Literal["conv", "resnet"] = "conv"
+    dropout: Dropout = 0.0
+    act_fn: Literal["silu", "swish", "mish", "gelu", "relu"] = "silu"
+    attention_head_dim: Count | None = 8
+    norm_num_groups: Count = 32
+    attn_norm_num_groups: Count | None = None
+    norm_eps: Positive = 1e-5
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    add_attention: bool = True
+    learned_variance: bool = False
+    null_label: bool = True
+
+    @model_validator(mode="after")
+    def _levels(self) -> UnetArchitecture:
+        levels = {len(self.block_out_channels), len(self.down_block_types)}
+        if len(levels | {len(self.up_block_types)}) > 1:
+            raise ValueError(
+                "block_out_channels, down_block_types and up_block_types: expected as many of each"
+            )
+        return self
+
+
+Architecture = Annotated[DitArchitecture | UnetArchitecture, Field(discriminator="kind")]
+
+Value = bool | int | float | str | list[float] | None
+
+
+class Scheduler(Section):
+    """A scheduler of diffusers that evaluates the network once a step, with its own settings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Value]
+
+    name: Literal[
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "UniPCMultistepScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+    ]
+    num_train_timesteps: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] | None = None
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts, by diffusers' name."""
+        return FLOW if self.is_flow else self.prediction_type or "epsilon"
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether noise is mixed in as flow matching does, and not as DDPM."""
+        return self.name.startswith("FlowMatch") or self.prediction_type == FLOW
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All but its name, for diffusers."""
+        content = {"num_train_timesteps": self.num_train_timesteps} | (self.model_extra or {})
+        told = self.prediction_type if not self.name.startswith("FlowMatch") else None
+        return content | ({"prediction_type": told} if told else {})
+
+    @model_validator(mode="after")
+    def _possible(self) -> Scheduler:
+        more = self.model_extra or {}
+        by_flow = bool(more.get("use_flow_sigmas"))
+        if not self.name.startswith("FlowMatch") and by_flow != (self.prediction_type == FLOW):
+            raise ValueError("use_flow_sigmas and prediction_type flow_prediction go together")
+        if self.name.startswith("FlowMatch") and self.prediction_type not in (None, FLOW):
+            raise ValueError(f"prediction_type: {self.name} has none; remove it")
+        if more.get("use_dynamic_shifting") or more.get("timestep_type") == "continuous":
+            raise ValueError("use_dynamic_shifting and continuous times are not supported")
+        return self
+
+
+class DiffusersBase(Section):
+    """Training by squared error of the prediction: AdamW, warm-up, linear decay, an average."""
+
+    seed: Seed
+    steps: Count
+    batch: Count
+    lr: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: NonNegative
+    label_dropout: Probability
+    ema_std: Positive
+
+
+class SchedulerSampler(Section):
+    """The model's own scheduler: one evaluation a step."""
+
+    kind: Literal["scheduler"]
+    num_steps: Count
+
+
+def _sampler_of(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return "scheduler" if kind else "heun"
+
+
+DiffusersSampler = Annotated[
+    Annotated[Edm2Sampler, Tag("heun")] | Annotated[SchedulerSampler, Tag("scheduler")],
+    Discriminator(_sampler_of),
+]
+
+
+class DiffusersModel(Section):
+    """Diffusion family: a network in diffusers' layout, one-draw denoising likelihood surrogate.
+
+    Of a released ``base`` whose folder is there, network, scheduler and autoencoder are taken from
+    the folder, if ``network`` is not said. Its own null label guides.
+    """
+
+    family: Literal["diffusers"]
+    label: str
+    resolution: Count | None = None
+    """Side of the images, to which the data are averaged down; the data's own if absent."""
+    transform: Transform | None = None
+    """Of the images that a model of latents learns from, if not ``data.transform``."""
+    autoencoder: Released | None = None
+    """A folder with diffusers' ``AutoencoderKL``; pixels if absent."""
+    network: Architecture | None = None
+    scheduler: Scheduler | None = None
+    base: Annotated[Annotated[DiffusersBase, Tag(TRAINED)] | FromOthers, ORIGIN]
+    noise: NoiseLevels
+    sampler: DiffusersSampler
+    guidance: Scales
+    precision: Precision = "float32"
+    decoding: Decoding | None = None
+    """Of latents, float32 if absent."""
+    sigma_data: Positive | None = None
+    """σ_d of w(σ), Eq. (150); 1 of latents and 0.5 of pixels, if absent."""
+
+    @property
+    def guided_by(self) -> frozenset[str]:
+        """What can guide it. The levels of a scheduler's steps, diffusers alone knows."""
+        interval = {"interval"} if isinstance(self.sampler, Edm2Sampler) else set()
+        return frozenset({"null", "network"} | interval)
+
+    @model_validator(mode="after")
+    def _whole(self) -> DiffusersModel:
+        if (self.network is None) != (self.scheduler is None):
+            raise ValueError("network and scheduler: expected both, or neither and a folder's own")
+        if self.network is None and not isinstance(self.base, Released):
+            raise ValueError("network and scheduler: required keys of a base that is trained here")
+        if isinstance(self.base, DiffusersBase) and self.base.label_dropout and not self._has_null:
+            raise ValueError("base.label_dropout: needs network.null_label; set it to 0")
+        if self.guidance and not self._has_null:
+            raise ValueError("guidance: needs network.null_label; set it to []")
+        return self
+
+    @property
+    def _has_null(self) -> bool:
+        return self.network is None or getattr(self.network, "null_label", True)
+
+    @property
+    def parts(self) -> tuple[DitArchitecture | UnetArchitecture, Scheduler]:
+        """Network and scheduler, as said or as the folder has them; UserError if it is gone."""
+        if self.network is not None and self.scheduler is not None:
+            return self.network, self.scheduler
+        from mclr.models.diffusers.folder import find_folder, read_network, read_scheduler
+
+        folder = find_folder(self._folder)
+        return read_network(folder)[0], read_scheduler(folder)
+
+    @property
+    def _folder(self) -> str:
+        if not isinstance(self.base, Released):
+            raise ValueError(f"{self.label} is trained here, of no folder")
+        return self.base.released
+
+    @property
+    def released_null_label(self) -> bool:
+        """Whether the network has an embedding for the null label."""
+        return bool(getattr(self.parts[0], "null_label", True))
+
+    @property
+    def guide(self) -> None:
+        """No network of its own guides it."""
+
+    def architecture(self) -> dict[str, Any]:
+        """Section ``network`` of a specification; UserError if a folder is needed and gone."""
+        network, scheduler = self.parts
+        content = {"family": self.family, "model": plain(network), "scheduler": plain(scheduler)}
+        if self.has_coder:
+            content["autoencoder"] = KL
+        return content | {"sigma_data": self.data_std}
+
+    @property
+    def data_std(self) -> float:
+        """σ_d."""
+        return self.sigma_data or (SCALED_STD if self.has_coder else PIXEL_STD)
+
+    def guide_architecture(self) -> dict[str, Any]:
+        """UserError: see ``guide``."""
+        raise UserError(f"models: {self.label} has no guide")
+
+    @property
+    def coder(self) -> Released | None:
+        """Its autoencoder: the one that is named, or that of the base's folder."""
+        if self.autoencoder is not None or self.network is not None:
+            return self.autoencoder
+        from mclr.models.diffusers.folder import VAE, find_folder
+
+        own = self._folder
+        return Released(released=own) if (find_folder(own) / VAE).is_dir() else None
+
+    @property
+    def has_coder(self) -> bool:
+        """Whether images become something else before the network sees them."""
+        return self.coder is not None
+
+    def coder_spec(self) -> dict[str, Any]:
+        """UserError: an autoencoder is taken over, not trained."""
+        raise UserError(f"models: {self.label}: its autoencoder is released by others")
+
+    @property
+    def releases(self) -> dict[str, Released]:
+        """The published files it is made of, by role."""
+        from mclr.models.diffusers.folder import VAE, weights_of
+
+        found = released_parts(base=self.base, tokenizer=self.coder)
+        places = {"base": self.parts[0].part, "tokenizer": VAE}
+        return {
+            role: Released(released=weights_of(part.released, places[role]))
+            for role, part in found.items()
+        }
+
+    def nfe_of(self, guided: bool, interval: tuple[float, float] | None = None) -> int:
+        """Network evaluations per image (NFE): one a step, or 2·steps − 1 of Heun.
+
+        Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
+        """
+        is_heun = isinstance(self.sampler, Edm2Sampler)
+        single = 2 * self.sampler.num_steps - 1 if is_heun else self.sampler.num_steps
+        if not guided or interval is None:
+            return single * (2 if guided else 1)
+        if not isinstance(self.sampler, Edm2Sampler):
+            raise UserError(f"models: {self.label}: NFE of an interval are known of Heun alone")
+        low, high = interval
+        levels = heun_levels(self.sampler)
+        # Every level but the first is evaluated twice: at the end of a step and the next start.
+        return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)
