@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(ROOT / "workflow"))
 import publish
+from demo import PHASES, SAVED
 from publish import TIERS, Published, with_block
 
 README = (ROOT / "README.md").read_text()
@@ -234,12 +237,48 @@ def test_every_command_of_the_first_pages_is_run(pulled: Checkout) -> None:
     assert set(RUN_BY) <= set(found)
 
 
+def demo_until_training_then_ctrl_c(checkout: Checkout) -> str:
+    """What `make demo` says when a terminal interrupts it and make."""
+    log = checkout.folder / "results" / "digits" / "demo.log"
+    process = subprocess.Popen(
+        ("make", "demo"),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (log.is_file() and "rule base_" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode  # make ends by the signal
+    return output
+
+
 def test_demo_from_nothing_gives_the_published_table(pulled: Checkout, tmp_path: Path) -> None:
     checkout = clone(tmp_path / "mclr")
+    stopped = demo_until_training_then_ctrl_c(checkout)
+    assert stopped.splitlines()[-1] == SAVED and len(stopped.splitlines()) < 10
     output = checkout.run("make", "demo").stdout
+    lines = output.splitlines()
+    assert len(lines) <= 60
+    assert lines[0].endswith("Snakemake's own log: results/digits/demo.log")
+    assert "Job stats" in (checkout.folder / "results" / "digits" / "demo.log").read_text()
+    progress = re.compile(r"(.*?) +\d+ of +\d+ jobs   (about .* left|done in .*)")
+    phases = [found[1] for found in map(progress.fullmatch, lines) if found]
+    assert set(phases) >= {*list(PHASES)[1:]} and len(phases) <= len(PHASES)
+    assert phases[-1] == "table and report"
     assert "+MCLR" in output
     assert "results/digits/report.html" in output
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in output
+    picture = next(line for line in lines if line.startswith("Picture: "))
+    assert (checkout.folder / picture.split()[1]).is_file()
+    assert lines[-1].startswith("In these settings MCLR lowers FD on ")
     published = pd.read_csv(pulled.folder / "results" / "digits" / "points.csv")
     made = pd.read_csv(checkout.folder / "results" / "digits" / "points.csv")
     keys = ["model", "method", "hyperparameters", "guidance", "step"]
