@@ -57,10 +57,9 @@ class Panel:
 
     @property
     def titles(self) -> tuple[str, str]:
-        """The labels of both axes, each with the note of its scale on a second line."""
-        pairs = ((self.x_label, self.x.note), (self.y_label, self.y.note))
-        x, y = (f"{label}\n({note})" if note else label for label, note in pairs)
-        return x, y
+        """The labels of both axes with the notes of their scales; that of y on a second line."""
+        x, y = (f" ({scale.note})" if scale.note else "" for scale in (self.x, self.y))
+        return self.x_label + x, self.y_label + y.replace(" ", "\n", 1)
 
 
 def placed(panel: Panel, series: Series) -> tuple[list[float], list[float]]:

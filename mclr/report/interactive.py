@@ -86,10 +86,15 @@ def drawing(chart: Chart) -> dict[str, Any]:
     return found
 
 
-def _draw(chart: Chart) -> go.Figure:
+def height_of(chart: Chart) -> int:
+    """Pixels that a chart is high on a page."""
     rows = math.ceil(len(chart.panels) / chart.columns)
-    height = 330 * rows + 130 if chart.columns > 1 else 560
-    figure = make_subplots(rows, chart.columns, horizontal_spacing=0.13, vertical_spacing=0.14)
+    return 330 * rows + 130 if chart.columns > 1 else 560
+
+
+def _draw(chart: Chart) -> go.Figure:
+    rows, height = math.ceil(len(chart.panels) / chart.columns), height_of(chart)
+    figure = make_subplots(rows, chart.columns, horizontal_spacing=0.15, vertical_spacing=0.14)
     seen: set[str] = set()
     for i, panel in enumerate(chart.panels):
         place = {"row": i // chart.columns + 1, "col": i % chart.columns + 1}

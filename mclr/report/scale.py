@@ -128,11 +128,10 @@ def _squeezed(low: float, high: float, least: float, most: float) -> Scale:
         if beyond != end:
             ticks.append((plain.place(beyond), f"{beyond:.3g}"))
             breaks.append(end)
-    words = " and ".join(
-        f"{word} {end:.3g}"
-        for word, end, beyond in (("below", low, least), ("above", high, most))
-        if beyond != end
-    )
+    if len(breaks) > 1:
+        words = f"outside {low:.3g} to {high:.3g}"
+    else:
+        words = f"below {low:.3g}" if breaks == [low] else f"above {high:.3g}"
     return Squeezed(
         note=f"compressed {words}",
         ticks=tuple(sorted(ticks)),

@@ -13,9 +13,19 @@ from mclr.report.edges import MARK
 from mclr.report.methods import methods_of
 from mclr.report.rows import Table
 from mclr.report.summary import REAL
+from mclr.settings.data import OwnImages
 
 MARGIN = 0.05
 """Ours: a smaller share of the base model's FD counts as no difference."""
+
+
+IMAGENET = 1000
+"""Classes of the one set of images that the paper has among those that a tier names by a path."""
+
+
+def is_own(tier: Tier) -> bool:
+    """Whether a tier is of somebody's own images, of which the paper says nothing."""
+    return isinstance(tier.data, OwnImages) and tier.data.classes != IMAGENET
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def _error(row: Mapping[Hashable, Any]) -> float:
 def verdict(table: Table, tier: Tier) -> str:
     """One or two sentences: of a tier of one's own images its answer, of others what MCLR did."""
     found = outcomes(table, tier)
-    if tier.data.source == "images":
+    if is_own(tier):
         return " ".join(of_own_images(rows) for rows in found.values())
     parts = [_of_method("MCLR", [rows.tuned.get("mclr") for rows in found.values()])]
     guided = _of_method("CFG", [rows.cfg for rows in found.values()])
