@@ -15,6 +15,7 @@ from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_of
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
+from mclr.report.verdict import Outcomes, of_own_images, outcome_of
 from mclr.settings.base import canonical
 
 
@@ -23,7 +24,7 @@ class Measured:
     """Metrics with one feature net: a line for real images, base model, CFG, and the recipe.
 
     own: FD, precision, recall and IS of the very checkpoint. final: whether the recipe was
-    measured again with other seeds than those it was chosen on.
+    measured again with other seeds than those it was chosen on. answer: whether fine-tuning helped.
     """
 
     net: str
@@ -34,6 +35,7 @@ class Measured:
     final: bool
     base_recall: str
     own_recall: str
+    answer: str
 
 
 HEADER = ["", "NFE", *(f"{c.title} {c.arrow}" for c in COLUMNS), "seeds"]
@@ -72,10 +74,11 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
     recipe = _shown(mine)
     own_name = f"**{methods_of(source.tier)[run.method].suffix}, this model**"
     base_name = f"**{source.model.label}, this model**" if run.is_base else "base model"
+    cfg = _one(summary, "cfg")
     lines = [
         _line("real images", _one(summary, REAL)),
         _line(base_name, base),
-        _line("+CFG at its best scale", _one(summary, "cfg")),
+        _line("+CFG at its best scale", cfg),
     ]
     if not run.is_base:
         lines.append(_line(own_name, recipe))
@@ -88,7 +91,21 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         recipe["stage"] == FINAL and not run.is_base,
         f"{base['recall']:.3f}",
         f"{recipe['recall']:.3f}",
+        "" if run.is_base else _answer(source, recipe, base, cfg),
     )
+
+
+def _answer(
+    source: Source,
+    recipe: Mapping[Hashable, Any],
+    base: Mapping[Hashable, Any],
+    cfg: Mapping[Hashable, Any] | None,
+) -> str:
+    """Did the method help here, by how much, and what to try next, in words."""
+    methods = methods_of(source.tier)
+    guided = outcome_of(methods["cfg"], cfg, base) if cfg else None
+    rows = Outcomes(source.model.label, base["fd"], int(base["nfe"]), guided, {})
+    return of_own_images(rows, outcome_of(methods[source.run.method], recipe, base))
 
 
 def _shown(rows: pd.DataFrame) -> Mapping[Hashable, Any]:

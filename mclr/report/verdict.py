@@ -96,21 +96,24 @@ def outcomes(table: Table, tier: Tier) -> dict[str, Outcomes]:
         records = table.rows[table.rows["model"] == name].to_dict("records")
         rows = {str(row["method"]): row for row in records if math.isfinite(row["fd"])}
         if "base" in rows:
-            made = {m: _outcome(methods[m], row, rows["base"]) for m, row in rows.items()}
+            made = {m: outcome_of(methods[m], row, rows["base"]) for m, row in rows.items()}
             tuned = {m: row for m, row in made.items() if m not in ("base", "cfg", REAL)}
             base = made["base"]
             found[name] = Outcomes(model.label, base.fd, base.nfe, made.get("cfg"), tuned)
     return found
 
 
-def _outcome(method: Method, row: Mapping[Hashable, Any], base: Mapping[Hashable, Any]) -> Outcome:
+def outcome_of(
+    method: Method, row: Mapping[Hashable, Any], base: Mapping[Hashable, Any]
+) -> Outcome:
+    """A row of ``summarise`` or of Table 1, which alone says what lies at an edge."""
     return Outcome(
         method.suffix.removeprefix("+"),
         row["fd"],
         _error(row),
         int(row["nfe"]),
         row["guidance"],
-        row["edge"],
+        row.get("edge", ""),
         base["fd"],
         _error(base),
     )
@@ -129,7 +132,9 @@ def verdict(table: Table, tier: Tier) -> str:
     """One or two sentences: of a tier of one's own images its answer, of others what MCLR did."""
     found = outcomes(table, tier)
     if is_own(tier):
-        return " ".join(of_own_images(rows) for rows in found.values())
+        named = len(found) > 1
+        answers = {rows.label: of_own_images(rows) for rows in found.values()}
+        return " ".join(f"{label}: {text}" if named else text for label, text in answers.items())
     parts = [_of_method("MCLR", [rows.tuned.get("mclr") for rows in found.values()])]
     guided = _of_method("CFG", [rows.cfg for rows in found.values()])
     parts += [f"{guided}, at twice the network evaluations"] if guided else []
@@ -168,22 +173,31 @@ def of_own_images(rows: Outcomes, tuned: Outcome | None = None) -> str:
         first = f"{tuned.name} helped on these images: {against} ({percent(tuned.change)})."
     else:
         first = f"{tuned.name} did not help on these images: {against}."
-    return f"{first} {_next(rows, tuned)}"
+    return f"{first} {_next(rows, tuned)}".strip()
 
 
 def _next(rows: Outcomes, tuned: Outcome) -> str:
+    """What to do with it, and what to try."""
     cfg = rows.cfg
     beyond = f"Its setting lies at an edge of the sweep ({tuned.edge}): try values beyond it."
     if tuned.helped:
-        if cfg and cfg.fd < tuned.fd * (1 - MARGIN):
-            return (
-                f"Guidance {cfg.guidance:g} goes further, FD {cfg.fd:.3g}, at {cfg.nfe} network "
-                f"evaluations per image instead of {tuned.nfe}."
+        guided = ""
+        if cfg:
+            further = "goes further" if cfg.fd < tuned.fd * (1 - MARGIN) else "does no better"
+            guided = (
+                f"Guidance {cfg.guidance:g} of the base model {further}: FD {cfg.fd:.3g} at "
+                f"{cfg.nfe} network evaluations per image instead of {tuned.nfe}."
             )
-        return beyond if tuned.edge else f"It needs {tuned.nfe} network evaluations per image."
+        return f"{guided} {beyond if tuned.edge else ''}".strip()
     if cfg and cfg.helped:
         return f"Use guidance {cfg.guidance:g} instead: FD {cfg.fd:.3g}."
-    return beyond if tuned.edge else "Guidance does not help either: train the base model longer."
+    if tuned.edge:
+        return beyond
+    return (
+        "Guidance does not help either: train the base model longer."
+        if cfg
+        else ("Compare it with guidance, or train the base model longer.")
+    )
 
 
 def markdown_of(table: Table, tier: Tier) -> str:

@@ -189,7 +189,7 @@ def test_own_images_have_their_own_verdict_and_nothing_of_the_paper(
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == []
     assert "MCLR helped on these images: FD 9 against 20 without it (−55 %)" in page.text
-    assert "Guidance 1 goes further, FD 8" in page.text
+    assert "Guidance 1 of the base model goes further: FD 8 at 62" in page.text
     for word in ("In the paper", "the paper", "ImageNet", "EDM2-S", "supported"):
         assert word not in page.text, word
     imagenet = tier.model_copy(update={"data": data.model_copy(update={"classes": 1000})})
