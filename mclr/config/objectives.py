@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, Tag, field_validator
 
-from mclr.objectives.catalogue import METHODS
 from mclr.objectives.cca import Cca
 from mclr.objectives.ccdpo import CcDpo
 from mclr.objectives.ddo import Ddo
 from mclr.objectives.mclr import Mclr
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
+from mclr.objectives.catalogue import METHODS
 from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
 from mclr.settings.released import ORIGIN, RELEASED, TRAINED, Released
 

@@ -29,8 +29,8 @@ def image_uri(image: Image.Image, lossless: bool = True, quality: int = 80) -> s
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def file_uri(path: Path, remedy: str) -> str:
-    """A drawing as a data URI, of ``COLOURS`` colours at most.
+def file_uri(path: Path, remedy: str, few_colours: bool = False) -> str:
+    """An image file as a data URI; with ``few_colours``, of ``COLOURS`` at most.
 
     Raises:
         UserError: there is no such file; ``remedy`` says what makes it.
@@ -38,7 +38,12 @@ def file_uri(path: Path, remedy: str) -> str:
     if not path.is_file():
         raise UserError(f"{path}: figure is missing; {remedy}")
     with Image.open(path) as image:
-        drawn = image.convert("RGB")
-    if drawn.getcolors(COLOURS) is None:
-        drawn = drawn.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")
-    return image_uri(drawn)
+        if few_colours:
+            return image_uri(_of_few_colours(image.convert("RGB")))
+        return image_uri(image)
+
+
+def _of_few_colours(drawing: Image.Image) -> Image.Image:
+    if drawing.getcolors(COLOURS) is not None:
+        return drawing
+    return drawing.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")

@@ -183,7 +183,7 @@ def _pictures(tier: Tier, drawn: Mapping[str, Chart], folder: Path) -> dict[str,
                 KINDS[kind].caption,
                 "" if is_own(tier) else KINDS[kind].paper,
                 f"{title}, {model.label}. {KINDS[kind].caption}",
-                "" if chart else file_uri(folder / f"{key}.png", REMEDY),
+                "" if chart else file_uri(folder / f"{key}.png", REMEDY, few_colours=True),
                 height_of(chart) if chart else 0,
                 chart is not None and chart.columns > 1,
                 kind in EXPLORED,
@@ -197,7 +197,7 @@ def _heat_maps(similarity: Mapping[str, Any], tier: Tier, folder: Path) -> list[
     return [
         (
             tier.models[name].label,
-            file_uri(folder / f"{stem(name, 'similarity')}.png", REMEDY),
+            file_uri(folder / f"{stem(name, 'similarity')}.png", REMEDY, few_colours=True),
         )
         for name in similarity.get("models", {})
     ]
