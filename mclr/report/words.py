@@ -11,6 +11,7 @@ from mclr.report.scale import Scale
 
 # Of the width and height of the axes of a chart whose panels stand side by side; alone, half.
 LETTER, HEIGHT, GAP = 0.024, 0.065, 0.02
+RIGHT = 0.97  # where words end at most: a page may be narrow
 SPOTS = {
     "top right": (1, 1),
     "bottom right": (1, -1),
@@ -62,7 +63,7 @@ def spots(panel: Panel, columns: int) -> dict[tuple[int, int], str]:
         free = []
         for rank, (spot, way) in enumerate(SPOTS.items()):
             box = _box(x, y, words, way, size)
-            inside = box.left >= -0.02 and box.right <= 1.04 and box.bottom >= 0 and box.top <= 1.04
+            inside = box.left >= 0 and box.right <= RIGHT and box.bottom >= 0 and box.top <= 1.04
             if inside and not any(box.meets(other) for other in taken):
                 free.append((sum(box.holds(*point) for point in points), rank, spot, box))
         if free:
