@@ -2,7 +2,7 @@
 # make test     the whole test suite
 # make quick    lint, types and the fast tests, in less than three minutes
 # make check    formatting, lint, types, and result versions
-# make publish  put a finished digits run into README, dvc.lock and the embedded DVC remote
+# make publish  put finished tiers into README, docs, dvc.lock and the embedded DVC remote
 # make same     show that changed code gives the same results, byte by byte, and confirm them
 # make bump     KIND=sample.edm2: results of a kind change, and are to be made again
 # make docs     the documentation site, in site/
@@ -19,8 +19,7 @@ export PATH := $(BIN):$(PATH)
 .DEFAULT_GOAL := demo
 
 demo: env
-	snakemake --cores $(CORES) all
-	@mclr show
+	@python workflow/demo.py --cores $(CORES)
 
 # Whole files go to each process: many share what they set up, and all of tests/cluster one Slurm.
 test: env

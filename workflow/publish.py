@@ -1,4 +1,4 @@
-"""Publish finished tiers: tables and pictures of the documentation, dvc.lock, the embedded remote.
+"""Publish finished tiers: tables and pictures of README and docs, dvc.lock, the embedded remote.
 
 Run by `make publish` after `snakemake all theory`; commit what it changes. A tier that has not run
 in this checkout stays as it was published.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from dvc.exceptions import DvcException
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,17 +22,26 @@ sys.path.insert(0, str(ROOT))
 from mclr.checksums import check  # noqa: E402
 from mclr.config.reading import load_tier  # noqa: E402
 from mclr.errors import UserError  # noqa: E402
+from mclr.jobs.report import images_of, shown_classes  # noqa: E402
 from mclr.operations.records import pack  # noqa: E402
+from mclr.planning.files import Files  # noqa: E402
 from mclr.report.cost import costs, duration, total  # noqa: E402
+from mclr.report.hero import write_hero  # noqa: E402
+from mclr.report.rows import make_table  # noqa: E402
+from mclr.report.verdict import markdown_of  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Published:
-    """A tier that the repository carries: its DVC file, and the figures that its pages show."""
+    """A tier that the repository carries: its DVC file, and the figures that its pages show.
+
+    ``hero`` is the model whose images lead the README.
+    """
 
     tier: str
     stages: str
     figures: tuple[str, ...]
+    hero: str = ""
 
     @property
     def results(self) -> Path:
@@ -48,6 +58,7 @@ TIERS = (
         "fashion",
         "workflow/fashion/dvc.yaml",
         ("edm2-latent-fd-is.png", "edm2-latent-progressive.png"),
+        "edm2-latent",
     ),
 )
 
@@ -70,6 +81,22 @@ def cost_table(published: Published) -> str:
     return "| | jobs | wall time, summed | time of a core |\n|:--|--:|--:|--:|\n" + "".join(rows)
 
 
+def verdict_table(published: Published) -> str:
+    """What each method does to FD, in Markdown."""
+    tier = load_tier(ROOT / "config" / f"{published.tier}.yaml")
+    metrics = pd.read_parquet(published.results / "metrics.parquet")
+    return markdown_of(make_table(metrics, tier), tier)
+
+
+def draw_hero(published: Published, path: Path) -> Path:
+    """Draw the README's picture from the tier's stored images."""
+    tier = load_tier(ROOT / "config" / f"{published.tier}.yaml")
+    metrics = pd.read_parquet(published.results / "metrics.parquet")
+    manifest = ROOT / Files(published.tier).prepared(None)["manifest"]
+    grids, names = images_of(tier, published.results / "grids"), shown_classes(tier, manifest)
+    return write_hero(metrics, tier, published.hero, grids, names, path)
+
+
 def show(published: Published) -> None:
     """Put a tier's tables and figures into the documentation."""
     texts = {
@@ -77,14 +104,16 @@ def show(published: Published) -> None:
         for path in sorted(published.results.glob("table1*.md"))
     }
     texts[f"cost {published.tier}"] = cost_table(published)
+    texts[f"verdict {published.tier}"] = verdict_table(published)
     for page in (ROOT / "README.md", ROOT / "docs" / f"{published.tier}.md"):
-        if page.is_file():
-            found = page.read_text()
-            for name, text in texts.items():
-                found = with_block(found, name, text)
-            page.write_text(found)
+        found = page.read_text()
+        for name, text in texts.items():
+            found = with_block(found, name, text)
+        page.write_text(found)
     for figure in published.figures:
         shutil.copyfile(published.results / "figures" / figure, published.picture(figure))
+    if published.hero:
+        draw_hero(published, published.picture("same-noise.png"))
 
 
 def missing(stages: str) -> list[str]:

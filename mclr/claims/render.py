@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,12 @@ class Topic:
 
     heading: str
     lines: tuple[Line, ...]
+
+    @property
+    def comes_to(self) -> str:
+        """How many findings have each verdict, those that occur, in words."""
+        found = Counter(entry.verdict for line in self.lines for c in line.cells for entry in c)
+        return ", ".join(f"{found[name]} {name}" for name in VERDICTS if found[name])
 
 
 def topics(content: Mapping[str, Any], models: Sequence[str]) -> list[Topic]:

@@ -17,6 +17,7 @@ from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
+from mclr.report.verdict import Outcomes, of_own_images, outcome_of
 from mclr.settings.base import canonical
 
 
@@ -25,7 +26,7 @@ class Measured:
     """Metrics with one feature net: a line for real images, base model, CFG, and the recipe.
 
     own: FD, precision, recall and IS of the very checkpoint. final: whether the recipe was
-    measured again with other seeds than those it was chosen on.
+    measured again with other seeds than those it was chosen on. answer: whether fine-tuning helped.
     """
 
     net: str
@@ -36,6 +37,7 @@ class Measured:
     final: bool
     base_recall: str
     own_recall: str
+    answer: str
 
 
 HEADER = ["", "NFE", *(f"{c.title} {c.arrow}" for c in COLUMNS), "seeds"]
@@ -71,10 +73,11 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
     recipe = _shown(mine)
     own_name = _bold(methods_for(source.tier, run.model)[run.method].suffix)
     base_name = _bold(source.model.label) if run.is_base else "base model"
+    cfg = _one(summary, "cfg")
     lines = [
         _line("real images", _one(summary, REAL)),
         _line(base_name, base),
-        _line("+CFG at its best scale", _one(summary, "cfg")),
+        _line("+CFG at its best scale", cfg),
     ]
     if not run.is_base:
         lines.append(_line(own_name, recipe))
@@ -87,11 +90,25 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         recipe["stage"] == FINAL and not run.is_base,
         f"{base['recall']:.3f}",
         f"{recipe['recall']:.3f}",
+        "" if run.is_base else _answer(source, recipe, base, cfg),
     )
 
 
 def _bold(name: str) -> Raw:
     return Raw(f"**{escaped(name)}, this model**")
+
+
+def _answer(
+    source: Source,
+    recipe: Mapping[Hashable, Any],
+    base: Mapping[Hashable, Any],
+    cfg: Mapping[Hashable, Any] | None,
+) -> str:
+    """Did the method help here, by how much, and what to try next, in words."""
+    methods = methods_for(source.tier, source.run.model)
+    guided = outcome_of(methods["cfg"], cfg, base) if cfg else None
+    rows = Outcomes(source.model.label, base["fd"], int(base["nfe"]), guided, {})
+    return of_own_images(rows, outcome_of(methods[source.run.method], recipe, base))
 
 
 def _shown(rows: pd.DataFrame) -> Mapping[Hashable, Any]:

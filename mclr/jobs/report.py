@@ -39,11 +39,9 @@ def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path
     from mclr.report.curves import write_figures
     from mclr.report.grids import write_grids
 
-    rows, plan = read_table(metrics), Plan(tier)
+    rows = read_table(metrics)
     write_figures(rows, tier, output)
-    points = [point for experiment in plan.experiments for point in plan.points(experiment)]
-    images = {point.path: grids / point.path / FIRST_SHARD for point in points}
-    write_grids(rows, tier, images, _shown(tier, manifest), output)
+    write_grids(rows, tier, images_of(tier, grids), shown_classes(tier, manifest), output)
 
 
 def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
@@ -71,12 +69,8 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
         claims=shown(read_json(results / "claims.json"), list(tier.models)),
         similarity=read_json(optional) if optional.is_file() else {},
         separation={n: read_json(path) for n, path in separation.items() if path.is_file()},
-        grids={
-            point.path: results / "grids" / point.path / FIRST_SHARD
-            for points in plan.evaluations.values()
-            for point in points
-        },
-        class_names=_shown(tier, manifest),
+        grids=images_of(tier, results / "grids"),
+        class_names=shown_classes(tier, manifest),
         shared_images=len(read_json(manifest).get("shared_images", [])),
         costs=costs(results / "benchmarks", tier),
     )
@@ -84,7 +78,14 @@ def report(tier: Tier, results: Path, manifest: Path, output: Path) -> None:
     write_report(metrics, tier, results / "figures", sources, output)
 
 
-def _shown(tier: Tier, manifest: Path) -> list[str]:
+def images_of(tier: Tier, grids: Path) -> dict[str, Path]:
+    """The image grid of each point, by ``Point.path``; ``grids`` is ``results/<tier>/grids``."""
+    evaluations = Plan(tier).evaluations.values()
+    points = [point for points in evaluations for point in points]
+    return {point.path: grids / point.path / FIRST_SHARD for point in points}
+
+
+def shown_classes(tier: Tier, manifest: Path) -> list[str]:
     """Names of the classes that the image grids have columns for."""
     names = load_manifest(manifest).class_names
     return [names[label] for label in tier.evaluation.shown(len(names))]

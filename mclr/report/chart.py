@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mclr.objectives.method import Method
+from mclr.report.scale import LINEAR, Scale
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,28 @@ def band_of(series: Series) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; ``banded`` shows the spread of y as a band around each line."""
+    """One pair of axes; ``banded`` shows the spread of y as a band around each line.
+
+    ``x`` and ``y`` say where values are placed; what is unusual about them stands in the labels.
+    """
 
     x_label: str
     y_label: str
     series: tuple[Series, ...]
     banded: bool = False
-    log_x: bool = False
-    log_y: bool = False
+    x: Scale = LINEAR
+    y: Scale = LINEAR
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """The labels of both axes with the notes of their scales; that of y on a second line."""
+        x, y = (f" ({scale.note})" if scale.note else "" for scale in (self.x, self.y))
+        return self.x_label + x, self.y_label + y.replace(" ", "\n", 1)
+
+
+def placed(panel: Panel, series: Series) -> tuple[list[float], list[float]]:
+    """Where the points of a series are drawn, along x and along y."""
+    return [panel.x.place(x) for x in series.x], [panel.y.place(y) for y in series.y]
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ NOTE = (
 def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> tuple[str, ...]:
     """At which edges of its sweep the point of a row of ``summarise`` lies, in words.
 
-    Such as ("last checkpoint", "lr largest"); empty for base models, real images and
-    released networks, and where every setting that was varied has worse values on both sides, or
-    cannot go further.
+    Such as ("last checkpoint", "lr largest"); empty for base models, real images and released
+    networks, and where every setting that was varied has worse values on both sides, or cannot go
+    further.
     """
     if row["method"] in ("base", REAL) or row["method"].endswith(RELEASED_SUFFIX):
         return ()

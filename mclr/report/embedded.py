@@ -1,14 +1,22 @@
-"""Images of the results, read; inside a page as WebP: a chart takes less than half of its PNG."""
+"""What a page holds of other files: images as WebP, and text compressed, all in base 64."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 from pathlib import Path
 
 from PIL import Image
 
 from mclr.errors import UserError
+
+COLOURS = 256  # of a drawing: shades at the rims of lines are brought to the nearest
+
+
+def packed(text: str) -> str:
+    """Text compressed with gzip, in base 64; the same text gives the same bytes."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
 
 
 def read_image(path: Path) -> Image.Image:
@@ -33,12 +41,19 @@ def image_uri(image: Image.Image, lossless: bool = True, quality: int = 80) -> s
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def file_uri(path: Path, remedy: str) -> str:
-    """An image file as a data URI, its pixels unchanged.
+def file_uri(path: Path, remedy: str, few_colours: bool = False) -> str:
+    """An image file as a data URI; with ``few_colours``, of ``COLOURS`` at most.
 
     Raises:
         UserError: there is no such file; ``remedy`` says what makes it.
     """
     if not path.is_file():
         raise UserError(f"{path}: figure is missing; {remedy}")
-    return image_uri(read_image(path))
+    image = read_image(path)
+    return image_uri(_of_few_colours(image.convert("RGB")) if few_colours else image)
+
+
+def _of_few_colours(drawing: Image.Image) -> Image.Image:
+    if drawing.getcolors(COLOURS) is not None:
+        return drawing
+    return drawing.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")

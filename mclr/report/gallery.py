@@ -114,7 +114,8 @@ def data_uri(images: Pixels) -> str:
             y, x = row * pitch, noise * pitch
             canvas[y : y + size, x : x + size, :3] = small[noise, row]
             canvas[y : y + size, x : x + size, 3] = 255
-    return image_uri(Image.fromarray(canvas), size <= LOSSLESS_SIDE, QUALITY)
+    lossless = size <= LOSSLESS_SIDE
+    return image_uri(Image.fromarray(canvas), lossless, 100 if lossless else QUALITY)
 
 
 def _shrunk(images: Pixels, factor: int) -> Pixels:

@@ -89,7 +89,7 @@ def progressive_grid(
                 cells = [[images[p.path][noise, c] for _, p in columns] for c in labels]
                 ticks = [text for text, _ in columns]
                 names = [class_names[c] for c in labels] if noise == 0 else []
-                _show(line[noise], mosaic(cells, width), len(labels), ticks, names)
+                show_mosaic(line[noise], mosaic(cells, width), len(labels), ticks, names)
                 line[noise].set_ylabel("" if noise else "class")
                 line[noise].set_title(f"{title} · noise {noise + 1}", fontsize=9)
     return figure
@@ -129,13 +129,20 @@ def mosaic(cells: Sequence[Sequence[Pixels]], width: int) -> Pixels:
     return canvas
 
 
-def _show(axes: Axes, canvas: Pixels, height: int, columns: list[str], rows: list[str]) -> None:
-    """Draw a mosaic ``height`` images high, with labels above columns and beside rows."""
+def show_mosaic(
+    axes: Axes,
+    canvas: Pixels,
+    height: int,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    points: float = 7.5,
+) -> None:
+    """Draw a mosaic ``height`` images high; labels of a size in points above and beside it."""
     pitch = (canvas.shape[0] + GAP) / height
     axes.imshow(canvas, interpolation="nearest")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=7.5, top=True, labeltop=True, bottom=False)
+    axes.tick_params(length=0, labelsize=points, top=True, labeltop=True, bottom=False)
     axes.tick_params(labelbottom=False)
     axes.set_xticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(columns))], columns)
     axes.set_yticks([(i + 0.5) * pitch - GAP / 2 for i in range(len(rows))], rows)

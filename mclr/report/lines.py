@@ -30,7 +30,6 @@ LABELS = {
     "nfe": "Network evaluations per image (NFE)",
 }
 DIGITS = {"fd": 2, "is": 2, "precision": 3, "recall": 3}
-LOG_RANGE = 20.0  # an FD axis is logarithmic when its largest value is this many times its smallest
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,6 @@ def gamma_notes(path: pd.DataFrame, ring: int | None) -> dict[int, str]:
     """γ at the first and the last guidance scale, and at the ringed one."""
     places = {1, len(path) - 1, ring or 1}
     return {i: f"γ={path['guidance'][i]:g}" for i in sorted(places)}
-
-
-def wide(values: Iterable[float]) -> bool:
-    """Whether values are so far apart that their axis is better logarithmic."""
-    finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > LOG_RANGE * min(finite)
 
 
 def _hover(label: str, row: Mapping[Hashable, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +20,16 @@ from mclr.report.analyses import separation_rows, similarity_rows
 from mclr.report.chart import Chart
 from mclr.report.cost import Cost, duration, evaluations_per_image, total
 from mclr.report.curves import charts
-from mclr.report.embedded import file_uri
+from mclr.report.embedded import file_uri, packed
 from mclr.report.gallery import gallery
-from mclr.report.interactive import DARK, fragment
+from mclr.report.interactive import CONFIG, DARK, drawing, height_of
 from mclr.report.lines import Measured
 from mclr.report.names import KINDS, figures_of, stem
 from mclr.report.paper_table import TITLES, beside_paper
 from mclr.report.rows import HEADER
-from mclr.report.sliders import sliders
+from mclr.report.sliders import Sliders, sliders
 from mclr.report.table import tables
+from mclr.report.verdict import is_own, verdict
 
 CLASSES = {"supported": "holds", "not supported": "fails", "inconclusive": "unclear"}
 REMEDY = "run `snakemake figures` to make it"
@@ -36,19 +39,19 @@ EXPLORED = ("fd-is", "precision-recall", "sampling", "dial")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its image as a data URI and, for charts, the interactive ``<div>``.
+    """A figure on the page: a chart that is drawn when it is seen, or an image as a data URI.
 
     A ``wide`` chart keeps its width on a small screen and scrolls sideways; beside an ``explored``
-    one its points are shown one by one.
+    one its points are shown one by one. ``height`` is that of a chart in pixels, else 0.
     """
 
-    anchor: str
+    name: str
     title: str
     caption: str
     paper: str
     alt: str
     image: str
-    interactive: str
+    height: int
     wide: bool
     explored: bool
 
@@ -89,12 +92,17 @@ def write_report(
         UserError: a figure or an image grid is missing, or the metrics do not fit the tier.
     """
     drawn = {chart.stem: chart for chart in charts(metrics, tier)}
+    shown = sliders(metrics, tier)
     images = {
         "gallery": gallery(
-            metrics, tier, sources.grids, sources.class_names, _keys(metrics, tier, drawn.values())
+            metrics, tier, sources.grids, sources.class_names, _keys(tier, shown, drawn.values())
         ),
-        "sliders": sliders(metrics, tier),
+        "sliders": shown,
+        "hero": _hero(tier, shown),
         "models": _pictures(tier, drawn, figures_folder),
+        "charts": packed(json.dumps({name: drawing(chart) for name, chart in drawn.items()})),
+        "plotly": packed(get_plotlyjs()),
+        "config": CONFIG,
         "heat_maps": _heat_maps(sources.similarity, tier, figures_folder),
     }
     environment = Environment(
@@ -106,9 +114,7 @@ def write_report(
     )
     environment.filters["duration"] = duration
     content = _words(metrics, tier, sources) | images
-    page = environment.get_template("page.html.j2").render(
-        content, tier=tier, plotly=get_plotlyjs(), dark_charts=DARK
-    )
+    page = environment.get_template("page.html.j2").render(content, tier=tier, dark_charts=DARK)
     write_text(path, page)
 
 
@@ -120,7 +126,9 @@ def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any
         "table": main,
         "other_tables": others,
         "paper_titles": TITLES,
-        "beside": beside_paper(main, tier),
+        "own": is_own(tier),
+        "verdict": verdict(main, tier),
+        "beside": [] if is_own(tier) else beside_paper(main, tier),
         "short": facts.in_short(main, tier),
         **sources.claims,
         "classes": CLASSES,
@@ -137,9 +145,16 @@ def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any
     }
 
 
-def _keys(metrics: pd.DataFrame, tier: Tier, drawn: Iterable[Chart]) -> set[str]:
+def _hero(tier: Tier, shown: Sequence[Sliders]) -> Sliders | None:
+    """Whose images lead the page: the model of the largest images, the first of several."""
+    # A model that names no resolution has that of the data, which the others are shrunk from.
+    sizes = {name: model.resolution or math.inf for name, model in tier.models.items()}
+    return max(shown, key=lambda entry: sizes[entry.model], default=None)
+
+
+def _keys(tier: Tier, shown: Sequence[Sliders], drawn: Iterable[Chart]) -> set[str]:
     """The points whose images the page shows: of the sliders, and beside the charts."""
-    stops = [stop for s in sliders(metrics, tier) for track in s.tracks for stop in track.stops]
+    stops = [stop for entry in shown for track in entry.tracks for stop in track.stops]
     explored = {stem(m, *figure) for m in tier.models for figure in _explored(tier, m)}
     lines = [
         series
@@ -163,15 +178,16 @@ def _pictures(tier: Tier, drawn: Mapping[str, Chart], folder: Path) -> dict[str,
         for kind, net in figures_of(tier, name):
             key = stem(name, kind, net)
             title = KINDS[kind].title + (f" ({net})" if net else "")
+            chart = drawn.get(key)
             picture = Picture(
-                f"figure-{key}",
+                key,
                 title,
                 KINDS[kind].caption,
-                KINDS[kind].paper,
+                "" if is_own(tier) else KINDS[kind].paper,
                 f"{title}, {model.label}. {KINDS[kind].caption}",
-                file_uri(folder / f"{key}.png", REMEDY),
-                fragment(drawn[key]) if key in drawn else "",
-                key in drawn and drawn[key].columns > 1,
+                "" if chart else file_uri(folder / f"{key}.png", REMEDY, few_colours=True),
+                height_of(chart) if chart else 0,
+                chart is not None and chart.columns > 1,
                 kind in EXPLORED,
             )
             found.setdefault(f"{model.label} ({name})", []).append(picture)
@@ -183,7 +199,7 @@ def _heat_maps(similarity: Mapping[str, Any], tier: Tier, folder: Path) -> list[
     return [
         (
             tier.models[name].label,
-            file_uri(folder / f"{stem(name, 'similarity')}.png", REMEDY),
+            file_uri(folder / f"{stem(name, 'similarity')}.png", REMEDY, few_colours=True),
         )
         for name in similarity.get("models", {})
     ]

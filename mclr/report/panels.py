@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 
 from mclr.objectives import untrained
 from mclr.report.chart import Panel, Series
-from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start, wide
+from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start
 from mclr.report.names import MEASURED, SWEEPS
-from mclr.report.summary import REAL
+from mclr.report.scale import LINEAR, Scale, of_metric, of_steps
+from mclr.report.summary import METRICS, REAL
 from mclr.report.view import ModelView
 
 Panels = tuple[list[Panel], int]
@@ -54,7 +55,7 @@ def class_accuracy(view: ModelView) -> Panels:
     cfg = line(untrained.CFG.suffix, untrained.CFG, guided, "guidance", "accuracy")
     along = [cfg, start(view, "guidance", "accuracy")]
     along += floor(view, along, "accuracy")
-    by_scale = Panel(LABELS["guidance"], LABELS["accuracy"], tuple(along), banded=True)
+    by_scale = _panel("guidance", "accuracy", along, banded=True)
     return [_along_steps(view, "accuracy"), by_scale], 2
 
 
@@ -172,15 +173,20 @@ def _guided(view: ModelView, name: str, x: str, y: str) -> Series:
 
 
 def _panel(x: str, y: str, lines: list[Series], banded: bool = False) -> Panel:
-    made = [series for series in lines if series.method.name != REAL]
     return Panel(
-        LABELS[x],
-        LABELS[y],
-        tuple(lines),
-        banded=banded,
-        log_x=x == "fd" and wide(value for series in made for value in series.x),
-        log_y=y == "fd" and wide(value for series in made for value in series.y),
+        LABELS[x], LABELS[y], tuple(lines), banded, x=_scale(x, lines, 0), y=_scale(y, lines, 1)
     )
+
+
+def _scale(name: str, lines: list[Series], axis: int) -> Scale:
+    """The scale of one axis from the values on it (0: x, 1: y)."""
+    values = [(s.method.name == REAL, v) for s in lines for v in (s.x, s.y)[axis]]
+    made = [value for is_real, value in values if not is_real]
+    if name == "step":
+        return of_steps(made)
+    if name not in METRICS:
+        return LINEAR
+    return of_metric(made, [v for is_real, v in values if is_real], log=name == "fd")
 
 
 PANELS: dict[str, Callable[[ModelView], Panels]] = {

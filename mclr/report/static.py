@@ -7,6 +7,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from mclr.files import atomic
-from mclr.report.chart import Chart, Panel, Series, band_of, has_band
+from mclr.report.chart import Chart, Panel, Series, band_of, has_band, placed
+from mclr.report.scale import Scale
+from mclr.report.words import SPOTS, spots
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -78,7 +81,7 @@ def _draw(chart: Chart) -> Figure:
     figure.suptitle(chart.title, fontsize=11)
     grid = figure.subplots(rows, chart.columns, squeeze=False)
     for axes, panel in zip(grid.flat, chart.panels, strict=True):
-        _draw_panel(axes, panel)
+        _draw_panel(axes, panel, spots(panel, chart.columns))
     handles = {series.label: _handle(series) for p in chart.panels for series in p.series}
     figure.legend(
         handles=list(handles.values()), loc="outside lower center", ncols=3, handlelength=3.2
@@ -86,18 +89,29 @@ def _draw(chart: Chart) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
-    if panel.log_x:
-        axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
-    if panel.log_y:
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
-    for series in panel.series:
-        _draw_series(axes, series, panel.banded)
+def _draw_panel(axes: Axes, panel: Panel, where: dict[tuple[int, int], str]) -> None:
+    x_title, y_title = panel.titles
+    axes.set_xlabel(x_title)
+    axes.set_ylabel(y_title)
+    for number, series in enumerate(panel.series):
+        _draw_series(axes, panel, series)
+        _draw_notes(axes, panel, number, where)
     axes.margins(x=0.06, y=0.08)
+    _draw_scale(panel.x, axes.xaxis, axes.set_xscale, axes.axvline)
+    _draw_scale(panel.y, axes.yaxis, axes.set_yscale, axes.axhline)
+
+
+def _draw_scale(
+    scale: Scale, axis: Axis, set_kind: Callable[[str], None], line: Callable[..., Line2D]
+) -> None:
+    """Ticks of one axis, and a thin line where another scale begins."""
+    if scale.log:
+        set_kind("log")
+        _plain_ticks(axis)
+    elif scale.ticks:
+        axis.set_ticks([place for place, _ in scale.ticks], [words for _, words in scale.ticks])
+    for place in scale.breaks:
+        line(place, color="#b0b0b0", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
 
 
 def _plain_ticks(axis: Axis) -> None:
@@ -124,28 +138,37 @@ def _handle(series: Series) -> Line2D:
     return Line2D([], [], label=series.label, markersize=size, **_look(series))
 
 
-def _draw_series(axes: Axes, series: Series, banded: bool) -> None:
+def _draw_series(axes: Axes, panel: Panel, series: Series) -> None:
     is_base = series.method.name == "base"
     look = _look(series) | ({"markersize": 8, "zorder": 4} if is_base else {})
-    axes.plot(series.x, series.y, **look)
-    if banded and has_band(series):
-        _draw_band(axes, series)
+    x, y = placed(panel, series)
+    axes.plot(x, y, **look)
     colour = _colour(series)
+    if panel.banded and has_band(series):
+        low, high = ([panel.y.place(v) for v in side] for side in band_of(series))
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     if series.ring is not None:
-        x, y = series.x[series.ring], series.y[series.ring]
-        axes.plot(x, y, "o", mfc="none", mec=colour, markersize=12, mew=1.2, zorder=5)
+        ring = x[series.ring], y[series.ring]
+        axes.plot(*ring, "o", mfc="none", mec=colour, markersize=12, mew=1.2, zorder=5)
+
+
+def _draw_notes(axes: Axes, panel: Panel, number: int, where: dict[tuple[int, int], str]) -> None:
+    """Words beside the points of a series that have a spot."""
+    series = panel.series[number]
+    is_base = series.method.name == "base"
+    x, y = placed(panel, series)
     for i, words in series.notes.items():
+        if (number, i) not in where:
+            continue
+        right, up = SPOTS[where[number, i]]
         axes.annotate(
             words,
-            (series.x[i], series.y[i]),
-            xytext=(6, 6),
+            (x[i], y[i]),
+            xytext=(7 * right, 7 * up),
             textcoords="offset points",
-            color="#404040" if is_base else colour,
+            ha={1: "left", 0: "center", -1: "right"}[right],
+            va={1: "bottom", 0: "center", -1: "top"}[up],
+            color="#404040" if is_base else _colour(series),
             fontsize=8,
             fontweight="bold" if is_base else "normal",
         )
-
-
-def _draw_band(axes: Axes, series: Series) -> None:
-    low, high = band_of(series)
-    axes.fill_between(series.x, low, high, color=_colour(series), alpha=0.15, lw=0)

@@ -24,8 +24,10 @@ def commands(page: Path) -> list[str]:
     return [line.strip() for _, block in blocks for line in block.splitlines()]
 
 
-README = set(commands(ROOT / "README.md"))
-# Commands that are not in the README, and the test that runs them.
+# Run one by one, in ``test_every_command_of_the_first_pages_is_run`` of tests/workflow.
+FIRST_PAGES = (ROOT / "README.md", DOCS / "quickstart.md", DOCS / "reproduce.md")
+FIRST = {command for page in FIRST_PAGES for command in commands(page)}
+# Commands that are not on these pages, and the test that runs them.
 RUN_BY = {
     r".*(digit_images|tutorial|my-generator)": (
         "tests/workflow/test_tutorial.py",
@@ -79,7 +81,7 @@ def test_every_command_of_a_how_to_is_run_by_a_test(name: str) -> None:
     assert found
     for command in found:
         runs = [tests for pattern, tests in RUN_BY.items() if re.match(pattern, command)]
-        assert runs or command in README, command
+        assert runs or command in FIRST, command
         for file, tests in runs:
             text = (ROOT / file).read_text()
             assert all(f"def {test}(" in text for test in tests), file

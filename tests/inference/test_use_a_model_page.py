@@ -53,9 +53,9 @@ def run_page(mclr: Any) -> list[str]:
 
 
 def test_the_page_works(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bring_experiments(tmp_path, "edm2-mclr")
+    bring_experiments(tmp_path, "edm2-mclr", "var-mclr")
     monkeypatch.chdir(tmp_path)
-    exported, drawn, guided = run_page(mclr)
+    exported, drawn, guided, sent, taken = run_page(mclr)
     rows = re.findall(r"^\| `(\S+\.\w+)` \|", PAGE, re.MULTILINE)
     files = set(rows) - {"tokenizer.safetensors"}
     assert {Path(line).name for line in exported.split()} == files
@@ -85,6 +85,7 @@ def test_the_page_works(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         status, out, err = mclr(line)
         assert (status, out) == (2, "") and text in err and "Traceback" not in err, line
     assert not Path("x.png").exists()
+    assert Path("var-mclr.pth").is_file() and "var-mclr.safetensors" in sent + taken
 
 
 def test_settings_are_names_and_numbers(mclr: Any) -> None:

@@ -85,6 +85,14 @@ def desktop(browser: Browser, page: Path) -> Browser:
     return browser
 
 
+def drawn(browser: Browser, name: str) -> str:
+    """The chart of a figure, in the window and drawn."""
+    chart = f"document.getElementById('chart-{name}')"
+    browser.run(f"{chart}.scrollIntoView()")
+    eventually(browser, f"{chart}.classList.contains('js-plotly-plot')")
+    return chart
+
+
 def eventually(browser: Browser, script: str) -> Any:
     """The value of an expression once it is true."""
     for _ in range(100):
@@ -112,8 +120,8 @@ def test_no_errors_no_network_no_sideways_scrolling(
     assert {"P ", "TD number soft", "P name", "SELECT "} <= {*contrasts, "SELECT "}
     assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
     # Drawings are made for a light page, and turned over in the dark.
-    drawn = browser.run("getComputedStyle(document.querySelector('.js-plotly-plot')).filter")
-    assert drawn == ("invert(1) hue-rotate(180deg)" if dark else "none")
+    look = browser.run(f"getComputedStyle({drawn(browser, 'edm2-fd-is')}).filter")
+    assert look == ("invert(1) hue-rotate(180deg)" if dark else "none")
     assert max(int(INK[i : i + 2], 16) for i in (1, 3, 5)) < 0x60
 
 
@@ -137,7 +145,55 @@ def test_sliders_move_by_keyboard(desktop: Browser) -> None:
     assert desktop.run("document.activeElement.id") == "track-edm2-3"
 
 
+def test_charts_are_drawn_when_they_are_seen(desktop: Browser) -> None:
+    drawings = "document.querySelectorAll('.js-plotly-plot').length"
+    assert desktop.run(drawings) == 0 and desktop.run("typeof Plotly") == "undefined"
+    before = desktop.run("document.documentElement.scrollHeight")
+    drawn(desktop, "edm2-fd-is")
+    assert 1 <= desktop.run(drawings) < 6
+    drawn(desktop, "var-cost")
+    after = desktop.run("document.documentElement.scrollHeight")
+    assert abs(after - before) < 0.1 * before  # room was kept
+    assert desktop.errors == []
+
+
+def test_the_first_screen_has_verdict_and_picture(desktop: Browser) -> None:
+    ends = desktop.run(
+        "['.answer', '#hero img'].map((name) =>"
+        " document.querySelector(name).getBoundingClientRect().bottom)"
+    )
+    assert all(0 < end < DESKTOP[1] for end in ends)
+    assert desktop.run("[...document.querySelectorAll('#hero img')].every((i) => i.naturalWidth)")
+
+
+def test_what_is_pointed_at_is_readable_in_the_dark(browser: Browser, page: Path) -> None:
+    browser.open(page.as_uri(), *DESKTOP, dark=True)
+    chart = drawn(browser, "edm2-fd-is")
+    browser.run(f"Plotly.Fx.hover({chart}, [{{curveNumber: 0, pointNumber: 1}}])")
+    box = f"{chart}.querySelector('.hovertext')"
+    eventually(browser, f"{box} !== null")
+    colours = browser.run(
+        f"[getComputedStyle({box}.querySelector('path')).fill,"
+        f" getComputedStyle({box}.querySelector('text')).fill]"
+    )
+    assert colours == ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]  # turned over together
+
+
+def test_names_of_methods_stay_on_a_phone(browser: Browser, page: Path) -> None:
+    browser.open(page.as_uri(), *PHONE)
+    name = "document.querySelector('.results tbody tr:nth-child(3) th')"
+    before = browser.run(f"{name}.getBoundingClientRect().left")
+    browser.run(f"{name}.closest('.wide').scrollLeft = 200")
+    assert browser.run(f"{name}.getBoundingClientRect().left") == pytest.approx(before, abs=20)
+    cut = browser.run(
+        "[...document.querySelectorAll('caption')].filter((c) => c.checkVisibility()"
+        f" && c.getBoundingClientRect().width > {PHONE[0]}).length"
+    )
+    assert cut == 0
+
+
 def test_points_are_chosen_in_a_list_or_pointed_at(desktop: Browser) -> None:
+    drawn(desktop, "edm2-fd-is")
     panel = "document.querySelector('[data-chart=chart-edm2-fd-is]')"
     select, image = f"{panel}.querySelector('select')", f"{panel}.querySelector('img')"
     groups = desktop.run(f"[...{select}.querySelectorAll('optgroup')].map((g) => g.label)")
@@ -168,6 +224,9 @@ def test_points_are_chosen_in_a_list_or_pointed_at(desktop: Browser) -> None:
 
 
 def test_every_control_has_a_name_for_screen_readers(desktop: Browser) -> None:
+    for name in ("edm2-fd-is", "edm2-precision-recall", "var-fd-is", "var-precision-recall"):
+        drawn(desktop, name)
+        eventually(desktop, f"!document.querySelector('[data-chart=chart-{name}]').hidden")
     nodes = desktop.send("Accessibility.getFullAXTree")["nodes"]
     named = [
         (node["role"]["value"], node.get("name", {}).get("value", ""))
@@ -175,7 +234,9 @@ def test_every_control_has_a_name_for_screen_readers(desktop: Browser) -> None:
         if not node["ignored"] and "role" in node
     ]
     controls = [name for role, name in named if role in ("slider", "combobox")]
-    assert sorted(set(controls)) == ["Fine-tuning step", "Guidance scale γ", "Point"]
+    assert len(set(controls)) == len(controls) == 4 + 4
+    assert "Fine-tuning step MCLR, without guidance EDM2" in controls
+    assert "Point of: FD against Inception Score, EDM2 (edm2)" in controls
     groups = {name for role, name in named if role == "group"}
     assert {"MCLR, without guidance", "Base model with CFG", "Base model"} <= groups
     assert desktop.run("document.images.length") > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,15 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.objectives.catalogue import METHODS
 from mclr.planning.plan import Plan
-from mclr.report.chart import Chart, Series, has_band
+from mclr.report.chart import Chart, Panel, Series, has_band
 from mclr.report.curves import charts, write_figures
 from mclr.report.grids import mosaic, progressive_columns, progressive_grid, write_grids
-from mclr.report.interactive import write_html
+from mclr.report.interactive import drawing, write_html
 from mclr.report.methods import describe, varying
 from mclr.report.names import LIBRARY, figure_files, figure_names, similarity_files
+from mclr.report.scale import LINEAR, LOG, of_metric, of_steps
 from mclr.report.static import write_static
+from mclr.report.words import spots
 
 NAMES = [str(label) for label in range(CLASSES)]
 
@@ -153,7 +156,7 @@ def test_real_images_are_a_dotted_level_that_does_not_stretch_the_scale(
     panel = rich["edm2-metrics-vs-step"].panels[0]
     real = next(line for line in panel.series if line.label == "Real images")
     assert real.guide and real.y == (0.5, 0.5) and real.x == (0, 200)
-    assert not panel.log_y and not has_band(real)
+    assert panel.y != LOG and not has_band(real)
 
 
 def test_another_net_has_its_own_values(rich: dict[str, Chart]) -> None:
@@ -187,11 +190,71 @@ def test_anchored_mclr_has_a_path_where_it_has_a_row(
             assert label in {line.label for line in found[f"{model}-{kind}"].panels[0].series}
 
 
-def test_fd_axis_turns_logarithmic_when_a_run_diverges(metrics: pd.DataFrame, tier: Tier) -> None:
-    assert not charts(metrics, tier)[0].panels[0].log_y
-    metrics.loc[metrics["step"] == 200, "fd_digits-net"] = 4000.0
-    assert charts(metrics, tier)[0].panels[0].log_y
-    assert charts(metrics, tier)[1].panels[0].log_x
+def test_one_run_that_diverges_does_not_squeeze_the_rest(metrics: pd.DataFrame, tier: Tier) -> None:
+    assert charts(metrics, tier)[0].panels[0].y == LINEAR
+    last = (metrics["step"] == 200) & (metrics["method"] == "mclr")
+    metrics.loc[last, "fd_digits-net"] = 4000.0
+    panel = charts(metrics, tier)[0].panels[0]
+    assert panel.titles[0] == "Fine-tuning step"
+    assert re.fullmatch(r"FD ↓\n\(compressed above \d+(\.\d)?\)", panel.titles[1])
+    assert panel.y.ticks[-1][1] == "4e+03"
+    rest, outlier = panel.y.place(20.0) - panel.y.place(9.0), panel.y.place(4000.0)
+    assert rest == pytest.approx(11.0) and outlier < 30
+    assert charts(metrics, tier)[1].panels[0].x.note.startswith("compressed above")
+
+
+def test_an_fd_axis_turns_logarithmic_where_values_are_far_apart() -> None:
+    spread = [2.0**i for i in range(12)]
+    assert of_metric(spread, log=True) == LOG and not of_metric(spread).log
+
+
+def test_a_step_axis_shows_the_first_steps_as_well_as_the_last() -> None:
+    scale = of_steps([0, 5, 10, 20, 40, 80, 160, 320])
+    assert [scale.place(step) for step in (0, 2.5, 5, 10, 40, 320)] == [0, 0.5, 1, 2, 4, 7]
+    assert [words for _, words in scale.ticks] == ["0", "5", "10", "20", "40", "80", "160", "320"]
+    assert scale.note == "logarithmic" and of_steps([0, 50, 100, 200]) == LINEAR
+    many = of_steps([2.0**i for i in range(30)])
+    assert len(many.ticks) <= 10
+
+
+def test_both_drawings_of_an_outlier_place_it_alike(
+    metrics: pd.DataFrame, tier: Tier, tmp_path: Path
+) -> None:
+    last = (metrics["step"] == 200) & (metrics["method"] == "mclr")
+    metrics.loc[last, "fd_digits-net"] = 4000.0
+    chart = charts(metrics, tier)[0]
+    panel = chart.panels[0]
+    drawn = drawing(chart)
+    named = [t for t in drawn["data"] if t.get("name") == "+MCLR" and t["xaxis"] == "x"]
+    (trace,) = named
+    assert trace["y"][-1] == pytest.approx(panel.y.place(4000.0))
+    assert drawn["layout"]["yaxis"]["ticktext"][-1] == "4e+03"
+    assert drawn["layout"]["yaxis"]["title"]["text"].startswith("FD ↓<br>(compressed above")
+    assert write_static(chart, tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
+
+
+# ------------------------------------------------------------------ words
+
+
+def of_points(*points: tuple[float, float], note: str = "End") -> Panel:
+    """A panel of lines of one point each, all with a word beside it."""
+    return Panel(
+        "x",
+        "y",
+        tuple(
+            Series(f"{i}", METHODS["mclr"], (x, 0.0), (y, 0.0), (None, None), ("", ""), {0: note})
+            for i, (x, y) in enumerate(points)
+        ),
+    )
+
+
+def test_words_do_not_cover_each_other() -> None:
+    apart = spots(of_points((0.5, 0.5), (1.0, 1.0)), 1)
+    assert set(apart) == {(0, 0), (1, 0)}
+    near = spots(of_points((1.0, 1.0), (0.99, 0.99), note="γ=1"), 1)
+    assert len(near) == 2 and len(set(near.values())) == 2
+    crowd = spots(of_points(*[(1.0 + i / 1000, 1.0) for i in range(20)]), 2)
+    assert 1 <= len(crowd) < 9
 
 
 def test_a_method_without_finite_fd_is_drawn_without_ring(

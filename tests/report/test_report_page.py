@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -24,6 +26,7 @@ from mclr.report.curves import charts
 from mclr.report.interactive import write_html, write_library
 from mclr.report.names import KINDS, figure_names, figures_of
 from mclr.report.page import Sources, write_report
+from mclr.settings.data import OwnImages
 
 INFO: dict[str, Any] = {
     "digits-net": {"held_out_accuracy": 0.986, "train_accuracy": 1.0, "settings": {}}
@@ -131,13 +134,67 @@ def test_page_is_well_formed_and_loads_nothing(report: str) -> None:
     assert any(attrs.get("name") == "viewport" for tag, attrs in page.tags if tag == "meta")
 
 
-def test_plotly_is_included_once(report: str, metrics: pd.DataFrame, tier: Tier) -> None:
+def unpacked(text: str, name: str) -> str:
+    """What the page holds compressed under an id."""
+    found = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', text)
+    assert found
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+def test_charts_and_their_library_are_held_once_and_compressed(
+    report: str, metrics: pd.DataFrame, tier: Tier
+) -> None:
     page = Page(report)
-    library = [script for script in page.scripts if "plotly.js v" in script[:200]]
-    assert len(library) == 1
-    drawn = [script for script in page.scripts if "Plotly.newPlot" in script and len(script) < 1e6]
-    assert len(drawn) == len(charts(metrics, tier)) == 13
-    assert len(page.scripts) - len(library) - len(drawn) >= 2  # the page's data, and its own script
+    assert "plotly.js v" in unpacked(report, "plotly")[:200]
+    drawn = json.loads(unpacked(report, "charts"))
+    assert list(drawn) == [chart.stem for chart in charts(metrics, tier)] and len(drawn) == 13
+    places = [attrs["id"] for _, attrs in page.tags if "plot" in (attrs.get("class") or "").split()]
+    assert places == [f"chart-{name}" for name in drawn]
+    assert all("min-height" in (a["style"] or "") for _, a in page.tags if "style" in a)
+    assert len(report) < 2.4e6  # of which the library is 2 MB
+
+
+def test_every_heading_can_be_linked_to_and_every_table_has_a_caption(report: str) -> None:
+    page = Page(report)
+    headings = [attrs for tag, attrs in page.tags if tag in ("h1", "h2", "h3", "h4")]
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(headings) > 20 and all(attrs.get("id") for attrs in headings)
+    assert len(set(ids)) == len(ids)
+    tags = [tag for tag, _ in page.tags]
+    tables = [i for i, tag in enumerate(tags) if tag == "table"]
+    assert len(tables) > 5 and all(tags[i + 1] == "caption" for i in tables)
+    links = [attrs["href"] or "" for tag, attrs in page.tags if tag == "a"]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+
+
+def test_claims_are_folded_and_say_what_they_come_to(report: str) -> None:
+    page = Page(report)
+    topics = [attrs for tag, attrs in page.tags if attrs.get("class") == "topic"]
+    assert len(topics) > 5 and all("open" not in attrs for attrs in topics)
+    assert re.search(r"Better than the base model \d+ supported", page.text)
+
+
+def test_the_page_begins_with_what_came_out(report: str) -> None:
+    assert Page(report).text.startswith("MCLR, tier digits: results MCLR, tier digits: results In")
+    assert 'class="answer">In these settings MCLR lowers FD on 2 of 2 models' in report
+
+
+def test_own_images_have_their_own_verdict_and_nothing_of_the_paper(
+    metrics: pd.DataFrame, tier: Tier, figures: Path, sources: Sources, tmp_path: Path
+) -> None:
+    data = OwnImages(source="images", path="pictures", resolution=8, n_reference=500)
+    own = tier.model_copy(update={"data": data})
+    path = tmp_path / "own.html"
+    write_report(metrics, own, figures, sources, path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "MCLR helped on these images: FD 9 against 20 without it (−55 %)" in page.text
+    assert "Guidance 1 of the base model goes further: FD 8 at 62" in page.text
+    for word in ("In the paper", "the paper", "ImageNet", "EDM2-S", "supported"):
+        assert word not in page.text, word
+    imagenet = tier.model_copy(update={"data": data.model_copy(update={"classes": 1000})})
+    write_report(metrics, imagenet, figures, sources, path)
+    assert "EDM2-S, ImageNet" in path.read_text(encoding="utf-8")
 
 
 def test_the_page_says_in_short_what_came_out(report: str) -> None:
@@ -179,7 +236,9 @@ def test_images_are_embedded_once_and_sliders_are_labelled(
     write_report(metrics, tier, figures, full, tmp_path / "full.html")
     page = Page((tmp_path / "full.html").read_text(encoding="utf-8"))
     assert page.open == []
-    sheets = json.loads(next(text for text in page.scripts if text.startswith("{")))
+    sheets = json.loads(
+        next(text for text in page.scripts if text.startswith('{"') and "data:" in text)
+    )
     assert len(set(sheets.values())) == len(sheets)  # each embedded once
     stops = [
         json.loads(attrs["data-stops"] or "") for _, attrs in page.tags if "data-stops" in attrs
@@ -196,7 +255,10 @@ def test_every_figure_has_alt_text_and_names_the_papers_figure(report: str, tier
     anchors = [attrs["id"] for tag, attrs in page.tags if tag == "figure"]
     assert anchors == [f"figure-{name}" for name in figure_names(tier)]
     images = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(images) == len(anchors) and all(attrs["alt"] for attrs in images)
+    assert len(images) == 2 and all(attrs["alt"] for attrs in images)  # progressive grids
+    plots = [a for _, a in page.tags if "plot" in (a.get("class") or "").split()]
+    assert len(plots) + len(images) == len(anchors)
+    assert all(a["role"] == "group" and a["aria-label"] for a in plots)
     for kind in {
         name: KINDS[name] for m in tier.models for name, _ in figures_of(tier, m)
     }.values():

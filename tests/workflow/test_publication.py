@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +22,16 @@ from mclr.config.reading import load_tier
 from mclr.planning.plan import Plan
 
 sys.path.insert(0, str(ROOT / "workflow"))
+import publish
+from demo import PHASES, SAVED
 from publish import TIERS, Published, with_block
 
 README = (ROOT / "README.md").read_text()
+COMMAND_PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "quickstart.md",
+    ROOT / "docs" / "reproduce.md",
+)
 PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
 each_tier = pytest.mark.parametrize("published", TIERS, ids=[each.tier for each in TIERS])
 
@@ -66,6 +75,23 @@ def test_pages_show_the_published_pictures(published: Published, pulled: Checkou
         shown = pulled.folder / "docs" / f"{published.tier}-{figure}"
         made = pulled.folder / "results" / published.tier / "figures" / figure
         assert shown.read_bytes() == made.read_bytes()
+
+
+@each_tier
+def test_the_readme_leads_with_pictures_and_numbers_of_the_results(
+    published: Published, pulled: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "ROOT", pulled.folder)
+    name = f"verdict {published.tier}"
+    if published.hero:
+        assert f"<!-- {name} -->" in README
+        assert with_block(README, name, publish.verdict_table(published)) == README
+        made = publish.draw_hero(published, tmp_path / "hero.png")
+        shown = published.picture("same-noise.png")
+        assert f"docs/{shown.name}" in README
+        assert made.read_bytes() == shown.read_bytes()
+    else:
+        assert name not in README
 
 
 @each_tier
@@ -179,38 +205,80 @@ def test_pages_show_the_published_tables(published: Published) -> None:
             assert with_block(page, name, path.read_text()) == page
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+def commands(page: Path) -> list[str]:
+    """The lines of a page's bash blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
 
 
-# Commands of the README, and the test that runs them.
+def test_the_readme_is_read_in_minutes() -> None:
+    assert len(README.splitlines()) <= 140
+
+
+# Commands of README and quick start, and the test that runs them.
 RUN_BY = {
     "make demo": "test_demo_from_nothing_gives_the_published_table",
-    "make test": ".ci/run itself",
     "dvc pull": "fixture pulled",
     "dvc repro": "test_after_pull_nothing_is_to_do",
     "dvc repro workflow/fashion/dvc.yaml": "test_after_pull_nothing_is_to_do",
-    "cp config/site.example.yaml config/site.yaml": "tests/cluster/test_site.py",
+    "snakemake --configfile docs/examples/own_objective.yaml --cores 2 -- all": (
+        "tests/workflow/test_howtos.py"
+    ),
     "mclr new flowers --images pictures": "tests/workflow/test_tutorial.py",
-    "mclr doctor": "tests/cluster/test_doctor.py",
     "snakemake --profile slurm all": "tests/cluster, on virtual nodes",
 }
 
 
-def test_every_readme_command_is_run(pulled: Checkout) -> None:
-    commands = [line for block in blocks() for line in block.splitlines()]
-    for command in commands:
+def test_every_command_of_the_first_pages_is_run(pulled: Checkout) -> None:
+    found = [command for page in COMMAND_PAGES for command in commands(page)]
+    for command in dict.fromkeys(found):
         if command not in RUN_BY:
             pulled.run("bash", "-c", command)
-    assert set(RUN_BY) <= set(commands)
+    assert set(RUN_BY) <= set(found)
+
+
+def demo_until_training_then_ctrl_c(checkout: Checkout) -> str:
+    """What `make demo` says when a terminal interrupts it and make."""
+    log = checkout.folder / "results" / "digits" / "demo.log"
+    process = subprocess.Popen(
+        ("make", "demo"),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (log.is_file() and "rule base_" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode  # make ends by the signal
+    return output
 
 
 def test_demo_from_nothing_gives_the_published_table(pulled: Checkout, tmp_path: Path) -> None:
     checkout = clone(tmp_path / "mclr")
+    stopped = demo_until_training_then_ctrl_c(checkout)
+    assert stopped.splitlines()[-1] == SAVED and len(stopped.splitlines()) < 10
     output = checkout.run("make", "demo").stdout
+    lines = output.splitlines()
+    assert len(lines) <= 60
+    assert lines[0].endswith("Snakemake's own log: results/digits/demo.log")
+    assert "Job stats" in (checkout.folder / "results" / "digits" / "demo.log").read_text()
+    progress = re.compile(r"(.*?) +\d+ of +\d+ jobs   (about .* left|done in .*)")
+    phases = [found[1] for found in map(progress.fullmatch, lines) if found]
+    assert set(phases) >= {*list(PHASES)[1:]} and len(phases) <= len(PHASES)
+    assert phases[-1] == "table and report"
     assert "+MCLR" in output
     assert "results/digits/report.html" in output
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in output
+    picture = next(line for line in lines if line.startswith("Picture: "))
+    assert (checkout.folder / picture.split()[1]).is_file()
+    assert lines[-1].startswith("In these settings MCLR lowers FD on ")
     published = pd.read_csv(pulled.folder / "results" / "digits" / "points.csv")
     made = pd.read_csv(checkout.folder / "results" / "digits" / "points.csv")
     keys = ["model", "method", "hyperparameters", "guidance", "step"]
