@@ -19,7 +19,7 @@ from mclr.files import sha256 as sha256_of
 from mclr.implementation import find_class, source_of
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Section, Setting
+from mclr.settings.base import Section, Setting, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,11 +42,6 @@ def _written(text: str) -> str:
     if not all(line.isprintable() for line in text.splitlines()) or "```" in text:
         raise ValueError("expected text without control characters and ```")
     return text
-
-
-def _whole(value: Any) -> Any:
-    """A whole number alike whether it is written 1, 1.0 or 1e0: so are the runs."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Entry(Section):
@@ -131,7 +126,7 @@ class Own(Objective):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    __pydantic_extra__: dict[str, Annotated[Setting, AfterValidator(_whole)]] = Field(init=False)
+    __pydantic_extra__: dict[str, Annotated[Setting, AfterValidator(whole)]] = Field(init=False)
     name: Literal["own"] = "own"
     implementation: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z]\w*$")]
     """``path/to/file.py:Class``."""

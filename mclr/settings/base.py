@@ -38,6 +38,11 @@ def number(value: Any) -> Any:
     return value
 
 
+def whole(value: Any) -> Any:
+    """A whole number alike whether it is written 1, 1.0 or 1e0: so are the runs."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Setting = Annotated[bool | int | float | str, BeforeValidator(number)]
 
 

@@ -106,7 +106,7 @@ def test_the_card_says_what_loads_it(
     """DiTPipeline, if it can; a table stands for one, since nothing was measured."""
     write(Path("base"))
     exported(tier_of(), trained)
-    nothing = Measured("cnn", "id", 0, [], [], False, "", "")
+    nothing = Measured("cnn", "id", 0, [], [], False, "", "", "")
     monkeypatch.setattr(card, "measure", lambda source: [nothing])
     monkeypatch.setattr(card, "_protocol", lambda *_: "")
     source = find_source(tier_of(), "net-base")

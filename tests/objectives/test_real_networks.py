@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mclr.data.load import Manifest, step_generator
 from mclr.likelihood import Draw
+from mclr.models.diffusers.family import DiffusersFamily
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
 from mclr.objectives import CcDpo, Distill, Gft, Mclr, Mg
@@ -124,8 +125,12 @@ def one_said(family: Any, net: Any) -> OneSaid:
             logits: Tensor = net(torch.tensor([c]), family.vqvae.tokens_to_input(x[None]))[0]
             return logits
         sigma, one_hot = draw.sigma[row], torch.zeros(1, 11)
+        noisy = (x + sigma * draw.epsilon[row])[None]
+        if isinstance(family, DiffusersFamily):
+            said: Tensor = family.denoiser(net)(noisy, sigma[None], torch.tensor([c]))[0]
+            return said
         one_hot[0, c] = 1
-        denoised: Tensor = net((x + sigma * draw.epsilon[row])[None], sigma, one_hot[:, :10])[0]
+        denoised: Tensor = net(noisy, sigma, one_hot[:, :10])[0]
         return denoised
 
     return value
@@ -137,7 +142,7 @@ def test_imitations_of_guidance(case: Any, name: str) -> None:
     family, reference, policy, whole_batch, tolerance = case
     labels = torch.tensor([3, 1, 1, 10])
     batch = Batch(whole_batch.x, labels, whole_batch.draw)
-    ramp, data = torch.ones(()), 0.5
+    ramp, data = torch.ones(()), getattr(family, "sigma_data", 0.5)
     if batch.draw.sigma is None:
         spans = [torch.full((p * p, 1), share) for p, share in ((1, 0.0), (2, 0.5), (4, 1.0))]
         ramp = torch.cat(spans).double()

@@ -150,7 +150,7 @@ def test_an_unknown_target_is_named(tiny_plan: Plan) -> None:
 
 def test_one_row_is_what_stands_behind_it() -> None:
     row = Jobs(Plan(load_tier(Path(ROOT, "config", "imagenet.yaml")))).behind(["edm2-s-mclr"])
-    assert sum(job.rule == "finetune" for job in row) == 4
-    assert sum(job.rule == "sample" for job in row) == 4 * 6 * 20
+    assert sum(job.rule == "finetune" for job in row) == 8
+    assert sum(job.rule == "sample" for job in row) == 8 * 6 * 20
     assert {job.rule for job in row} >= {"encode_pixels", "published_net", "import_base"}
     assert not any("edm2-l" in job.name or "guide" in job.rule for job in row)

@@ -14,8 +14,18 @@ from mclr.planning.plan import Plan
 from mclr.report.names import views_of
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("tiny", "micro", "stages", "options", "own", "images", "imagenet", "diffusers")
-PUBLISHED = ("digits", "fashion", "imagenet")
+NAMES: tuple[str, ...] = (
+    "tiny",
+    "micro",
+    "stages",
+    "options",
+    "own",
+    "images",
+    "diffusers",
+    "imagenet",
+)
+NAMES += ("imagenet-first",)
+PUBLISHED = ("digits", "fashion", "imagenet", "imagenet-first")
 
 
 def content_of(name: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_series_of_both(tmp_path: Path) -> None:
         values |= {"precision_cnn": 0.5, "recall_cnn": 0.5}
         rows += [point.model_dump() | values] if point.seed == 0 else []
     assert len(rows) == 4
-    reader = _RunReader(plan, plan.runs["edm-mclr-seed0"], tmp_path, rows, "p", "")
+    reader = _RunReader(plan, plan.runs["edm-mclr-seed0"], tmp_path, rows, "p", {})
     record = reader.record()
     found = {name: [v.value for v in record.metrics if v.name == name] for name in
              ("fd", "average_fd", "best_fd", "best_is")}  # fmt: skip

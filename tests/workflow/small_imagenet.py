@@ -71,6 +71,7 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
     var |= {"network": dict(VAR), "tokenizer": {"network": dict(CODES), "training": {}}}
     var["tokenizer"]["training"] = {"released": released["var-vae"]}
     kept = ("edm2-s-mclr", "edm2-s-ddo", "edm2-s-ddo-2", "edm2-l-mclr", "var-d24-mclr")
+    kept += ("edm2-s-distill", "var-d24-gft", "var-d24-mg")
     taken = ("edm2-s-ddo-released", "var-d24-cca-released")
     content["runs"] = {name: content["runs"][name] for name in (*kept, *taken)}
     for name in taken:
@@ -79,7 +80,7 @@ def small_imagenet(config: Path, files: Path) -> dict[str, Any]:
     for name in kept:
         run = content["runs"][name]
         run |= {"checkpoints": [1], "sweep": {}, "batch": 4}
-        if "n_negatives" in run["objective"]:
+        if "n_negatives" in run.get("objective", {}):
             run["objective"]["n_negatives"] = 8
     content["studies"] = {"edm2-s-mclr": {"guidance": [0.1]}}
     content["evaluation"] |= {"n_samples": 10, "batch": 5, "shards": 1, "isc_splits": 2}

@@ -44,9 +44,9 @@ def test_table_one_has_its_three_blocks(reproduced: Checkout) -> None:
     table = pd.read_csv(reproduced.results / "table1.csv")
     generated = table[table["method"] != "real"]
     assert generated.groupby("model", sort=False)["method"].agg(list).to_dict() == {
-        "edm2-s": ["base", "cfg", "ddo", "mclr", "ddo-released"],
+        "edm2-s": ["base", "cfg", "distill", "ddo", "mclr", "ddo-released"],
         "edm2-l": ["base", "cfg", "mclr"],
-        "var-d24": ["base", "cfg", "mclr", "cca-released"],
+        "var-d24": ["base", "cfg", "gft", "mg", "mclr", "cca-released"],
     }
     text = (reproduced.results / "table1.md").read_text()
     assert "| +DDO, released weights |" in text and "| +CCA, released weights |" in text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Sampler, heun_levels
@@ -23,6 +23,7 @@ from mclr.settings.base import (
     Section,
     Seed,
     plain,
+    whole,
 )
 from mclr.settings.data import Transform
 from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
@@ -126,7 +127,7 @@ class Scheduler(Section):
     """A scheduler of diffusers that evaluates the network once a step, with its own settings."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Value]
+    __pydantic_extra__: dict[str, Annotated[Value, AfterValidator(whole)]] = Field(init=False)
 
     name: Literal[
         "DDIMScheduler",
