@@ -35,6 +35,9 @@ from mclr.new.survey import Survey
 VAR_RELEASE = "var-vae"
 """VAR's tokenizer in ``data/versions.csv``."""
 
+UNTRAINED = ("drop_path_rate", "dropout", "beta")
+"""Values that matter in training alone."""
+
 CODES = ("vocab_size", "z_channels", "patch_nums")
 """What a VAR transformer and its tokenizer have in common."""
 
@@ -74,6 +77,8 @@ class GivenBase:
     null_label: bool | None = None
     codes: Codes | None = None
     names: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    """What its files do not tell, and what was taken for it, in words."""
     label: str = ""
     channels_wide: int = 0
     """Of a network that its folder describes, and not ``network``."""
@@ -103,7 +108,7 @@ def recognise(file: Path, tokenizer: Path | None = None) -> GivenBase:
         return _diffusers(str(file), folder)
     stored = read_stored(file, "--base")
     if isinstance(stored.config, VarConfig):
-        found = _var(file, stored.config, tokenizer)
+        found = _var(file, stored, stored.config, tokenizer)
     elif tokenizer:
         raise UserError(f"--tokenizer: {file} is no VAR transformer; leave it out")
     elif isinstance(stored.config, VqvaeConfig):
@@ -213,9 +218,13 @@ def _edm2(file: Path, stored: Stored, config: Edm2Network) -> GivenBase:
     )
 
 
-def _var(file: Path, config: VarConfig, tokenizer: Path | None) -> GivenBase:
+def _var(file: Path, stored: Stored, config: VarConfig, tokenizer: Path | None) -> GivenBase:
+    assumed = [_told(file, "network", stored.assumed)]
+    codes: object
     if tokenizer:
-        codes = read_stored(tokenizer, "--tokenizer", "vqvae", config.patch_nums).config
+        found = read_stored(tokenizer, "--tokenizer", "vqvae", config.patch_nums)
+        assumed.append(_told(tokenizer, "tokenizer.network", found.assumed))
+        codes = found.config
     else:
         codes = VqvaeConfig(patch_nums=config.patch_nums)
         if config.patch_nums not in (PATCH_NUMS_256, PATCH_NUMS_512) or _misfit(config, codes):
@@ -239,6 +248,16 @@ def _var(file: Path, config: VarConfig, tokenizer: Path | None) -> GivenBase:
         config.num_classes,
         null_label=True,  # as in every VAR
         codes=Codes(str(tokenizer or VAR_RELEASE), _changed(codes, VqvaeArchitecture)),
+        assumed=tuple(filter(None, assumed)),
+    )
+
+
+def _told(file: Path, section: str, assumed: dict[str, Any]) -> str:
+    """What a file does not tell, in words; '' if it tells all."""
+    values = ", ".join(f"{key} {value}" for key, value in assumed.items() if key not in UNTRAINED)
+    return values and (
+        f"{file}: it does not tell {values}, which is taken for granted; where it was trained "
+        f"otherwise, say so in models.<model>.{section} of the configuration"
     )
 
 

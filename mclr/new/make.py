@@ -71,6 +71,8 @@ def make(
     tell(summary.as_text(found) + "\n")
     if base:
         check_fit(base, found)
+        for line in base.assumed:
+            tell(line + "\n")
     machine = this_machine(wanted.cores, device)
     case = Case(wanted.name, str(wanted.path), found, machine, wanted.hours)
     proposal = propose(case, base)

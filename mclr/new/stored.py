@@ -32,13 +32,15 @@ Shapes = dict[str, list[int]]
 class Stored:
     """A network; for EDM2 what makes its latents, and P_mean and P_std of its training.
 
-    label_dropout: of the training of the base; None: the file does not tell.
+    label_dropout: of the training of the base; None: the file does not tell. assumed: values of the
+    architecture that it does not tell, either.
     """
 
     config: Edm2Network | VarConfig | VqvaeConfig
     encoder: dict[str, Any] | None = None
     noise: dict[str, Any] = field(default_factory=dict)
     label_dropout: float | None = None
+    assumed: dict[str, Any] = field(default_factory=dict)
 
 
 def read_network(
@@ -65,7 +67,8 @@ def read_network(
         start = stream.read(len(OLD_TORCH))
     if start.startswith(b"PK") or start == OLD_TORCH:
         told = {"patch_nums": patch_nums} if patch_nums else {}
-        return Stored(read_var(read_pth(file), file, kind, told).config)
+        network = read_var(read_pth(file), file, kind, told)
+        return Stored(network.config, assumed=network.assumed)
     with open_pickle(file) as pickle:
         found = read_edm2(pickle)
     # EDM2's own recipes drop no labels.
@@ -126,9 +129,9 @@ def _imported(file: Path, header: Header) -> Stored:
         dropout = 0.0 if header.training else None
         return Stored(config, header.encoder, header.training, dropout)
     if header.kind == "var":
-        return Stored(VarConfig(**header.architecture))
+        return Stored(VarConfig(**header.architecture), assumed=header.assumed)
     if header.kind == "vqvae":
-        return Stored(VqvaeConfig(**header.architecture))
+        return Stored(VqvaeConfig(**header.architecture), assumed=header.assumed)
     refuse(file, f"it holds {header.kind}, no network")
 
 

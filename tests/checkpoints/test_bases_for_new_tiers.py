@@ -110,6 +110,17 @@ def test_a_var_transformer_with_its_tokenizer(trained: Trained, tmp_path: Path) 
         recognise(trained.tokenizer)
 
 
+def test_what_files_do_not_tell_is_said(trained: Trained, tmp_path: Path) -> None:
+    """Of a trained checkpoint all is known; of official files, what a wrong value would change."""
+    assert recognise(trained.var, trained.tokenizer).assumed == ()
+    for name, weights in (("vae", trained.tokenizer), ("var", trained.var)):
+        torch.save(load_tensors(weights)[0], tmp_path / f"{name}.pth")
+    network, codes = recognise(tmp_path / "var.pth", tmp_path / "vae.pth").assumed
+    assert "var.pth: it does not tell norm_eps 1e-06" in network and "drop_path" not in network
+    assert "vae.pth: it does not tell quant_resi 0.5, using_znorm False" in codes
+    assert "say so in models.<model>.tokenizer.network of the configuration" in codes
+
+
 @pytest.mark.parametrize(("name", "side"), [("var-d16", 256), ("var-d36", 512)])
 def test_released_transformers_have_the_released_tokenizer(
     name: str, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
