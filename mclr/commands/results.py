@@ -133,7 +133,10 @@ def show(config: Path, as_json: bool) -> None:
     tier = load_tier(config)
     folder = Path("results", tier.tier)
     if not (folder / "metrics.parquet").is_file():
-        raise UserError(f"{folder}/metrics.parquet: no results yet; run `make demo` or `dvc pull`")
+        raise UserError(
+            f"{folder}/metrics.parquet: no results yet; run `snakemake --configfile {config} "
+            "--cores 2 -- table1`, or `dvc pull` for published ones"
+        )
     tier = with_entries(tier, folder)
     metrics = read_table(folder / "metrics.parquet")
     command, links = how_to_look(tier)
@@ -145,6 +148,8 @@ def show(config: Path, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     click.echo(printable(terminal_table(metrics, tier)))
-    click.echo(f"\nReport:  {folder / 'report.html'}\nMLflow:  {command}")
+    report = folder / "report.html"
+    place = report if report.is_file() else f"{report} is not made yet; run `snakemake`'s `all`"
+    click.echo(f"\nReport:  {place}\nMLflow:  {command}")
     for model, view, link in links:
         click.echo(printable(f"         {model}, {view}: {link}"))
