@@ -55,6 +55,13 @@ class Grid:
         first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
         if first.settings is None:
             return [first]
+        told = self.tier.tuned[experiment]
+        if told.epochs and "batch" in told.sweep and told.optimizer:
+            raise UserError(
+                f"runs.{experiment}.sweep.batch: with `epochs` runs of other batches have other "
+                "lengths, so a final run would not know the schedule of the one that was "
+                "selected; give `checkpoints`, or an experiment for each batch"
+            )
         return [
             replace(
                 first, run_id=f"{experiment}-final-seed{s}", seed=s, checkpoints=(), is_final=True

@@ -18,6 +18,7 @@ from mclr.config.tier import Tier
 from mclr.planning.points import GRID
 from mclr.report.methods import SYMBOLS
 from mclr.report.summary import REAL, complete
+from mclr.settings.base import dotted
 
 MARK = "†"
 NOTE = (
@@ -45,13 +46,27 @@ def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> 
         same = tried["hyperparameters"] == row["hyperparameters"]
         if row["step"] == tried.loc[same, "step"].max():
             found.append("last checkpoint")
-    variants = [json.loads(text) for text in tried["hyperparameters"].unique()]
-    for key, value in sorted(json.loads(row["hyperparameters"]).items()):
-        values = {other[key] for other in variants if _is_number(other.get(key))}
+    model = tier.models[row["model"]]
+    usual = model.noise.model_dump() if model.noise else {}  # what a run without noise has
+    variants = [usual | _settings(text) for text in tried["hyperparameters"].unique()]
+    chosen = usual | _settings(row["hyperparameters"])
+    for key, value in sorted(chosen.items()):
+        alike = [other for other in variants if _without(other, key) == _without(chosen, key)]
+        values = {other[key] for other in alike if _is_number(other.get(key))}
         if _is_number(value) and len(values) > 1 and not _is_bound(tier, row, key, value):
             ends = {min(values): "smallest", max(values): "largest"}
             found += [f"{SYMBOLS.get(key, key)} {ends[value]}"] if value in ends else []
     return tuple(found)
+
+
+def _settings(text: Any) -> dict[str, Any]:
+    """Hyperparameters by dotted key, such as ``optimizer.ema.std``."""
+    return dotted(json.loads(text))
+
+
+def _without(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a value is compared with has all else alike: another sweep says nothing of this one."""
+    return {name: value for name, value in settings.items() if name != key}
 
 
 def _is_number(value: object) -> bool:
@@ -68,7 +83,11 @@ def _is_bound(tier: Tier, row: Mapping[Hashable, Any], key: str, value: float) -
 
 
 def _bounds(run: FineTuning, key: str) -> set[float]:
-    sections = [run, run.objective, *([run.noise] if run.noise else [])]
+    *above, key = key.split(".")
+    sections: list[Any] = [run, run.objective, *([run.noise] if run.noise else [])]
+    for name in above:
+        sections = [getattr(section, name) for section in sections if hasattr(section, name)]
+    sections = [section for section in sections if section is not None]
     constraints = [
         constraint
         for section in sections

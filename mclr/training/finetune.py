@@ -38,7 +38,8 @@ def finetune_trainee(
     family.after_step(net)
     share.prepare(net)
     how, last = settings.how, settings.checkpoints[-1]
-    profile = how.ema if True in how.evaluated else None
+    # What imitates guidance may learn from the average, whether that is kept or not.
+    profile = how.ema if True in how.evaluated or objective.needs.predictions else None
     average = copy.deepcopy(net).requires_grad_(False) if profile else None
     frozen = family.frozen(base)
     share.prepare(frozen)

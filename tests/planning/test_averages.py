@@ -134,6 +134,17 @@ def test_epochs_follow_a_swept_batch(tiny: dict[str, Any]) -> None:
     assert [run.checkpoints for run in plan.of("var-mclr") if run.seed == 0] == [(125,), (62,)]
 
 
+def test_a_final_run_cannot_follow_a_swept_batch(tiny: dict[str, Any]) -> None:
+    """Its schedule would be that of the first batch; without a schedule there is none to follow."""
+    del tiny["runs"]["var-mclr"]["checkpoints"]
+    swept = {"epochs": [0.5, 1], "sweep": {"batch": [16, 64]}}
+    planned(tiny, **swept)
+    tiny["final"] = {"seeds": [7]}
+    planned(tiny)
+    with pytest.raises(UserError, match=r"sweep\.batch: with `epochs` .* give `checkpoints`"):
+        planned(tiny, **swept, optimizer={"schedule": "linear"})
+
+
 def test_epochs_of_ones_own_images(tiny: dict[str, Any]) -> None:
     del tiny["runs"]["var-mclr"]["checkpoints"]
     data = {"source": "images", "path": "x", "resolution": 8, "n_reference": 50_000}

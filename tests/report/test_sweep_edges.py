@@ -14,6 +14,7 @@ from mclr.report.edges import edges_of
 from mclr.report.rows import make_table
 from mclr.report.table import latex, markdown, terminal_table
 from mclr.settings.base import canonical
+from mclr.settings.optimizer import Optimizer
 
 
 def point(method: str, step: int, guidance: float = 0.0, **hyperparameters: Any) -> dict[str, Any]:
@@ -52,6 +53,37 @@ def test_what_was_not_varied_has_no_edge_and_final_seeds_count_for_nothing(tier:
     far = point("cca", 400, lr=1e-2, beta=0.5) | {"stage": FINAL}
     assert edges_of(pd.DataFrame([*tried, far]), tier, tried[0]) == ()
     assert edges_of(pd.DataFrame([*tried, far]), tier, tried[1]) == ("last checkpoint",)
+
+
+def test_another_sweep_says_nothing_of_this_one(tier: Tier) -> None:
+    """Another round, another K, an ablation at other noise levels: not what was varied here."""
+    rates = [point("mclr", 50, lr=lr, K=1, **{"from": "x"} if lr == 1e-3 else {})
+             for lr in (1e-4, 3e-4, 1e-3)]  # fmt: skip
+    other_k = point("mclr", 50, lr=1e-3, K=4)
+    found = edges_of(pd.DataFrame([*rates, other_k]), tier, rates[1])
+    assert found == ("last checkpoint", "lr largest")
+
+
+def test_a_run_without_noise_has_that_of_its_model(tier: Tier) -> None:
+    """−0.8 and 0 were tried, in one case without saying so; 0 is the largest."""
+    plain = point("mclr", 50, lr=1e-4)
+    higher = point("mclr", 50, lr=1e-4, P_mean=0.0, P_std=1.6)
+    assert "P_mean largest" in edges_of(pd.DataFrame([plain, higher]), tier, higher)
+
+
+def test_settings_of_the_optimizer_have_edges(tier: Tier) -> None:
+    run = tier.tuned["edm2-cca"]
+    how = Optimizer.model_validate({"name": "adamw", "weight_decay": 0.1, "ema": {"std": 0.1}})
+    runs = {**tier.runs, "edm2-cca": run.model_copy(update={"optimizer": how})}
+    decayed = tier.model_copy(update={"runs": runs})
+    tried = [
+        point("cca", 50, optimizer={"weight_decay": decay, "ema": {"std": std}})
+        for decay in (0.0, 0.1, 1.0)
+        for std in (0.05, 0.1, 0.2)
+    ]
+    found = {i: edges_of(pd.DataFrame(tried), decayed, tried[i])[1:] for i in (4, 6, 0)}
+    largest = ("optimizer.ema.std smallest", "optimizer.weight_decay largest")
+    assert found == {4: (), 6: largest, 0: ("optimizer.ema.std smallest",)}  # 0 is a bound
 
 
 def test_guidance_has_the_base_below_and_an_edge_above(tier: Tier) -> None:

@@ -221,6 +221,16 @@ def test_average_of_the_weights(runs: Runs, profile: dict[str, float], tmp_path:
     assert (weights(who.ema) - weights(who.net)).abs().max() > 1e-5
 
 
+def test_what_learns_from_the_average_has_one_though_raw_weights_are_kept(runs: Runs) -> None:
+    """A final run of raw weights follows the rule of its grid, where both were measured."""
+    spec = runs.plan.finetune_spec(f"{runs.model}-cca-seed0")
+    for evaluate, kept in (("both", [False, True]), ("raw", [False])):
+        how = {"ema": {"half_life": 100, "evaluate": evaluate}}
+        run = edited(spec, run={"optimizer": how, "objective": {"name": "mg", "w": 0.5}}).run
+        who = finetune_trainee(runs.family, runs.base, run, 0, runs.data)
+        assert who.ema is not None and [averaged for _, averaged in who.results] == kept
+
+
 def test_raw_weights_alone_need_no_average(runs: Runs) -> None:
     who = runs.trainee(ema={"std": 0.1, "evaluate": "raw"})
     assert who.ema is None and who.results == [(who.net, False)]
