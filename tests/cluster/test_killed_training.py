@@ -42,7 +42,7 @@ def job(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    paths = sorted((folder / "run" / "checkpoints").iterdir())
+    paths = sorted((folder / "run" / "checkpoints").glob("step-*"))
     tensors = {path.name: load_tensors(path)[0] for path in paths}
     return {f"{name}.{key}": t for name, part in tensors.items() for key, t in part.items()}
 

@@ -46,7 +46,7 @@ def test_truncated_checkpoint_is_named(copy_of_finished: Callable[[], Checkout])
     damaged.write_bytes(damaged.read_bytes()[:1000])
     result = checkout.snakemake("all", check=False)
     assert result.returncode != 0
-    assert "step-000002.safetensors: checkpoint is truncated" in result.stdout
+    assert "step-000002.safetensors: damaged, or another file in its place" in result.stdout
     assert temporary_files(checkout) == []
     damaged.unlink()  # as the message says
     checkout.snakemake("all")

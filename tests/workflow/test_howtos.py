@@ -35,7 +35,7 @@ def test_own_objective_in_the_pipeline(copy_of_finished: Callable[[], Checkout])
     said = follow(checkout, "howto-objective.md")
     cost, shown = (said[next(c for c in said if f"mclr {word}" in c)] for word in ("plan", "show"))
     assert "fine-tuning, 5 rows" in cost  # of K = 4; the others have at most 3
-    assert "+IPO" in shown and "| +IPO | 3 |" in (checkout.results / "table1.md").read_text()
+    assert "+IPO" in shown and "| +IPO † | 3 |" in (checkout.results / "table1.md").read_text()
     check_curves(checkout.results / "figures")
     card = (checkout.folder / "my-ipo" / "README.md").read_text()
     assert "EDM2 micro+IPO on digits" in card and "minimise  E[ ( r(x_w, c)" in card

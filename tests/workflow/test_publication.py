@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -249,6 +250,8 @@ def demo_until_training_then_ctrl_c(checkout: Checkout) -> str:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        # Ignored by whatever runs in the background of a shell, such as these tests.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 300
     while not (log.is_file() and "rule base_" in log.read_text()):
