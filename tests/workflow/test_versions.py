@@ -243,7 +243,8 @@ def test_same_confirms_what_is_equal_and_nothing_else(repository: Checkout) -> N
     assert "not run" in said["separation.edm2"]
     assert "data.fashion-mnist.source=fashion-mnist" in result.stdout
     after = load_versions(repository.folder)
-    assert {k: e.version for k, e in after.entries.items()} == dict.fromkeys(KINDS, "1")
+    versions = ({k: e.version for k, e in v.entries.items()} for v in (before, after))
+    assert len({json.dumps(found) for found in versions}) == 1
     assert set(moved(before, now)) - set(moved(after, now)) == {"evaluate"}
 
     for kind in ("sample.edm2", "separation.edm2"):
