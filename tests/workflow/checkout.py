@@ -25,7 +25,7 @@ class Checkout:
         self.environment = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("PYTHONPATH", "MLFLOW", "SNAKEMAKE"))
+            if not key.startswith(("PYTHONPATH", "MLFLOW", "SNAKEMAKE", "MAKE", "MFLAGS"))
         }
         tools = Path(sys.executable).parent
         self.environment["PATH"] = f"{tools}{os.pathsep}{self.environment['PATH']}"
