@@ -10,6 +10,7 @@ import click
 from mclr.commands.options import json_option
 from mclr.cost.hardware import GPUS, UTILISATION
 from mclr.errors import printable
+from mclr.waiting import no_collection, waiting
 
 
 @click.command()
@@ -62,5 +63,6 @@ def plan(
     tier = load_tier(config)
     check_own(Plan(tier), config)
     machines, results = Machines(gpu, gpus, utilisation), Path("results", tier.tier)
-    found = estimate(tier, machines, results, count, targets)
+    with waiting("mclr plan") as tell, no_collection():
+        found = estimate(tier, machines, results, count, targets, tell)
     click.echo(json.dumps(numbers(found), indent=2) if as_json else printable(as_text(found)))

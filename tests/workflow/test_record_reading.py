@@ -1,4 +1,4 @@
-"""Records of Snakemake: each is read once in a look for what must run, and the answers are its own."""
+"""Records of Snakemake: each is read once, and the answers are its own."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def stores(tmp_path: Path) -> tuple[Any, Any, list[str]]:
     """Snakemake's own store, ours on the same files, and the records that ours has read."""
 
     class Ours(FilePersistence):  # type: ignore[misc]
-        def _io_read(self, subject: Any, id: Any) -> Any:  # noqa: A002
+        def _io_read(self, subject: Any, id: Any) -> Any:
             read.append(id)
             return super()._io_read(subject, id)
 
