@@ -40,7 +40,7 @@ ENTRY = Method(
 WITH_DIAL = Method(
     "gft+dial",
     "+GFT with a dial",
-    "#7a5c00",
+    "#b45aff",
     "4",
     "y-right-open",
     title="GFT with a dial",
@@ -104,7 +104,7 @@ def gft_loss(objective: Gft, predictions: Predictions, batch: Batch, part: Tenso
     from mclr.objectives.base import Loss, term
 
     some, N = batch.take(part), len(batch.labels)
-    beta = some.draw.dial if objective.beta == INPUT else objective.beta
+    beta = some.draw.dial if isinstance(objective.beta, str) else objective.beta
     if beta is None:
         raise UserError("gft with beta: input needs a value of the dial for every sample")
     null = predictions.without(predictions.policy, some.at_rest())

@@ -48,7 +48,8 @@ class ModelView:
     def turned(self, method: str) -> pd.DataFrame:
         """Rows of the checkpoint of Table 1 along its dial, from little guidance to much."""
         best, rows = self.best.loc[method], self._of(method, GRID)
-        same = rows["hyperparameters"].map(_without_dial) == _without_dial(best["hyperparameters"])
+        settings = _without_dial(str(best["hyperparameters"]))
+        same = rows["hyperparameters"].map(_without_dial) == settings
         found = rows[same & (rows["step"] == best["step"])]
         return found.assign(beta=found["hyperparameters"].map(dial_of)).sort_values(
             "beta", ascending=False

@@ -92,8 +92,9 @@ class VarFamily(Family):
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
-            given = {"masks": draw.masks, "dial": draw.dial}
-            return cast(Var, net).log_likelihood(labels, x, inputs, **given)
+            return cast(Var, net).log_likelihood(
+                labels, x, inputs, masks=draw.masks, dial=draw.dial
+            )
 
     def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Logits:
         inputs = self.vqvae.tokens_to_input(x)
