@@ -34,7 +34,7 @@ from mclr.prediction import Logits
 DECODED_PIXELS = 2**21
 """Pixels that go through the decoder at once: its activations take about 5 kB each."""
 
-NO_DECAY = ("pos_1LC", "pos_start", "lvl_embed", "ada_gss", "scale_mul", "dial")
+NO_DECAY = ("pos_1LC", "pos_start", "lvl_embed", "ada_gss", "scale_mul")
 """Parts of names that weight decay spares in VAR's training."""
 
 
@@ -109,7 +109,7 @@ class VarFamily(Family):
     # FoundationVision/VAR, utils/lr_control.py filter_params and train.py.
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         spared = parameter.ndim == 1 or name.endswith("bias") or any(k in name for k in NO_DECAY)
-        return not spared
+        return not (spared or name.startswith("dial."))  # an embedding, as these are
 
     def with_dial(self, net: nn.Module) -> nn.Module:
         cast(Var, net).dial = Dial(self.config.width).to(self.device)
