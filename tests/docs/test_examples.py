@@ -98,13 +98,14 @@ def test_the_example_of_what_imitates_guidance_is_a_row_of_each(
     assert {run.method for run in plan.runs.values()} == trained | {"base"}
     assert all(methods[name].in_table for name in trained)
     jobs = Jobs(plan)
-    finals = [
-        jobs.finetune(run.run_id) for runs in plan.finals.values() for run in runs if run.is_final
-    ]
+    finals = [run for runs in plan.finals.values() for run in runs if run.is_final]
+    assert {jobs.finetune(run.run_id).rule for run in finals} == {"finetune_final"}
     assert len(finals) == len(trained)
-    strengths = {
-        "distill": lambda o: o.gamma, "gft": lambda o: 1 / o.beta - 1, "mg": lambda o: o.w / (1 - o.w)
-    }  # fmt: skip
+    strengths: dict[str, Any] = {
+        "distill": lambda objective: objective.gamma,
+        "gft": lambda objective: 1 / objective.beta - 1,
+        "mg": lambda objective: objective.w / (1 - objective.w),
+    }
     runs = tier.tuned
     gammas = {name: of(runs[f"edm2-{name}"].objective) for name, of in strengths.items()}
     assert set(gammas.values()) == {1} and 1 in tier.models["edm2"].guidance
