@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from mclr.errors import UserError
 from mclr.objectives.distill import GUIDED
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective, Passes
-from mclr.settings.base import Probability
+from mclr.settings.base import Probability, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,11 @@ class Gft(Objective):
     """
 
     name: Literal["gft"]
-    beta: Annotated[float, Field(gt=0, le=1)] | Literal["input"]
+    beta: Annotated[
+        Annotated[float, Field(gt=0, le=1), Tag("number")]
+        | Annotated[Literal["input"], Tag(INPUT)],
+        Discriminator(lambda beta: INPUT if isinstance(number(beta), str) else "number"),
+    ]
     uncond_ratio: Probability = 0.1
 
     @property

@@ -120,7 +120,10 @@ def test_raw_weights_and_their_average_each_have_all_values(tiny: dict[str, Any]
         ({"dial": [0.5, 0.5]}, "values must differ"),
         ({"objective": {"name": "gft", "beta": 0.5}}, "is of gft with `beta: input` alone"),
         ({"objective": {"name": "mclr"}}, "is of gft with `beta: input` alone"),
-        ({"objective": {"name": "gft", "beta": "often"}}, "beta"),
+        (
+            {"objective": {"name": "gft", "beta": "often"}},
+            "beta: input should be 'input', got 'often'",
+        ),
         ({"sweep": {"objective.beta": [0.1]}}, "expected numbers for a key of this run"),
     ],
 )
