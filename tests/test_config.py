@@ -191,7 +191,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     ),
     "repeated guidance": (
         put("models.var.guidance", [1, 1.0]),
-        ["models.var.guidance: values must differ, got [1.0, 1.0]"],
+        ["models.var.guidance: values must differ in their first six digits, got [1.0, 1.0]"],
     ),
     "repeated seeds": (put("seeds", [1, 1]), ["seeds: seeds must differ, got [1, 1]"]),
     "negative seed": (put("models.var.base.seed", -1), ["models.var.base.seed: ", "-1"]),

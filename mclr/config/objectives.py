@@ -37,6 +37,9 @@ def _or_recipe(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"required": needed}, {"required": ["recipe"]}]
 
 
+Epochs = Annotated[float, Field(gt=0, le=1e6)]
+
+
 class FineTuning(Section):
     """One fine-tuning experiment: a job per seed and per combination of the swept values."""
 
@@ -53,7 +56,7 @@ class FineTuning(Section):
         default=[], exclude_if=operator.not_
     )
     """Steps after which the weights are kept and measured; the last ends training."""
-    epochs: Annotated[list[Positive], Field(min_length=1)] | None = Field(
+    epochs: Annotated[list[Epochs], Field(min_length=1)] | None = Field(
         default=None, exclude_if=operator.not_
     )
     """The same in passes over the training images, in place of ``checkpoints``."""

@@ -136,7 +136,7 @@ def filled(content: dict[str, Any]) -> dict[str, Any]:
     its own. ValueError if there is no such recipe.
     """
     name = content["recipe"]
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"recipe: unknown name {name!r}; choose from {', '.join(RECIPES)}")
     found = _nested(RECIPES[name])
     if {"checkpoints", "epochs"} & content.keys():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
 from mclr.models.config import Model
@@ -52,7 +52,17 @@ class Evaluation(Section):
         batches = -(-self.n_samples // self.batch)
         if self.shards > batches:
             raise ValueError(f"shards {self.shards}: at most the {batches} batches of n_samples")
+        if self.isc_splits > self.n_samples:
+            raise ValueError(f"isc_splits {self.isc_splits}: at most the n_samples images")
+        if self.neighbourhood >= self.n_samples:
+            raise ValueError(f"neighbourhood {self.neighbourhood}: fewer than the n_samples images")
         return self
+
+
+def _different(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must differ, got {seeds}")
+    return seeds
 
 
 class Final(Section):
@@ -62,7 +72,7 @@ class Final(Section):
     samples come from the block of that seed. The selection itself used the seeds of the tier.
     """
 
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
 
 
 class Interval(Section):
@@ -129,7 +139,7 @@ class Tier(Section):
     """One experiment at one size: data, models, fine-tuning runs, evaluation and report."""
 
     tier: Annotated[Name, AfterValidator(_free)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
     data: Annotated[Data | OwnImages, Field(discriminator="source")]
     features: Annotated[dict[Name, FeatureNet], Field(min_length=1)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
@@ -139,13 +149,6 @@ class Tier(Section):
     separation: Separation | None = None
     evaluation: Evaluation
     report: Report
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError(f"seeds must differ, got {seeds}")
-        return seeds
 
     @property
     def tuned(self) -> dict[str, FineTuning]:
@@ -168,6 +171,15 @@ class Tier(Section):
             raise ValueError(
                 f"final.seeds: {shared} are among seeds too; expected others, so that what was "
                 "selected is measured on other images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shown_classes(self) -> Tier:
+        classes, shown = self.data.classes, self.evaluation.grid_classes
+        if classes is not None and shown and max(shown) >= classes:
+            raise ValueError(
+                f"evaluation.grid_classes: {max(shown)} of {classes} classes; labels begin with 0"
             )
         return self
 

@@ -86,6 +86,10 @@ def images_of(tier: Tier, grids: Path) -> dict[str, Path]:
 
 
 def shown_classes(tier: Tier, manifest: Path) -> list[str]:
-    """Names of the classes that the image grids have columns for."""
+    """Names of the classes that the image grids have columns for, without control characters."""
     names = load_manifest(manifest).class_names
-    return [names[label] for label in tier.evaluation.shown(len(names))]
+    return [_printable(names[label]) for label in tier.evaluation.shown(len(names))]
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)

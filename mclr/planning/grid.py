@@ -173,7 +173,8 @@ def _override(name: str, settings: FineTuning, swept: dict[str, Any]) -> FineTun
         section: Any = content
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or not isinstance(section.get(last), int | float):
+        known = section.get(last) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or type(known) not in (int, float):
             raise UserError(
                 f"runs.{name}.sweep.{key}: expected numbers for a key of this run, such as lr or "
                 f"objective.{'/'.join(k for k in content['objective'] if k not in KIND)}"

@@ -46,6 +46,10 @@ def made_with(plan: Plan, run: Run, provenance: Mapping[str, Any]) -> Made:
     made = Made(model, method, seed, hyperparameters, known=True)
     chosen = _swept(plan, run) if run.is_final else set()
     before, now = made.parameters, planned.parameters
+    if run.is_final and len(run.evaluated) > 1:  # one of the two kinds of weights was selected
+        for averaged in run.evaluated:
+            how = run.measured_as(averaged).hyperparameters["optimizer"]
+            now |= {"optimizer": how} if how == before.get("optimizer") else {}
     other = ", ".join(
         f"{key} {before.get(key, 'absent')}, now {now.get(key, 'absent')}"
         for key in {**before, **now}

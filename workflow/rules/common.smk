@@ -41,9 +41,7 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     JOBS = Jobs(PLAN, views_of(TIER))
-    for name, model in TIER.models.items():
-        for role in model.releases:
-            JOBS.released(name, role)  # a mistake there is told here
+    JOBS.require_released()
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()

@@ -14,6 +14,7 @@ from mclr.models.edm2.config import Edm2Sampler, heun_levels
 from mclr.settings.base import (
     Count,
     Decoding,
+    Label,
     NoiseLevels,
     NonNegative,
     Positive,
@@ -210,7 +211,7 @@ class DiffusersModel(Section):
     """
 
     family: Literal["diffusers"]
-    label: str
+    label: Label
     resolution: Count | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
     transform: Transform | None = None

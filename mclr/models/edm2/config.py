@@ -19,6 +19,7 @@ from mclr.errors import UserError
 from mclr.settings.base import (
     Count,
     Decoding,
+    Label,
     NoiseLevels,
     NonNegative,
     Positive,
@@ -235,7 +236,7 @@ class Edm2Model(Section):
     """
 
     family: Literal["edm2"]
-    label: str
+    label: Label
     resolution: Side | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
     transform: Transform | None = None

@@ -15,6 +15,7 @@ from mclr.errors import UserError
 from mclr.settings.base import (
     Count,
     Decoding,
+    Label,
     NonNegative,
     Positive,
     Precision,
@@ -67,7 +68,7 @@ class VqvaeArchitecture(_Frozen):
     The latent side is image side / 2^(len(ch_mult) - 1) and must equal patch_nums[-1].
     """
 
-    vocab_size: int = Field(default=4096, ge=1)
+    vocab_size: int = Field(default=4096, ge=1, le=2**20)
     z_channels: int = Field(default=32, ge=1)
     ch: int = Field(default=160, ge=1)
     ch_mult: tuple[int, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
@@ -223,7 +224,7 @@ class VarModel(Section):
     """Autoregressive family: VQ-VAE tokens, next-scale transformer, exact likelihood."""
 
     family: Literal["var"]
-    label: str
+    label: Label
     resolution: Side | None = None
     transform: Transform | None = None
     """Of the images that the model learns from, if not ``data.transform``."""
