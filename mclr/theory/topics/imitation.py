@@ -59,7 +59,7 @@ def expected_error(grid: Grid, mass: Tensor, level: Level, policy: Prediction) -
     transition, x = grid.transition(level), torch.from_numpy(grid.x)
     total = torch.zeros((), dtype=torch.float64)
     for j in range(len(grid.y)):
-        row = said(policy.values[j].expand(len(x), -1), level.sigma)
+        row = said(policy.values[j].expand(len(x), -1), float(level.sigma))
         total = total - (mass * transition[:, j] * row.log_likelihood(x)).sum()
     return total
 
