@@ -85,6 +85,12 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     show_default=True,
     help="Of the first column; the next ones follow. A column has the same noise in all rows.",
 )
+@click.option(
+    "--dial",
+    type=float,
+    help="Where the dial of a model that has one stands: above 0 (most guidance) and up to 1 "
+    "(none). Default: what its config.json says.",
+)
 @click.option("--guidance", default=0.0, show_default=True, help="CFG scale γ; 0 is none.")
 @click.option(
     "--sampler",
@@ -109,6 +115,7 @@ def draw(
     classes: list[str] | None,
     per_class: int,
     seed: int,
+    dial: float | None,
     guidance: float,
     sampler: tuple[tuple[str, float], ...],
     batch: int | None,
@@ -136,6 +143,7 @@ def draw(
         guidance,
         dict(sampler),
         batch,
+        dial,
     )
     total = len(request.classes) * per_class
     with click.progressbar(length=total, label="drawing", file=sys.stderr) as bar:
@@ -143,6 +151,7 @@ def draw(
     if as_json:
         click.echo(json.dumps(written | {"model": model}, ensure_ascii=False, indent=2))
         return
-    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}")
+    stands = "" if written["dial"] is None else f"; dial at {written['dial']:g}"
+    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}{stands}")
     if npz:
         click.echo(f"{npz}: the same images, with their labels and seeds")

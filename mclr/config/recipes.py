@@ -100,6 +100,8 @@ def _edm2(
 def _gft_dit() -> Recipe:
     command, code = f"{GFT}, DiT/train.sh", f"{GFT}, DiT/train.py"
     return {
+        "objective.name": Value("gft", GFT),
+        "objective.uncond_ratio": Value(0.1, "arXiv 2501.15420: labels dropped as in pre-training"),
         "lr": Value(1e-4, command),
         "batch": Value(256, code),
         "epochs": Value([28.0], command),

@@ -198,7 +198,9 @@ class Tier(Section):
         """Every one is a job or more, and has a folder."""
         many, scales = len(self.seeds), (len(model.guidance) + 1 for model in self.models.values())
         tuned = (
-            len(run.checkpoints or run.epochs or ()) * math.prod(map(len, run.sweep.values()))
+            len(run.checkpoints or run.epochs or ())
+            * math.prod(map(len, run.sweep.values()))
+            * len(run.dial or [1])
             for run in self.tuned.values()
         )
         points = many * (sum(scales) + sum(tuned) + len(self.released))
@@ -213,6 +215,7 @@ class Tier(Section):
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
             if isinstance(run, FineTuning):
                 self._check_start(name)
+                self._check_dial(name, run)
             if (
                 isinstance(run, FineTuning)
                 and run.objective.needs.noisy
@@ -259,9 +262,30 @@ class Tier(Section):
                 raise ValueError(_unknown(where, start, self.tuned))
             if start in seen:
                 raise ValueError(f"{where}: {start} starts from {seen[-1]} itself")
+            if self.tuned[start].objective.needs.dial:
+                raise ValueError(f"{where}: {start} has a dial; start from a network without one")
             if self.runs[start].model != self.runs[name].model:
                 raise ValueError(f"{where}: {start} fine-tunes another model")
             seen.append(start)
+
+    def _check_dial(self, name: str, run: FineTuning) -> None:
+        """ValueError unless values of a dial are given where there is one, and nowhere else."""
+        has_dial = run.objective.needs.dial
+        if has_dial and not self.models[run.model].has_dial:
+            raise ValueError(
+                f"runs.{name}.objective.beta: networks of models.{run.model} cannot take β as an "
+                "input (those of families edm2 and var can); give a number above 0 and up to 1"
+            )
+        if has_dial and not run.dial:
+            raise ValueError(
+                f"runs.{name}.dial: β is an input, so say at which values to measure the network, "
+                "such as [0.25, 0.5, 1]"
+            )
+        if run.dial and not has_dial:
+            raise ValueError(
+                f"runs.{name}.dial: is of gft with `beta: input` alone; remove it (weights between "
+                "base model and checkpoint are studies.<run>.dial)"
+            )
 
     @model_validator(mode="after")
     def _studies(self) -> Tier:

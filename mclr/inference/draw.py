@@ -31,6 +31,7 @@ class Request:
     guidance: float
     sampler: dict[str, float]
     batch: int | None
+    dial: float | None = None
 
 
 def draw_grid(
@@ -58,6 +59,7 @@ def draw_grid(
         [label for label in rows for _ in columns],
         columns * len(rows),
         request.guidance,
+        dial=request.dial,
         batch_size=request.batch,
         output_type="tensor",
         progress=progress,
@@ -81,6 +83,7 @@ def draw_grid(
         "classes": [{"label": label, "name": names[label]} for label in rows],
         "seeds": columns,
         "guidance": request.guidance,
+        "dial": pipeline.dial_at(request.dial),
         "sampler": (pipeline.config.sampler.model_dump() if pipeline.config.sampler else {})
         | request.sampler,
     }

@@ -12,7 +12,15 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import atomic, sha256
 from mclr.inference.card import write_card
-from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
+from mclr.inference.folder import (
+    FORMAT,
+    SAMPLES,
+    WITHOUT_DIAL,
+    DialConfig,
+    Images,
+    ModelConfig,
+    write_folder,
+)
 from mclr.inference.grid import labelled_grid
 from mclr.inference.source import Source, find_source, without_places
 from mclr.models.config import Model
@@ -54,13 +62,16 @@ def model_config(source: Source) -> ModelConfig:
     """``config.json`` of a checkpoint."""
     model, spec = source.model, source.spec
     channels, resolution, _ = source.manifest["shape"]
+    value = source.run.value
+    dial = None if value is None else DialConfig(default=value)
     return ModelConfig(
-        format=FORMAT,
+        format=FORMAT if dial else WITHOUT_DIAL,
         mclr=importlib.metadata.version("mclr"),
-        network=_without_code(spec["network"]),
+        network=_without_code(spec["network"]) | ({"dial": True} if dial else {}),
         precision=spec["precision"],
         decoding=model.decoding,
         sampler=model.sampler,
+        dial=dial,
         images=Images(
             channels=channels, resolution=resolution, class_names=source.manifest["class_names"]
         ),

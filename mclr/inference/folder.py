@@ -6,14 +6,22 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, write_json
+from mclr.models.dial import NEUTRAL
 from mclr.models.diffusers.config import (
     DitArchitecture,
     SchedulerSampler,
@@ -27,8 +35,10 @@ from mclr.models.spec import DiffusersSpec, ModelSpec
 from mclr.models.var.config import VarSampler
 from mclr.settings.base import Count, Decoding, Precision, Section, Side, plain
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
+WITHOUT_DIAL = 1
+"""What a folder without a dial says, which every version can use."""
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -67,6 +77,19 @@ class Images(Section):
     class_names: Annotated[list[str], Field(min_length=1)]
 
 
+class DialConfig(Section):
+    """A number that is set when images are drawn, and the strength of guidance it stands for.
+
+    Above ``low`` and up to ``high``; ``default``: where the model was chosen by its FD.
+    """
+
+    name: Literal["beta"] = "beta"
+    low: Annotated[float, Field(ge=0)] = 0.0
+    high: Annotated[float, Field(le=1)] = NEUTRAL
+    default: Annotated[float, Field(gt=0, le=1)]
+    meaning: str = "classifier-free guidance at γ = 1/β − 1"
+
+
 class ModelConfig(Section):
     """``config.json``: everything but weights that is needed to draw, and what was trained how."""
 
@@ -82,6 +105,8 @@ class ModelConfig(Section):
     decoding: Decoding | None = None
     sampler: SerializeAsAny[Section] | None = None
     """Settings of the sampler; of a family of one's own those that its class has, if any."""
+    dial: DialConfig | None = None
+    """Of a network that takes a number beside the label."""
     images: Images
     null_label: bool
     """Whether training dropped labels, so that the network can be guided by its null label."""
@@ -119,6 +144,12 @@ class ModelConfig(Section):
         if family == "diffusers" and isinstance(sampler, dict) and "kind" in sampler:
             known = SchedulerSampler
         return known.model_validate(sampler) if known and sampler is not None else None
+
+    @model_validator(mode="after")
+    def _one_dial(self) -> ModelConfig:
+        if bool(self.network.get("dial")) != (self.dial is not None):
+            raise ValueError("network.dial and dial: a network with a dial has both")
+        return self
 
     @property
     def is_own(self) -> bool:
@@ -214,8 +245,9 @@ def write_folder(
     if tokenizer and not config.is_of_diffusers:
         written.append(copy(tokenizer, folder / TOKENIZER))
     content = config.model_dump(mode="json")
-    if config.decoding is None:
-        del content["decoding"]
+    for key in ("decoding", "dial"):
+        if content[key] is None:
+            del content[key]
     write_json(folder / CONFIG, content)
     return [*written, folder / CONFIG]
 

@@ -132,6 +132,7 @@ def _own(source: Source, metrics: pd.DataFrame, net: str) -> list[str]:
     rows = rows[
         (rows["run_id"] == source.run.run_id)
         & (rows["step"] == source.step)
+        & (rows["hyperparameters"] == canonical(source.run.hyperparameters))
         & (rows["guidance"] == 0)
         & (rows["stage"] == GRID)
     ]

@@ -100,12 +100,13 @@ class Grid:
         A base model is evaluated without guidance and at each guidance scale, for every block of
         image seeds; a fine-tuned model without guidance, on the block of its own seed, or on
         every block if others tuned it. Where raw weights and their average are both measured, each
-        step is two points.
+        step is two points; where its network has a dial, one for each value.
         """
         return [
-            Point(run.measured_as(averaged), step, guidance, seed, averaged=averaged)
+            Point(run.measured_as(averaged).turned(value), step, guidance, seed, averaged=averaged)
             for run in self.of(experiment)
             for step, averaged in run.weights
+            for value in run.values
             for guidance in ([0.0, *self.model(run).guidance] if run.is_base else [0.0])
             for seed in ([run.seed] if run.settings else self.tier.seeds)
         ]

@@ -116,6 +116,7 @@ class Plan(Grid):
             raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
         settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
         told.pop("recipe", None)  # what it says is there
+        told.pop("dial", None)  # where it is measured changes nothing in training
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
         about |= run.settings.objective.code
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
@@ -146,7 +147,11 @@ class Plan(Grid):
         }
         how |= {"grid_classes": evaluation.grid_classes} if evaluation.grid_classes else {}
         how |= {"guide_network": _guide(settings)[1]} if guide == "net" else {}
-        return SampleSpec.model_validate(how | _generation(settings))
+        how |= {} if point.run.value is None else {"beta": point.run.value}
+        content = how | _generation(settings)
+        if point.run.has_dial:
+            content["network"] |= {"dial": True}
+        return SampleSpec.model_validate(content)
 
     def evaluate_spec(self, evaluation: str) -> EvaluateSpec:
         """Protocol, and for each point the columns of its row in ``metrics.parquet``."""

@@ -29,6 +29,8 @@ class Run:
     settings: FineTuning | None
     is_final: bool = False
     taken: ReleasedTuning | None = None
+    value: float | None = None
+    """At which the dial of its network stands, of a measured point."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -40,7 +42,8 @@ class Run:
         how = {"optimizer": plain(self.settings.optimizer)} if self.settings.optimizer else {}
         start = {"from": self.settings.start} if self.settings.start else {}
         settings = {"lr": self.settings.lr, "batch": self.settings.batch}
-        return {**settings, **objective, **noise, **how, **start}
+        dial = {} if self.value is None else {"dial": self.value}
+        return {**settings, **objective, **noise, **how, **start, **dial}
 
     @property
     def evaluated(self) -> tuple[bool, ...]:
@@ -51,6 +54,20 @@ class Run:
     def weights(self) -> list[tuple[int, bool]]:
         """Its checkpoints: each step, and whether the weights are an average."""
         return [(step, averaged) for step in self.checkpoints for averaged in self.evaluated]
+
+    @property
+    def has_dial(self) -> bool:
+        """Whether its network takes a number that is set when images are drawn."""
+        return self.settings is not None and self.settings.objective.needs.dial
+
+    @property
+    def values(self) -> list[float] | list[None]:
+        """At which its dial is measured; [None] without one."""
+        return self.settings.dial if self.settings and self.has_dial else [None]
+
+    def turned(self, value: float | None) -> Run:
+        """This run as if its dial were always at a value: so each is a hyperparameter."""
+        return replace(self, value=value)
 
     def measured_as(self, averaged: bool) -> Run:
         """This run as if its average, or its raw weights, alone were measured.
@@ -70,6 +87,12 @@ class Run:
     @property
     def is_base(self) -> bool:
         return self.settings is None and self.taken is None
+
+
+def dial_of(hyperparameters: str) -> float | None:
+    """Where the dial stands by hyperparameters, as JSON text; None without one."""
+    value = json.loads(hyperparameters).get("dial")
+    return None if value is None else float(value)
 
 
 def is_average(hyperparameters: str) -> bool:
@@ -119,15 +142,21 @@ class Point:
         """Folder of this point's files below ``features/`` and ``grids/``."""
         experiment = self.run.experiment
         if self.stage == GRID:
-            ending = "-average" if self.averaged else ""
+            ending, value = "-average" if self.averaged else "", self.run.value
+            dial = "" if value is None else f"-beta-{value:g}"
             return (
                 f"{experiment}/{self.run.run_id}/step-{self.step:06d}{ending}"
-                f"/guidance-{self.guidance:g}/seed-{self.seed}"
+                f"/guidance-{self.guidance:g}{dial}/seed-{self.seed}"
             )
         if self.stage == FINAL:
             return f"{experiment}-final/{self.run.run_id}/{self.method}/seed-{self.seed}"
         how = f"dial-{self.dial:g}" if self.dial != 1 else f"{self.method}-{self.guidance:g}"
         return f"{experiment}-study/{self.run.run_id}/{how}/seed-{self.seed}"
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether a selection decides how it is sampled: its guidance, or where its dial stands."""
+        return self.guidance is None or (self.run.has_dial and self.run.value is None)
 
     @property
     def needs_base(self) -> bool:

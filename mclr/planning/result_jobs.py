@@ -24,7 +24,7 @@ class ResultJobs(Reads):
             "weights": self.plan.weights(point),
             "tokenizer": self.tokenizer_of(model),
             "guide": [guides[role](model)] if role in guides else [],
-            "selection": self._selection(point.run) if point.guidance is None else [],
+            "selection": self._selection(point.run) if point.is_selected else [],
             "nets": self.net_files(model, "net"),
         }
         return Job(

@@ -144,17 +144,32 @@ def _compared(view: ModelView) -> list[str]:
 
 
 def trade_off(view: ModelView, x: str, y: str, methods: Iterable[str]) -> Panel:
-    """Two metrics against each other; paths start at the base model, studies at MCLR's best."""
+    """Two metrics against each other; paths start at the base model, studies at MCLR's best.
+
+    A path goes along training, of CFG along γ, of a network with a dial along that.
+    """
     lines = []
     for name in methods:
         if name == "cfg" or name in STUDIES:
             lines.append(_guided(view, name, x, y))
+            continue
+        if view.methods[name].dial:
+            lines.append(_turned(view, name, x, y))
             continue
         path = view.from_base(view.chosen(name))
         ring, end = ring_of(view, name, path), {len(path) - 1: "End"}
         method = view.methods[name]
         lines.append(line(method.suffix, method, path, x, y, notes=end, ring=ring))
     return _panel(x, y, [*lines, *real_point(view, x, y), start(view, x, y)])
+
+
+def _turned(view: ModelView, name: str, x: str, y: str) -> Series:
+    """The path of one checkpoint along the dial of its network, after the base model."""
+    path = view.from_base(view.turned(name))
+    ring = int((path["hyperparameters"] == view.best.loc[name, "hyperparameters"]).argmax())
+    notes = {i: f"β={path['beta'][i]:g}" for i in sorted({1, ring, len(path) - 1})}
+    method = view.methods[name]
+    return line(method.suffix, method, path, x, y, notes=notes, ring=ring)
 
 
 def _guided(view: ModelView, name: str, x: str, y: str) -> Series:

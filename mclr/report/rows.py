@@ -113,7 +113,8 @@ def make_table(
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
-    caption = _caption(found, tier, net, stage) + (NOTE if any(edges) else "") + _packages(metrics)
+    caption = _caption(found, tier, net, stage) + (NOTE if any(edges) else "")
+    caption += _left_out(metrics, tier, methods) + _packages(metrics)
     return Table(name, found, blocks, caption)
 
 
@@ -190,6 +191,20 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
         f"seed{'s' if high > 1 else ''} per row{spread}. {_on(net)}; "
         f"protocol {', '.join(dict.fromkeys(named))}."
     )
+
+
+def _left_out(metrics: pd.DataFrame, tier: Tier, methods: Mapping[str, dict[str, Method]]) -> str:
+    """Which methods were measured as ablations alone, and so are no rows, in words."""
+    found = [
+        f"{method.suffix.lstrip('+')} ({tier.models[model].label})"
+        for model, known in methods.items()
+        for name, method in known.items()
+        if method.if_final and not method.in_table
+        if ((metrics["model"] == model) & (metrics["method"] == name)).any()
+    ]
+    if not found:
+        return ""
+    return f" Measured as an ablation, without final seeds, and so no row: {', '.join(found)}."
 
 
 def _packages(metrics: pd.DataFrame) -> str:

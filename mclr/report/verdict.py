@@ -10,7 +10,7 @@ from typing import Any
 from mclr.config.tier import Tier
 from mclr.objectives.method import Method
 from mclr.report.edges import MARK
-from mclr.report.methods import methods_of
+from mclr.report.methods import methods_for
 from mclr.report.rows import Table
 from mclr.report.summary import REAL
 from mclr.settings.data import OwnImages
@@ -90,9 +90,9 @@ def percent(change: float) -> str:
 
 def outcomes(table: Table, tier: Tier) -> dict[str, Outcomes]:
     """By model; rows whose FD is not finite are left out, and so are models without a base."""
-    methods = methods_of(tier)
     found = {}
     for name, model in tier.models.items():
+        methods = methods_for(tier, name)
         records = table.rows[table.rows["model"] == name].to_dict("records")
         rows = {str(row["method"]): row for row in records if math.isfinite(row["fd"])}
         if "base" in rows:

@@ -238,7 +238,8 @@ class _RunReader:
 
     def _evaluated(self) -> list[Value]:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
-        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both."""
+        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both. Of a
+        network with a dial, where that gives the lowest FD."""
         plain = [row for row in self.rows if row["method"] == self.made.method]
         if len(self.run.evaluated) == 1:
             return self._along(plain)
@@ -251,6 +252,8 @@ class _RunReader:
         for step in sorted({row["step"] for row in plain}):
             rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]
+            if self.run.has_dial:
+                scores = [min(scores, key=lambda score: score["fd"])]
             for name in scores[0]:
                 mean = fmean(score[name] for score in scores)
                 values.append(Value(f"{prefix}{name}", mean, *self._when(step)))

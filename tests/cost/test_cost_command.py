@@ -77,6 +77,11 @@ def test_cuts_leave_what_they_say() -> None:
     assert all(run.final for run in plain.runs.values()) and not plain.studies
 
 
+def test_rows_of_a_tier_without_final_seeds_are_no_ablations() -> None:
+    cuts = {cut.name for cut in cuts_of(load_tier(ROOT / "config" / "digits.yaml"))}
+    assert "half of the checkpoints" in cuts and "no ablations, no studies" not in cuts
+
+
 def test_cuts_that_change_nothing_or_break_the_tier_are_left_out(tiny: dict[str, Any]) -> None:
     names = [cut.name for cut in cuts_of(parse_tier(tiny, "tiny"))]
     assert names == ["half of the guidance scales", "half of the checkpoints"]

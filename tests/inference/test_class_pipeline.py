@@ -266,7 +266,7 @@ IMAGES = {"channels": 1, "resolution": 8, "class_names": ["a"]}
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"format": 2, "mclr": "9.9"}, r"written by mclr 9\.9 in format 2, this mclr knows"),
+        ({"format": 3, "mclr": "9.9"}, r"written by mclr 9\.9 in format 3, this mclr knows"),
         ({"format": None}, "no `format`, so this is no model"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"batch": 0}, "batch: Input should be greater than or equal to 1"),

@@ -39,6 +39,14 @@ def test_a_tier_of_the_paper_says_how_far_each_goes(metrics: pd.DataFrame, tier:
     assert "| EDM2 | 20.00 | 8.00 (−60 %) | 9.00 (−55 %) †" in markdown_of(table, tier)
 
 
+def test_a_row_is_called_as_in_the_table_of_its_model(
+    anchored_metrics: pd.DataFrame, anchored_tier: Tier
+) -> None:
+    found = outcomes(make_table(anchored_metrics, anchored_tier), anchored_tier)
+    names = [rows.tuned["mclr+dsm"].name for rows in found.values()]
+    assert names == ["MCLR + DSM", "MCLR + likelihood"]
+
+
 def test_own_images_helped_or_not_and_what_next() -> None:
     guided = outcome("CFG", 50.0, guidance=0.5, nfe=36)
     assert own(outcome("MCLR", 72.8), guided) == (
