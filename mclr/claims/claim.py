@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mclr.claims.bootstrap import ABOVE_ZERO, Region
+from mclr.claims.region import ABOVE_ZERO, Region
 from mclr.claims.questions import Difference, Quantity, Question
 from mclr.objectives.catalogue import METHODS
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mclr.planning.points import FINAL, GRID, STUDY
+from mclr.planning.points import GRID, STUDY
 from mclr.report.summary import POINT, complete, of_one_checkpoint, table_rows
 
 Values = NDArray[np.float64]
@@ -31,19 +31,17 @@ class Curve:
 
     ``x`` (P,) is where each point lies: the step, or γ; ``values`` (P, S) has a column for each
     of ``seeds``; ``rows`` are the rows of ``metrics.parquet`` behind them, with their value.
-    ``noise``: standard deviation over the final seeds relative to the mean, None if unknown.
     """
 
     x: Values
     values: Values
     seeds: tuple[int, ...]
     rows: tuple[dict[str, Any], ...]
-    noise: float | None = None
 
     def per_seed(self, numbers: Iterable[float]) -> Curve:
         """A number computed from each seed's own curve in the place of the points: (1, S)."""
         values = np.array([list(numbers)], dtype=np.float64)
-        return replace(self, x=np.zeros(1), values=values, noise=None)
+        return replace(self, x=np.zeros(1), values=values)
 
 
 class View:
@@ -60,7 +58,6 @@ class View:
         self.rows = rows.drop_duplicates([*POINT, "stage", "seed"])
         self.features = features
         self._paths: dict[tuple[str, str], Curve] = {}
-        self._noises: dict[str, float | None] = {}
         self._table = table_rows(metrics[metrics["model"] == model], features, by)
 
     @property
@@ -153,18 +150,7 @@ class View:
             table.to_numpy(np.float64),
             tuple(int(seed) for seed in table.columns),
             tuple({str(k): v for k, v in row.items()} for row in listed.to_dict("records")),
-            self._noise(column),
         )
-
-    def _noise(self, column: str) -> float | None:
-        """Relative spread over seeds of a column: root mean square over all final points."""
-        if column not in self._noises:
-            final = self.rows[self.rows["stage"] == FINAL]
-            points = final.groupby(POINT)[column].agg(["mean", "std"]).dropna()
-            relative = (points["std"] / points["mean"].abs()).to_numpy(np.float64)
-            found = float(np.sqrt(np.mean(relative**2))) if len(relative) else None
-            self._noises[column] = found
-        return self._noises[column]
 
     def column(self, metric: str) -> str:
         """The column of ``metrics.parquet`` that holds a metric."""

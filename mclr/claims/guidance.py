@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mclr.claims.bootstrap import Region
+from mclr.claims.region import Region
 from mclr.claims.claim import (
     ABOVE,
     ALL,

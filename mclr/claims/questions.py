@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mclr.claims.bootstrap import ANY, Region, effect_of, interval_of
 from mclr.claims.curves import Curve, NotMeasuredError, Values, View
+from mclr.claims.paired import Effects, effects_of
+from mclr.claims.region import ANY, Region
 from mclr.claims.statistics import (
     CurveStatistic,
     average,
@@ -28,23 +29,26 @@ LOWER_IS_BETTER = ("fd",)
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found: the effect that the claim's region judges, and how sure it is.
+    """What was found: the effects that the claim's region judges, seed by seed.
 
-    ``relative``: the effect as a share of the right side, where there is one. ``by_point``: the
-    effect of one seed alone may decide, because the claim is about the shape of a curve.
-    ``from_curve``: the interval of one seed comes from the curve itself. ``exact``: no chance
-    takes part.
+    ``relative``: the same as a share of the right side, where there is one. ``exact``: counted, so
+    no chance takes part. ``is_open``: more of the curve may turn it.
     """
 
-    effect: float
-    interval: tuple[float, float] | None
+    found: Effects
     curves: tuple[Curve, ...]
-    relative: float | None = None
-    relative_interval: tuple[float, float] | None = None
-    by_point: bool = False
-    from_curve: bool = False
+    relative: Effects | None = None
     exact: bool = False
+    is_open: bool = False
     note: str = ""
+
+    @property
+    def effect(self) -> float:
+        return self.found.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return self.found.interval
 
 
 class Question(Protocol):
@@ -148,10 +152,8 @@ class Difference:
             a, b = both(means)
             return (a - b) / abs(b) if b else math.nan
 
-        plain = effect_of(curves, difference), interval_of(curves, difference)
-        ratio = effect_of(curves, share), interval_of(curves, share)
-        judged = ratio if self.relative else plain
-        return Answer(*judged, tuple(curves), *ratio)
+        plain, ratio = effects_of(curves, difference), effects_of(curves, share)
+        return Answer(ratio if self.relative else plain, tuple(curves), ratio)
 
     @property
     def tabled(self) -> tuple[str, ...]:
@@ -197,7 +199,7 @@ class Spread:
             values = [best(mean) for mean in means]
             return max(values) / min(values) - 1
 
-        return Answer(effect_of(curves, spread), interval_of(curves, spread), tuple(curves))
+        return Answer(effects_of(curves, spread), tuple(curves))
 
     def rule(self) -> str:
         return f"{self.metric} of {self.method}: largest / smallest best value over {self.key} − 1"
@@ -214,8 +216,8 @@ class Cost:
 
     def ask(self, view: View) -> Answer:
         curves = tuple(view.at_table("nfe", method) for method in (self.left, self.right))
-        ratio = effect_of(curves, lambda means: float(means[0][0] / means[1][0]))
-        return Answer(ratio, (ratio, ratio), curves, exact=True)
+        ratio = effects_of(curves, lambda means: float(means[0][0] / means[1][0]))
+        return Answer(ratio, curves, exact=True)
 
     def rule(self) -> str:
         return f"nfe({self.left}) / nfe({self.right})"

@@ -122,7 +122,7 @@ class ResultJobs(Reads):
         return Job("effective_config", "", "effective-config", {}, outputs)
 
     def claims(self) -> Job:
-        outputs = self._results(data="claims.json", page="claims.md")
+        outputs = self._results(data="claims.json", page="claims.md", table="claims.csv")
         return Job("claims", "", "claims", self._measured(), outputs)
 
     def table1(self) -> Job:
