@@ -180,6 +180,7 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
     low, high = int(generated["n_seeds"].min()), int(generated["n_seeds"].max())
     seeds = f"{low}" if low == high else f"{low} to {high}"
     spread = "; value ± sample standard deviation over seeds" if high > 1 else ""
+    spread += _bases(tier) if stage == FINAL else ""
     protocols = dict(zip(generated["model"], generated["protocol"], strict=True))
     same = len(set(protocols.values())) == 1
     named = [p if same else f"{p} ({model})" for model, p in protocols.items()]
@@ -190,6 +191,15 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
         f"seed{'s' if high > 1 else ''} per row{spread}. {_on(net)}; "
         f"protocol {', '.join(dict.fromkeys(named))}."
     )
+
+
+def _bases(tier: Tier) -> str:
+    """How many base models the final rows have, where it is not one."""
+    if not tier.final or not tier.final.bases:
+        return ""
+    bases, seeds = tier.final.bases, len(tier.final.seeds)
+    own = "its own base model" if bases == seeds else f"one of {bases} base models in turn"
+    return f"; the rows of each seed have {own}, trained with another seed"
 
 
 def _packages(metrics: pd.DataFrame) -> str:
