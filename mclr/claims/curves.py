@@ -44,6 +44,15 @@ class Curve:
         return replace(self, x=np.zeros(1), values=values)
 
 
+@dataclass(frozen=True)
+class Leak:
+    """Of a model whose labels leak, Eq. (18): the share η, and the same model without a leak."""
+
+    share: float
+    classes: int
+    clean: View
+
+
 class View:
     """The measured rows of one model, seen with one feature net.
 
@@ -57,6 +66,7 @@ class View:
         rows = complete(metrics[metrics["model"] == model])
         self.rows = rows.drop_duplicates([*POINT, "stage", "seed"])
         self.features = features
+        self.leak: Leak | None = None
         self._paths: dict[tuple[str, str], Curve] = {}
         self._table = table_rows(metrics[metrics["model"] == model], features, by)
 
@@ -123,6 +133,27 @@ class View:
         if len(found) < 2:
             raise NotMeasuredError(f"{key} of {', '.join(methods)} was not varied")
         return {value: found[value][1] for value in sorted(found)}
+
+    def alike(self, metric: str, method: str, key: str) -> dict[float, Curve]:
+        """The paths of one sweep, in which all but ``key`` is alike, by its value.
+
+        Of several sweeps the one with the most values counts, then that of the lowest FD.
+        """
+        rows, sweeps = self._of(method, GRID), dict[str, dict[float, pd.DataFrame]]()
+        for text, variant in rows.groupby("hyperparameters", sort=True):
+            settings = json.loads(str(text))
+            value = settings.pop(key, None)
+            if value is not None:
+                sweeps.setdefault(json.dumps(settings, sort_keys=True), {})[value] = variant
+        column = self.column("fd")
+
+        def rank(sweep: dict[float, pd.DataFrame]) -> tuple[int, float]:
+            return -len(sweep), min(float(variant[column].min()) for variant in sweep.values())
+
+        best = min(sweeps.values(), key=rank, default={})
+        if len(best) < 2:
+            raise NotMeasuredError(f"{key} of {method} was not varied with all else alike")
+        return {value: self._from_base(metric, best[value], "step") for value in sorted(best)}
 
     def _of(self, method: str, stage: str) -> pd.DataFrame:
         return self.rows[(self.rows["method"] == method) & (self.rows["stage"] == stage)]

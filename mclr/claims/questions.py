@@ -72,16 +72,21 @@ class Quantity:
     """One side of a comparison: a statistic of the curves of one or several methods.
 
     ``at`` names a hyperparameter, and the position of its value (0 smallest, −1 largest): the
-    curve of that value is meant. Of several methods the better one counts.
+    curve of that value is meant; ``alike``: within one sweep, in which all else is alike. Of
+    several methods the better one counts.
     """
 
     statistic: str
     methods: tuple[str, ...]
     at: tuple[str, int] | None = None
+    alike: bool = False
 
     def curves(self, view: View, metric: str) -> list[Curve]:
         if self.at:
             key, position = self.at
+            if self.alike:
+                (method,) = self.methods
+                return [list(view.alike(metric, method, key).values())[position]]
             return [list(view.sweep(metric, self.methods, key).values())[position]]
         look = view.at_table if self.statistic == "table" else view.path
         return [look(metric, method) for method in self.methods]
@@ -203,6 +208,41 @@ class Spread:
 
     def rule(self) -> str:
         return f"{self.metric} of {self.method}: largest / smallest best value over {self.key} − 1"
+
+
+@dataclass(frozen=True)
+class EveryValue:
+    """Whether every value of a hyperparameter is worse than its smallest one, best against best.
+
+    The effect is that of the value which is worse by the least.
+    """
+
+    metric: str
+    methods: tuple[str, ...]
+    key: str
+    region: Region
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def ask(self, view: View) -> Answer:
+        curves = list(view.sweep(self.metric, self.methods, self.key).values())
+        lower = self.metric in LOWER_IS_BETTER
+        best, least = (lowest, min) if lower else (highest, max)
+
+        def nearest(means: list[Values]) -> float:
+            first, *others = [best(mean) for mean in means]
+            return least(other - first for other in others)
+
+        return Answer(effects_of(curves, nearest), tuple(curves))
+
+    def rule(self) -> str:
+        words = "smallest" if self.metric in LOWER_IS_BETTER else "largest"
+        return (
+            f"{self.metric}: {words} of best({' or '.join(self.methods)} at each larger {self.key})"
+            f" − best at the smallest"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import pandas as pd
 
 from mclr.claims.catalogue import claims_of
 from mclr.claims.claim import NAMES, Claim
-from mclr.claims.curves import BY_NET, NotMeasuredError, View
+from mclr.claims.curves import BY_NET, Leak, NotMeasuredError, View
 from mclr.claims.families import holm
+from mclr.claims.nets import one_answer
 from mclr.claims.paired import CONFIDENCE, LEAST_SEEDS, POWER, Effects
 from mclr.claims.questions import Answer, Difference
 from mclr.claims.region import (
@@ -24,11 +25,12 @@ from mclr.claims.region import (
     VERDICTS,
     Region,
 )
-from mclr.claims.shapes import AcrossNets
 from mclr.config.tier import Tier
+from mclr.cost.images import SOURCES
+from mclr.models.config import Model
 from mclr.report.edges import MARK, edges_of
 from mclr.report.summary import check_metrics
-
+from mclr.settings.data import OwnImages
 
 LEVEL = round(1 - CONFIDENCE, 12)
 
@@ -70,14 +72,42 @@ def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
         for model in tier.models
         for net in tier.features
     }
+    for (model, net), view in views.items():
+        view.leak = _leak_of(model, net, views, tier)
     found = [
         _finding(claim, model, net, views[model, net or tier.report.nets[0]], tier)
         for claim in claims_of(tier)
         for model, settings in tier.models.items()
         if settings.family in claim.families
+        and (not claim.of_leaks or views[model, tier.report.nets[0]].leak)
         for net in _nets(claim, tier)
     ]
     return _corrected(found)
+
+
+def _leak_of(model: str, net: str, views: dict[tuple[str, str], View], tier: Tier) -> Leak | None:
+    """The leak of a model that has a counterpart in all but its leak and its name."""
+    settings = tier.models[model]
+    share = getattr(settings.base, "label_noise", 0.0)
+
+    def but_the_leak(other: Model) -> dict[str, Any]:
+        content = other.model_dump(exclude={"label"})
+        content["base"].pop("label_noise", None)
+        return content
+
+    for name, other in tier.models.items():
+        is_clean = not getattr(other.base, "label_noise", 0.0)
+        if share and is_clean and but_the_leak(other) == but_the_leak(settings):
+            classes = _classes(tier)
+            return Leak(share, classes, views[name, net]) if classes else None
+    return None
+
+
+def _classes(tier: Tier) -> int | None:
+    """How many classes the images have, where it is known without them."""
+    if isinstance(tier.data, OwnImages):
+        return tier.data.classes
+    return SOURCES[tier.data.source].classes if tier.data.source in SOURCES else None
 
 
 def _corrected(found: list[Finding]) -> list[Finding]:
@@ -98,7 +128,7 @@ def _corrected(found: list[Finding]) -> list[Finding]:
 def _nets(claim: Claim, tier: Tier) -> list[str]:
     """The feature nets that a claim is asked with: each, or none if the metrics need none."""
     question = claim.question
-    if isinstance(question, AcrossNets) or not set(question.metrics) & set(BY_NET):
+    if one_answer(question) or not set(question.metrics) & set(BY_NET):
         return [""]
     return list(tier.features)
 

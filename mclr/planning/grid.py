@@ -92,7 +92,7 @@ class Grid:
         return run.is_base and not isinstance(self.model(run).base, Released)
 
     def _own_start(self, told: FineTuning, seed: int) -> str:
-        """The final run that a final run starts from; "" where that is what the grid starts from."""
+        """The final run that a final run starts from; "" where it starts as the grid does."""
         base = self.runs[f"{told.model}-base"]
         if self.tier.final is None or not self.tier.final.bases or not self._is_trained(base):
             return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from claim_rows import base, rows
+from claim_rows import rows
 from click.testing import CliRunner
 
 from mclr.claims.catalogue import catalogue
@@ -17,7 +17,6 @@ from mclr.cli import cli
 from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.jobs.claims import claims
-
 
 SEEDS = (0, 1, 2)
 

@@ -80,7 +80,7 @@ def test_more_bases_than_seeds_are_refused(content: dict[str, Any]) -> None:
 
 def test_a_round_needs_the_final_rows_of_the_one_before(content: dict[str, Any]) -> None:
     content["runs"]["pixel-ddo"]["final"] = False
-    with pytest.raises(UserError, match="pixel-ddo-2.from: with final.bases, pixel-ddo needs"):
+    with pytest.raises(UserError, match=r"pixel-ddo-2\.from: with final\.bases, pixel-ddo needs"):
         parse_tier(content, "bases")
     parse_tier(content | {"final": {"seeds": [1]}}, "bases")
 
