@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -70,9 +71,26 @@ class Final(Section):
 
     Each seed trains once more with the selected hyperparameters up to the selected step, and its
     samples come from the block of that seed. The selection itself used the seeds of the tier.
+
+    bases: how many base models are trained for these rows, with the first so many of ``seeds``.
+    The row of a seed starts from its own base where there are as many as seeds, else they take
+    turns; its base and CFG rows sample the same one. Without it all start from the model's one.
     """
 
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+    bases: Count | None = Field(default=None, exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _few_bases(self) -> Final:
+        if self.bases and self.bases > len(self.seeds):
+            raise ValueError(
+                f"bases {self.bases}: expected at most one for each of the {len(self.seeds)} seeds"
+            )
+        return self
+
+    def base_seed(self, seed: int) -> int | None:
+        """The seed that trains the base of a row; None where it is the model's own base."""
+        return self.seeds[self.seeds.index(seed) % self.bases] if self.bases else None
 
 
 class Interval(Section):
@@ -251,6 +269,18 @@ class Tier(Section):
                 raise ValueError(
                     f"{where}: models of pixels share their images; use data.transform"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _own_bases(self) -> Tier:
+        """Rounds of a final row lead back to its own base, so each of them has final rows."""
+        if self.final and self.final.bases:
+            for name, run in self.tuned.items():
+                if run.final and run.start and not self.tuned[run.start].final:
+                    raise ValueError(
+                        f"runs.{name}.from: with final.bases, {run.start} needs final rows, too; "
+                        f"remove `final: false` there, or set it here"
+                    )
         return self
 
     def _check_start(self, name: str) -> None:

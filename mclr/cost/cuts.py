@@ -67,6 +67,8 @@ def _samples(content: dict[str, Any]) -> None:
 def _seeds(content: dict[str, Any]) -> None:
     if content["final"]:
         content["final"]["seeds"] = content["final"]["seeds"][:1]
+        if content["final"].get("bases"):
+            content["final"]["bases"] = 1
 
 
 def _rounds(content: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ class Run:
     """One training run: a base model, or one fine-tuning job; or a network that others tuned.
 
     A final run has no checkpoints of its own: it trains up to the step that was selected, which
-    is known when the grid has been measured; so are its swept hyperparameters.
+    is known when the grid has been measured; so are its swept hyperparameters. A final run of a
+    base model is one of other bases (``final.bases``). ``own_start``: the final run that a final
+    run starts from, where it is not what the grid starts from.
     """
 
     run_id: str
@@ -31,6 +33,7 @@ class Run:
     taken: ReleasedTuning | None = None
     value: float | None = None
     """At which the dial of its network stands, of a measured point."""
+    own_start: str = ""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -81,8 +84,8 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What it starts from: its model's base, by the model's name, or an experiment's best."""
-        return (self.settings.start if self.settings else None) or self.model
+        """What it starts from, by name: a model's base, an experiment's best, or a final run."""
+        return self.own_start or (self.settings.start if self.settings else None) or self.model
 
     @property
     def is_base(self) -> bool:

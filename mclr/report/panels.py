@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import pandas as pd
+
 from mclr.objectives import untrained
 from mclr.report.chart import Panel, Series
-from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start
+from mclr.report.lines import LABELS, floor, gamma_notes, level, line, real_point, ring_of, start
+from mclr.report.making import improving
 from mclr.report.names import MEASURED, SWEEPS
-from mclr.report.scale import LINEAR, Scale, of_metric, of_steps
+from mclr.report.scale import LINEAR, LOG, Scale, of_metric, of_steps
 from mclr.report.summary import METRICS, REAL
 from mclr.report.view import ModelView
 
@@ -96,6 +99,29 @@ def cost(view: ModelView) -> Panels:
         lines += floor(view, lines, metric)
         panels.append(_panel("nfe", metric, lines))
     return panels, 2
+
+
+def equal_cost(view: ModelView) -> Panels:
+    """FD of each method at the total cost of CFG, against the number of images drawn with it."""
+    base = float(view.best.loc["base", "fd"])
+    found = {
+        name: improving(view.making.with_costs(view.chosen(name)), base)
+        for name, method in view.methods.items()
+        if method.trained and name in view.best.index
+    }
+    reached = [float(rows["images"].max()) for rows in found.values() if len(rows)]
+    last = 2 * max(reached, default=1.0)
+    lines = []
+    for name, rows in found.items():
+        if len(rows):
+            stays = pd.concat([rows, rows.tail(1).assign(images=last)], ignore_index=True)
+            lines.append(line(view.methods[name].suffix, view.methods[name], stays, "images", "fd"))
+    first = min((min(series.x) for series in lines), default=last / 2) / 2
+    for name in ("base", "cfg"):
+        if name in view.best.index:
+            method, value = view.methods[name], float(view.best.loc[name, "fd"])
+            lines.append(level(method.label(view.label), method, value, (first, last), "fd"))
+    return [_panel("images", "fd", lines)], 1
 
 
 # ------------------------------------------------------------------ panels
@@ -199,6 +225,8 @@ def _scale(name: str, lines: list[Series], axis: int) -> Scale:
     made = [value for is_real, value in values if not is_real]
     if name == "step":
         return of_steps(made)
+    if name == "images":
+        return LOG
     if name not in METRICS:
         return LINEAR
     return of_metric(made, [v for is_real, v in values if is_real], log=name == "fd")
@@ -212,5 +240,6 @@ PANELS: dict[str, Callable[[ModelView], Panels]] = {
     "sampling": sampling,
     "dial": dial,
     "cost": cost,
+    "equal-cost": equal_cost,
     **{kind: sweep(kind) for kind in SWEEPS},
 }

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mclr.config.tier import Tier
 from mclr.planning.points import FINAL, GRID, STUDY, dial_of
+from mclr.report.making import Making
 from mclr.report.methods import describe, methods_for
 from mclr.report.names import swept_value
 from mclr.report.summary import REAL, of_one_checkpoint, summarise, table_rows
@@ -28,6 +29,7 @@ class ModelView:
         self.summary = summary[summary["stage"] != FINAL]
         best = table_rows(own, features, tier.report.features, GRID)
         self.best = best.set_index("method")
+        self.making = Making(own, tier)
         base = self.summary[self.summary["method"] == "base"]
         self._start = base.head(1).assign(step=0, dial=0.0)
 

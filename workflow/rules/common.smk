@@ -65,13 +65,13 @@ except UserError as error:
 
 # Shorthands for the places of a tier's files.
 NAME, FILES, RESULTS = TIER.tier, PLAN.files, PLAN.files.results
-FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
+FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final and run.settings]
 
 
 wildcard_constraints:
     model="|".join(TIER.models),
     experiment="|".join(PLAN.experiments),
-    start="|".join([*TIER.models, *TIER.runs]),
+    start="|".join([*TIER.models, *TIER.runs, *PLAN.runs]),
     evaluation="|".join(PLAN.evaluations),
     run="|".join(PLAN.runs),
     final="|".join(FINALS) or "none",
