@@ -33,7 +33,7 @@ SLOW := workflow cluster jobs theory tracking checkpoints claims/test_claim_file
   models/test_diffusers.py inference/test_diffusers_export.py \
   models/test_presets.py new/test_new_proposal.py objectives/test_processes.py \
   inference/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
-  report/test_report_table.py sampling/test_generate.py test_startup.py \
+  report/test_report_table.py sampling/test_generate.py test_startup.py test_wheel.py \
   training/test_devices.py training/test_out_of_memory.py versions/test_kinds.py
 
 quick: env
@@ -81,7 +81,7 @@ $(ENV): requirements.lock pyproject.toml
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra docs --extra remotes \
+	.venv-lock/bin/uv pip compile pyproject.toml --all-extras \
 	  --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	  --generate-hashes \
 	  $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock

@@ -13,6 +13,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, fie
 from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.files import atomic, write_json
 from mclr.models.diffusers.config import (
     DitArchitecture,
@@ -224,6 +225,7 @@ def _write_diffusers(
     folder: Path, config: ModelConfig, weights: Path, autoencoder: Path | None
 ) -> list[Path]:
     """The files of a network of diffusers, as its ``from_pretrained`` loads them."""
+    require("diffusers")
     from mclr.models.diffusers.checkpoint import write_model
     from mclr.models.families import make_family
 
@@ -256,13 +258,9 @@ def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Pa
             f"{name}: no such folder; expected one that `mclr export-model` wrote, or the id of a "
             "model on the Hugging Face Hub such as someone/their-model"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(
-            f"{name}: no such folder here, and to look for it on the Hugging Face Hub the package "
-            "huggingface_hub is needed; run `pip install huggingface_hub`"
-        ) from None
+    require("huggingface_hub")
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # no network, no access, no such id, a full disk …
