@@ -129,3 +129,23 @@ def test_the_doctor_names_what_is_missing(core: Environment) -> None:
     _, said = core.run("-m", "mclr", "doctor")
     assert "problem  DVC remote: dvc is not installed\n" in said
     assert 'to do: run `pip install "mclr[workflow]"`' in said
+
+
+def test_the_lines_of_the_readme_fine_tune_a_network(core: Environment) -> None:
+    """As they stand there, with the core alone; run again, they find the run finished."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (program,) = [block for block in blocks if "mclr.finetune(" in block]
+    counted = [line for line in program.splitlines() if line.strip()]
+    assert len(counted) == 10
+    program = f"import torch\ntorch.manual_seed(0)  # of its weights and data\n{program}"
+    more = "\nprint(mclr.__file__, type(tuned).__name__, bool(tuned.pictures.weight.grad.any()))"
+    status, said = core.run("-c", program + more)
+    assert status == 0, said
+    assert said.split() == [str(core.site / "mclr" / "__init__.py"), "Toy", "True"]
+    folder = core.folder / "work" / "my-run"
+    assert (folder / "model.safetensors").is_file()
+    written = (folder / "events.jsonl").read_text()
+    status, said = core.run("-c", program)
+    assert status == 0, said
+    assert (folder / "events.jsonl").read_text().startswith(written)
+    assert (folder / "events.jsonl").read_text().count('"train"') == written.count('"train"')
