@@ -7,12 +7,15 @@
 # make bump     KIND=sample.edm2: results of a kind change, and are to be made again
 # make docs     the documentation site, in site/
 # make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
-# Each makes the environment in .venv first, from requirements.lock, if it is missing.
+# Each makes the environment in .venv first, from requirements.lock, if it is missing, with the
+# first of python3.11, python3.12, python3.13 that there is (PYTHON=… another; VENV=… elsewhere).
 
-PYTHON ?= python3.11
+# The first of these that is there; results are published with 3.11.
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2>&1)) python3)
 CORES ?= 2
-BIN := $(CURDIR)/.venv/bin
-ENV := .venv/.installed
+VENV ?= .venv
+BIN := $(CURDIR)/$(VENV)/bin
+ENV := $(VENV)/.installed
 export PATH := $(BIN):$(PATH)
 
 .PHONY: demo test quick check same bump docs publish env lock
@@ -66,15 +69,23 @@ publish: env
 
 env: $(ENV)
 
+# CPU=1: PyTorch's own build without CUDA, whose files are not those of the lock, nor checked.
+CUDA := torch\|torchvision\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
+comma := ,
+
 # Two packages are source alone. What builds them is the lock file's, too, and so goes first.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 $(ENV): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
-	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/setuptools.lock
-	$(PIP) --require-hashes -r .venv/setuptools.lock
-	$(PIP) --require-hashes --no-build-isolation -r requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(PIP) --require-hashes -r $(VENV)/setuptools.lock
+	$(if $(CPU),$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu \
+	  $$(sed -n 's/^\(torch\|torchvision\)==\([^ ;]*\).*/\1==\2/p' requirements.lock))
+	$(if $(CPU),sed '/^\($(CUDA)\)==/$(comma)/[^\\]$$/d' requirements.lock > $(VENV)/rest.lock)
+	$(PIP) --require-hashes --no-build-isolation \
+	  $(if $(CPU),--no-deps -r $(VENV)/rest.lock,-r requirements.lock)
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
