@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,27 @@ class _Classes(click.ParamType[list[str]]):
 @config_option
 @click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
 @path_option("output", "Folder to write; it must be new.")
-def export_model(config: Path, experiment: str, output: Path) -> None:
+@click.option("--push", metavar="ORG/NAME", help="Also put it onto the Hugging Face Hub.")
+@click.option("--private", is_flag=True, help="With --push: a model that others do not see.")
+@click.option(
+    "--licence",
+    metavar="ID",
+    help="Of the weights, by its id on the hub, such as mit. Default: that of a released base.",
+)
+@click.option(
+    "--despite-licence",
+    is_flag=True,
+    help="Push what the licence of the base model forbids, or does not tell: you may all the same.",
+)
+def export_model(
+    config: Path,
+    experiment: str,
+    output: Path,
+    push: str | None,
+    private: bool,
+    licence: str | None,
+    despite_licence: bool,
+) -> None:
     """Write an experiment's best checkpoint as a model folder, ready to use and to share.
 
     The folder has the weights, a configuration and a model card. `mclr draw` and
@@ -52,12 +73,28 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
     \b
     Example:
       mclr export-model --experiment edm2-mclr --output my-model
+      mclr export-model --experiment edm2-mclr --output my-model --push me/my-model --licence mit
     """
     from mclr.config.reading import load_tier
     from mclr.inference.export import export_model as run
+    from mclr.inference.folder import FILES
+    from mclr.inference.hub import check_name
+    from mclr.inference.hub import push as upload
 
-    for path in run(load_tier(config), experiment, output):
+    if push:
+        check_name(push)
+    elif private or despite_licence:
+        raise click.UsageError("--private and --despite-licence are of --push ORG/NAME")
+    if licence and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise click.UsageError(f"--licence {licence!r}: expected an id such as mit or cc-by-4.0")
+    sharing = push is not None
+    for path in run(load_tier(config), experiment, output, licence, sharing, despite_licence):
         click.echo(path)
+    if push:
+        commit = upload(output, list(FILES), push, private=private)
+        click.echo(
+            f"{push}@{commit}: on the hub; `mclr draw --model {push}@{commit}` draws with it"
+        )
 
 
 def own_class(implementation: str | None) -> type[OwnFamily] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,9 @@ from pydantic import (
 from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.files import atomic, write_json
+from mclr.inference.hub import HUB_ID, pull
 from mclr.models.dial import NEUTRAL
 from mclr.models.diffusers.config import (
     DitArchitecture,
@@ -66,7 +67,6 @@ SAMPLERS: dict[str, type[Section]] = {
     "diffusers": Edm2Sampler,
     OWN: OwnSampler,
 }
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Images(Section):
@@ -256,6 +256,7 @@ def _write_diffusers(
     folder: Path, config: ModelConfig, weights: Path, autoencoder: Path | None
 ) -> list[Path]:
     """The files of a network of diffusers, as its ``from_pretrained`` loads them."""
+    require("diffusers")
     from mclr.models.diffusers.checkpoint import write_model
     from mclr.models.families import make_family
 
@@ -275,7 +276,7 @@ def copy(source: Path, target: Path) -> Path:
 def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The local folder of a model: ``name`` itself, or what a hub has under that id.
 
-    revision: branch, tag or commit on the hub.
+    revision: branch, tag or commit on the hub, which may also follow the id after ``@``.
 
     Raises:
         UserError: no such folder and no such id, or the hub cannot be used.
@@ -288,18 +289,4 @@ def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Pa
             f"{name}: no such folder; expected one that `mclr export-model` wrote, or the id of a "
             "model on the Hugging Face Hub such as someone/their-model"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(
-            f"{name}: no such folder here, and to look for it on the Hugging Face Hub the package "
-            "huggingface_hub is needed; run `pip install huggingface_hub`"
-        ) from None
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
-    except Exception as error:  # no network, no access, no such id, a full disk …
-        first = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: no such folder here, and the Hugging Face Hub did not give it ({first}); "
-            "check the name, the network and, for a private model, `hf auth login`"
-        ) from error
+    return pull(name, list(FILES), revision)

@@ -1,6 +1,7 @@
 # Configuration, names and helpers shared by all rules.
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -26,6 +27,12 @@ from mclr.versions.stored import load_versions
 from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)
+
+# With --sdm apptainer, the image that jobs run in.
+if image := os.environ.get("MCLR_IMAGE"):
+
+    container: image
+
 
 DEFAULT_CONFIG = "config/digits.yaml"
 given_configs = [str(path) for path in workflow.config_settings.configfiles or []]
