@@ -14,7 +14,7 @@ import yaml
 
 from mclr.config.objectives import FineTuning
 from mclr.config.reading import json_schema, parse_tier
-from mclr.config.recipes import RECIPES
+from mclr.config.recipes import RECIPES, family_of, fitting
 from mclr.errors import UserError
 from mclr.models.var.config import VarConfig
 from mclr.models.var.family import NO_DECAY, VarFamily
@@ -206,6 +206,18 @@ def test_unknown_recipe(tiny: dict[str, Any]) -> None:
     tiny["runs"]["var-cca"]["recipe"] = "cca"
     with pytest.raises(UserError, match=r"runs\.var-cca: recipe: unknown name 'cca'; choose from"):
         parse_tier(tiny, "tiny.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_of_another_family_is_refused(name: str, tiny: dict[str, Any]) -> None:
+    fits = family_of(name)
+    given = {key: value for key, value in OWN.items() if not _says(name, key)}
+    model = "edm2" if fits == "var" else "var"
+    tiny["runs"] = {"x": {"model": model, "recipe": name, **given}}
+    with pytest.raises(UserError, match=rf"runs\.x\.recipe: {name} is of {fits} models") as told:
+        parse_tier(tiny, "tiny.yaml")
+    assert str(told.value).endswith(f"choose from {', '.join(fitting(model))}")
+    assert name not in fitting(model) and name in fitting(fits) and name in fitting("own")
 
 
 # ------------------------------------------------------------------ documentation

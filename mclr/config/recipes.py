@@ -129,6 +129,21 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+FAMILIES = {"cca": "var", "edm2": "edm2", "gft-dit": "diffusers"}
+"""Family of the models that recipes are of, by the beginning of their names."""
+
+
+def fitting(family: str) -> list[str]:
+    """Names of the recipes for models of a family; of one's own family, all."""
+    return [name for name in RECIPES if family in ("own", family_of(name))]
+
+
+def family_of(recipe: str) -> str:
+    """The family of the models that a recipe fine-tunes."""
+    (found,) = (family for start, family in FAMILIES.items() if recipe.startswith(f"{start}-"))
+    return found
+
+
 def filled(content: dict[str, Any]) -> dict[str, Any]:
     """A run with what its ``recipe`` says and it does not.
 

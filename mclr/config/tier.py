@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
+from mclr.config.recipes import family_of, fitting
 from mclr.models.config import Model
 from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
 from mclr.settings.data import Data, OwnImages
@@ -234,6 +235,7 @@ class Tier(Section):
             if isinstance(run, FineTuning):
                 self._check_start(name)
                 self._check_dial(name, run)
+                self._check_recipe(name, run)
             if (
                 isinstance(run, FineTuning)
                 and run.objective.needs.noisy
@@ -282,6 +284,16 @@ class Tier(Section):
                         f"remove `final: false` there, or set it here"
                     )
         return self
+
+    def _check_recipe(self, name: str, run: FineTuning) -> None:
+        """ValueError unless a run's recipe is one for models of its family."""
+        family = self.models[run.model].family
+        if run.recipe and run.recipe not in (names := fitting(family)):
+            raise ValueError(
+                f"runs.{name}.recipe: {run.recipe} is of {family_of(run.recipe)} models, but "
+                f"{run.model} is of family {family}; "
+                + (f"choose from {', '.join(names)}" if names else "write its values out")
+            )
 
     def _check_start(self, name: str) -> None:
         """ValueError unless the rounds of an experiment lead back to the base of its model."""

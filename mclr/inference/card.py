@@ -17,12 +17,13 @@ from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
 from mclr.inference.licence import licence_for, parts_of, stated_licence
 from mclr.inference.markdown import Raw, escaped, fenced, joined
-from mclr.inference.measured import HEADER, Measured, measure
+from mclr.inference.measured import HEADER, Measured, measure, protocols
 from mclr.inference.objectives import BASES, LIKELIHOODS
 from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS
+from mclr.report.verdict import RULE
 from mclr.settings.base import plain
 from mclr.settings.released import Released
 
@@ -72,6 +73,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "settings": _yaml(_settings(source)),
         "nfe": source.model.nfe_of(guided=False),
         "measured": found,
+        "rule": RULE,
         "header": HEADER,
         "columns": COLUMNS,
         "recall": _recall(found, run.is_base),
@@ -137,7 +139,7 @@ def _recall(found: list[Measured], is_base: bool) -> str:
 
 
 def _protocol(source: Source, protocol: str) -> str:
-    return _yaml(read_json(source.results / "protocols.json")[protocol])
+    return _yaml(protocols(source)[protocol])
 
 
 def _provenance(source: Source) -> list[tuple[str, str]]:
