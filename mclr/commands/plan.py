@@ -11,6 +11,7 @@ import click
 from mclr.commands.options import json_option
 from mclr.cost.hardware import GPUS, UTILISATION
 from mclr.errors import UserError, printable
+from mclr.waiting import no_collection, waiting
 
 if TYPE_CHECKING:
     from mclr.config.tier import Tier
@@ -88,7 +89,8 @@ def plan(
         machines = _of_cores(tier, count, cores, rate)
     elif cores or rate:
         raise UserError("--cores, --rate: are of processors; add --hardware cpu, or leave them out")
-    found = estimate(tier, machines, results, count, targets)
+    with waiting("mclr plan") as tell, no_collection():
+        found = estimate(tier, machines, results, count, targets, tell)
     click.echo(json.dumps(numbers(found), indent=2) if as_json else printable(as_text(found)))
 
 

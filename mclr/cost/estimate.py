@@ -20,6 +20,7 @@ from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.planning.job import Job
 from mclr.planning.plan import Plan
+from mclr.waiting import Tell, silent
 
 HOUR = 3600.0
 
@@ -96,16 +97,20 @@ def estimate(
     results: Path,
     count: int | None = None,
     targets: Sequence[str] = (),
+    tell: Tell = silent,
 ) -> Estimate:
     """The cost of a tier and of each of its cuts, the one that saves most first.
 
     results: folder of the tier's results, for the bias of FD if its feature nets exist. count: of
-    one's own images. targets: results or evaluations to make; all if there are none.
+    one's own images. targets: results or evaluations to make; all if there are none. tell: is
+    told what is computed, for people who wait.
 
     Raises:
         UserError: unknown target; nothing is known of the images.
     """
+    tell("jobs and networks")
     whole = _Costed(tier, machines, images_of(tier, count), targets)
+    tell(f"memory and disk of {whole.total.jobs:,} jobs")
     constants = bias_constants(whole.load.plan, results)
     released = released_downloads(whole.load)
     return Estimate(
@@ -120,15 +125,20 @@ def estimate(
         released,
         source_bytes(tier.data.source) + sum(file.bytes for file in released),
         {model: c / tier.evaluation.n_samples for model, c in constants.items()},
-        _effects(whole, tier, constants, targets),
+        _effects(whole, tier, constants, targets, tell),
     )
 
 
 def _effects(
-    whole: _Costed, tier: Tier, constants: dict[str, float], targets: Sequence[str]
+    whole: _Costed,
+    tier: Tier,
+    constants: dict[str, float],
+    targets: Sequence[str],
+    tell: Tell,
 ) -> list[Effect]:
     n, machines, effects = tier.evaluation.n_samples, whole.machines, []
     for cut in cuts_of(tier):
+        tell(f"what to cut: {cut.name}")
         try:
             smaller = _Costed(cut.tier, machines, whole.load.images, targets)
         except UserError:  # a target is among what is cut
@@ -162,12 +172,10 @@ class _Costed:
             "total", len(self.works), sum((w for _, w in self.works), start=Work())
         )
         device, every = machines.device, machines.core is not None
+        dag = self.load.dag
+        seconds = {w: w.seconds(device, machines.utilisation) for w in {w for _, w in self.works}}
         self.tasks = {
-            job.name: Task(
-                work.seconds(device, machines.utilisation),
-                every or work.needs_gpu,
-                self.load.dag.needs(job),
-            )
+            job.name: Task(seconds[work], every or work.needs_gpu, dag.needs(job))
             for job, work in self.works
         }
         self.schedule = schedule(self.tasks, machines.gpus)

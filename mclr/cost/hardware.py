@@ -7,7 +7,7 @@ model does not ask for it (``decoding: tf32``).
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,15 @@ class Work:
     cpu: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Work(
+            self.half + other.half,
+            self.tf32 + other.tf32,
+            self.single + other.single,
+            self.cpu + other.cpu,
+        )
 
     def __mul__(self, count: float) -> Work:
-        return Work(*(value * count for value in astuple(self)))
+        return Work(self.half * count, self.tf32 * count, self.single * count, self.cpu * count)
 
     @property
     def macs(self) -> float:

@@ -29,6 +29,9 @@ STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of l
 EIGENVALUES = 25
 """Multiply-adds of the eigenvalues of a d × d matrix, in d³ (Golub & Van Loan, section 7.5)."""
 
+Sampling = tuple[bool, Any, str]
+"""Whether it is guided, at which noise levels, by what: points alike in these cost the same."""
+
 
 class Workload:
     """What the jobs of a plan compute, all of them or those behind some targets."""
@@ -45,6 +48,7 @@ class Workload:
         self.dag = Jobs(plan, views_of(plan.tier))
         self.jobs = self.dag.behind(targets)
         self.names = {job.name for job in self.jobs}
+        self._shards: dict[tuple[str, int, Sampling], Work] = {}
 
     @property
     def points(self) -> dict[str, Point]:
@@ -184,14 +188,19 @@ class Workload:
         point = job.point
         assert point is not None
         evaluation, model = self.plan.tier.evaluation, point.run.model
-        n = shard_images(evaluation.n_samples, evaluation.batch, evaluation.shards, job.shard)
-        grid = evaluation.grid_rows * len(evaluation.shown(self.images.source.classes))
-        made = self._images(model, n + grid, point)
-        return made + Work(single=self._features(model) * n)
-
-    def _images(self, model: str, count: float, point: Point) -> Work:
         how = point.guidance != 0, point.interval, self.plan.guide(point)
-        return self._generate(model, count, *how) + self.decoding(model, count)
+        key = model, job.shard, how
+        if key not in self._shards:
+            sizes = evaluation.n_samples, evaluation.batch, evaluation.shards
+            self._shards[key] = self._shard(model, shard_images(*sizes, job.shard), how)
+        return self._shards[key]
+
+    def _shard(self, model: str, n: int, how: Sampling) -> Work:
+        """n images and those of the grid, sampled and decoded; features of the n."""
+        shown = self.plan.tier.evaluation.shown(self.images.source.classes)
+        count = n + self.plan.tier.evaluation.grid_rows * len(shown)
+        made = self._generate(model, count, *how) + self.decoding(model, count)
+        return made + Work(single=self._features(model) * n)
 
     def _floors(self) -> Work:
         n, nets = self.plan.tier.evaluation.n_samples, self.plan.tier.features.values()

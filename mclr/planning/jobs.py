@@ -44,13 +44,20 @@ class Jobs(ModelJobs, ResultJobs):
 
     def needs(self, job: Job) -> list[str]:
         """Names of the jobs that make what a job reads; nothing makes a file of the user's own."""
-        makers = (self._makers.get(file) for file in flat(job.inputs))
-        return list(dict.fromkeys(maker for maker in makers if maker))
+        if job.name not in self._needs:
+            makers = map(self._makers.get, flat(job.inputs))
+            self._needs[job.name] = [*dict.fromkeys(maker for maker in makers if maker)]
+        return self._needs[job.name]
 
     @cached_property
     def by_name(self) -> dict[str, Job]:
         """Every job that there is, in the order in which data flow."""
         return {job.name: job for job in self._all()}
+
+    @cached_property
+    def _needs(self) -> dict[str, list[str]]:
+        """What was found of jobs so far; a job of a name is always the same."""
+        return {}
 
     @cached_property
     def _makers(self) -> dict[str, str]:

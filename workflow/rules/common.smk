@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from shlex import quote
 
+from snakemake.persistence.file import FilePersistence
+
 sys.path.insert(0, workflow.basedir)
 
 from mclr.settings.base import canonical
@@ -18,6 +20,7 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
+from mclr.operations.record_reading import read_once
 from mclr.operations.records import restore
 from mclr.report.names import KINDS, figures_of, stem, views_of
 from mclr.operations.site import load_site
@@ -27,6 +30,7 @@ from mclr.versions.stored import load_versions
 from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)
+read_once(FilePersistence)
 
 # With --sdm apptainer, the image that jobs run in.
 if image := os.environ.get("MCLR_IMAGE"):
