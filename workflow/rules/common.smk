@@ -1,5 +1,6 @@
 # Configuration, names and helpers shared by all rules.
 
+import atexit
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
+from mclr.operations.forkserver import offer, withdraw
 from mclr.operations.records import restore
 from mclr.report.names import KINDS, figures_of, stem, views_of
 from mclr.operations.site import load_site
@@ -63,6 +65,14 @@ try:
             cancel_left_overs(Path.cwd())
 except UserError as error:
     sys.exit(f"mclr: error: {error}")
+
+
+# Jobs that run on this machine, beside this process, share the time that it takes to import torch.
+if not workflow.dryrun and not workflow.non_local_exec and (FORKS := offer()):
+    from mclr.operations.benchmarks import see_forks
+
+    see_forks(FORKS)
+    atexit.register(withdraw, FORKS)
 
 
 # Shorthands for the places of a tier's files.
