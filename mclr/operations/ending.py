@@ -24,12 +24,12 @@ def end_with(program: Callable[[], None]) -> NoReturn:
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
+    if not isinstance(status, int | None):
+        sys.exit(status)  # a message
+    atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        sys.exit(status)  # nobody reads on: Python says so
-    if not isinstance(status, int | None):
-        sys.exit(status)  # a message
-    atexit._run_exitfuncs()
+        sys.exit(status)  # nobody reads it: Python says so
     os._exit(status or 0)
