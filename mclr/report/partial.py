@@ -9,8 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mclr.config.evaluation import fd_and_rest
 from mclr.config.reading import parse_tier, read_yaml
-from mclr.config.tier import Tier, fd_and_rest
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.events import ended, read_events
 from mclr.files import read_json

@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.tier import Tier, fd_and_rest
+from mclr.config.evaluation import fd_and_rest
+from mclr.config.tier import Tier
 from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
 from mclr.report.edges import MARK, NOTE, edges_of
