@@ -1,4 +1,4 @@
-"""What is measured of a tier: how points are sampled, studies, separation, and the report's nets."""
+"""What is measured of a tier: sampled points, studies, separation, and the nets of the report."""
 
 from __future__ import annotations
 
