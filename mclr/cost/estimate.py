@@ -12,7 +12,7 @@ from mclr.cost.cuts import cuts_of
 from mclr.cost.disk import disk_of
 from mclr.cost.downloads import Download, released_downloads, source_bytes
 from mclr.cost.fd_error import bias_constants
-from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Work
+from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Gpu, Work
 from mclr.cost.images import Images, images_of
 from mclr.cost.memory import SIZES, Memory, memory_of
 from mclr.cost.schedule import Schedule, Task, schedule
@@ -32,10 +32,23 @@ class Machines:
     gpu: str
     gpus: int
     utilisation: float
+    core: Gpu | None = None
+    """A processor core in the place of a GPU; every job then holds one."""
+
+    @property
+    def device(self) -> Gpu:
+        """What the jobs run on."""
+        return self.core or GPUS[self.gpu]
+
+    @property
+    def compared(self) -> dict[str, Gpu]:
+        """What computing is told for."""
+        return {"core": self.core} if self.core else GPUS
 
     def hours(self, work: Work, gpu: str | None = None) -> float:
-        """GPU-hours of computing."""
-        return work.gpu_seconds(GPUS[gpu or self.gpu], self.utilisation) / HOUR
+        """GPU-hours of computing, or core-hours."""
+        device = self.compared[gpu] if gpu else self.device
+        return work.gpu_seconds(device, self.utilisation) / HOUR
 
 
 @dataclass(frozen=True)
@@ -158,10 +171,11 @@ class _Costed:
         self.total = RuleCost(
             "total", len(self.works), sum((w for _, w in self.works), start=Work())
         )
-        gpu, dag = GPUS[machines.gpu], self.load.dag
-        seconds = {w: w.seconds(gpu, machines.utilisation) for w in {w for _, w in self.works}}
+        device, every = machines.device, machines.core is not None
+        dag = self.load.dag
+        seconds = {w: w.seconds(device, machines.utilisation) for w in {w for _, w in self.works}}
         self.tasks = {
-            job.name: Task(seconds[work], work.needs_gpu, dag.needs(job))
+            job.name: Task(seconds[work], every or work.needs_gpu, dag.needs(job))
             for job, work in self.works
         }
         self.schedule = schedule(self.tasks, machines.gpus)
@@ -181,7 +195,7 @@ def numbers(found: Estimate) -> dict[str, Any]:
     machines = found.machines
 
     def rule(cost: RuleCost) -> dict[str, Any]:
-        hours = {name: machines.hours(cost.work, name) for name in GPUS}
+        hours = {name: machines.hours(cost.work, name) for name in machines.compared}
         return {
             "jobs": cost.jobs,
             "multiply_adds": asdict(cost.work),
@@ -191,9 +205,9 @@ def numbers(found: Estimate) -> dict[str, Any]:
 
     return {
         "tier": found.tier,
-        "assumptions": asdict(machines)
+        "assumptions": {k: v for k, v in asdict(machines).items() if k != "core"}
         | {"start_seconds": START_SECONDS, "cpu_rate": CPU_RATE}
-        | {"hardware": {name: asdict(gpu) for name, gpu in GPUS.items()}},
+        | {"hardware": {name: asdict(gpu) for name, gpu in machines.compared.items()}},
         "rules": {cost.rule: rule(cost) for cost in found.rules},
         "total": rule(found.total),
         "schedule": asdict(found.schedule) | {"bound": found.schedule.bound},

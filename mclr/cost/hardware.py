@@ -39,6 +39,12 @@ GPUS = {
     ),
 }
 
+
+def core(rate: float, memory: float, source: str) -> Gpu:
+    """A processor core in the place of a GPU; rate: operations a second, reached and not peak."""
+    return Gpu("core", rate, rate, rate, memory, source)
+
+
 UTILISATION = 0.2
 """Share of the peak that training and sampling reach; docs/cost.md compares published runs."""
 

@@ -65,6 +65,10 @@ class Workload:
         """What a rule has jobs for."""
         return [job.subject for job in self.jobs if job.rule == rule]
 
+    def model_trained(self, subject: str) -> str:
+        """The model of a job that trains a base or a guide: a base of final rows is a run's."""
+        return subject if subject in self.networks else self.plan.runs[subject].model
+
     def training_features(self, net: FeatureNet) -> int:
         """Training images whose features by a net are written."""
         is_published = isinstance(net, PublishedFeatures)
@@ -125,10 +129,11 @@ class Workload:
 
     def _base(self, job: Job) -> Work:
         """Training of a base model, or of the network that guides one."""
-        settings = training_of(self.plan.tier.models[job.subject], job.rule)
+        model = self.model_trained(job.subject)
+        settings = training_of(self.plan.tier.models[model], job.rule)
         networks = self.guides if job.rule == "guide" else self.networks
         passes = settings.steps * settings.batch * BASE.evaluations
-        return self._pass(job.subject, networks[job.subject].evaluation * passes)
+        return self._pass(model, networks[model].evaluation * passes)
 
     def _finetune(self, run_id: str) -> Work:
         """Up to the last checkpoint; a final run, to the step that is selected, at most so far."""

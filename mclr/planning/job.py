@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
-from mclr.data.released import released_paths
+from mclr.data.released import FOLDER, released_paths
 from mclr.errors import UserError
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
@@ -83,6 +84,22 @@ class Reads:
         """The published files of a model's base, guide or tokenizer; none if it is trained here."""
         found = self.tier.models[model].releases.get(role)
         return release(found.released) if found else []
+
+    def require_released(self) -> None:
+        """UserError if a copy of somebody's weights, given by its path, is not there."""
+        given = {
+            f"models.{name}.{role}": part.released
+            for name, model in self.tier.models.items()
+            for role, part in model.releases.items()
+        }
+        given |= {f"runs.{name}": run.released for name, run in self.tier.released.items()}
+        for key, name in given.items():
+            for path in map(Path, release(name)):
+                if FOLDER not in path.parents and not path.exists():
+                    raise UserError(
+                        f"{key}.released: {path}: no such file; give the path of your copy, "
+                        "or a name of data/versions.csv"
+                    )
 
     def nets_of(self, model: str) -> dict[str, str]:
         """Folder name of each feature net at a model's resolution."""

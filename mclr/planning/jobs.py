@@ -68,7 +68,14 @@ class Jobs(ModelJobs, ResultJobs):
         """The job that makes the checkpoints of a run."""
         if run.taken:
             return self.take_over(run.run_id)
-        return self.network("base", run.model) if run.is_base else self.finetune(run.run_id)
+        if run.is_base:
+            is_own = run.is_final
+            return self.final_base(run.run_id) if is_own else self.network("base", run.model)
+        return self.finetune(run.run_id)
+
+    def final_bases(self, model: str) -> list[Run]:
+        """The bases that are trained for the final rows of a model."""
+        return [run for run in self.plan.all_of(f"{model}-base") if run.is_final]
 
     def _target(self, target: str) -> str:
         """The job that makes a target."""
@@ -121,6 +128,7 @@ class Jobs(ModelJobs, ResultJobs):
             job = self.network(role, model)
             yield from self._fetched(job)
             yield job
+        yield from (self.final_base(run.run_id) for run in self.final_bases(model))
         yield self.floors(model)
 
     def _fetched(self, job: Job) -> Iterator[Job]:

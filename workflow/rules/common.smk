@@ -1,6 +1,8 @@
 # Configuration, names and helpers shared by all rules.
 
+import atexit
 import json
+import os
 import signal
 import sys
 import threading
@@ -19,6 +21,7 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
+from mclr.operations.forkserver import offer, withdraw
 from mclr.operations.record_reading import read_once
 from mclr.operations.records import restore
 from mclr.report.names import KINDS, figures_of, stem, views_of
@@ -30,6 +33,12 @@ from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)
 read_once(FilePersistence)
+
+# With --sdm apptainer, the image that jobs run in.
+if image := os.environ.get("MCLR_IMAGE"):
+
+    container: image
+
 
 DEFAULT_CONFIG = "config/digits.yaml"
 given_configs = [str(path) for path in workflow.config_settings.configfiles or []]
@@ -45,9 +54,7 @@ try:
     TIER = parse_tier(config, ", ".join(given_configs) or DEFAULT_CONFIG)
     PLAN = Plan(TIER)
     JOBS = Jobs(PLAN, views_of(TIER))
-    for name, model in TIER.models.items():
-        for role in model.releases:
-            JOBS.released(name, role)  # a mistake there is told here
+    JOBS.require_released()
     SITE = load_site()
     VERSIONS = load_versions(Path(workflow.basedir))
     VERSIONS.require()
@@ -69,15 +76,23 @@ except UserError as error:
     sys.exit(f"mclr: error: {error}")
 
 
+# Jobs that run on this machine, beside this process, share the time that it takes to import torch.
+if not workflow.dryrun and not workflow.non_local_exec and (FORKS := offer()):
+    from mclr.operations.benchmarks import see_forks
+
+    see_forks(FORKS)
+    atexit.register(withdraw, FORKS)
+
+
 # Shorthands for the places of a tier's files.
 NAME, FILES, RESULTS = TIER.tier, PLAN.files, PLAN.files.results
-FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
+FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final and run.settings]
 
 
 wildcard_constraints:
     model="|".join(TIER.models),
     experiment="|".join(PLAN.experiments),
-    start="|".join([*TIER.models, *TIER.runs]),
+    start="|".join([*TIER.models, *TIER.runs, *PLAN.runs]),
     evaluation="|".join(PLAN.evaluations),
     run="|".join(PLAN.runs),
     final="|".join(FINALS) or "none",
