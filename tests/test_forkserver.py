@@ -38,7 +38,7 @@ class Run:
         }
 
     def start(
-        self, *arguments: str, cwd: Path | None = None, **environment: str
+        self, *arguments: str, cwd: Path | str = "", **environment: str
     ) -> subprocess.Popen[str]:
         """Start a command."""
         return subprocess.Popen(
