@@ -19,6 +19,8 @@ from mclr.errors import UserError
 
 LOCKS = ("dvc.lock", "workflow/*/dvc.lock")
 """Where DVC records published files, below the top of the checkout; their paths start there."""
+NOTE = 2**9
+"""Bytes of a note that are read; what ``sha256sum`` writes is shorter."""
 LARGE = 2**26
 """Bytes from which a file's sha256 is taken once per process, while nothing touches the file."""
 _taken: dict[tuple[str, int, int, int], str] = {}
@@ -40,18 +42,36 @@ def note_of(path: Path) -> Path:
 
 
 def noted(path: Path) -> str | None:
-    """The sha256 with which a file was written here; None where nothing was noted."""
+    """The sha256 with which a file was written here; None where nothing was noted.
+
+    Raises:
+        UserError: there is a note, but no sha256 can be read from it.
+    """
+    note = note_of(path)
     try:
-        found = re.match(r"[0-9a-f]{64}\b", note_of(path).read_text())
-    except (OSError, ValueError):
-        return None
-    return found[0] if found else None
+        if not note.is_symlink() and not note.exists():
+            return None
+        if not note.is_file():
+            raise OSError("not a file")
+        with note.open("rb") as content:
+            found = re.match(rb"[0-9a-f]{64}\b", content.read(NOTE))
+        if not found:
+            raise OSError("no 64 hex digits at its start")
+    except OSError as error:
+        raise UserError(
+            f"{note}: expected the sha256 with which {path.name} was written, found "
+            f"{error.strerror or error}. Delete both files and run `snakemake` again; if "
+            f"{path.name} is what it should be, delete the note alone, or write it anew: "
+            f"`sha256sum {path} > {note}`"
+        ) from None
+    return found[0].decode()
 
 
 def is_noted(path: Path) -> bool:
     """Whether the jobs that write such results note their sha256; tables and pictures have none."""
     folders = ("evaluations", "selections")
-    by_kind = path.suffix in (".safetensors", ".parquet") or path.name == "provenance.json"
+    names = ("provenance.json", "manifest.json")
+    by_kind = path.suffix in (".safetensors", ".parquet") or path.name in names
     return by_kind or path.parent.name in folders
 
 

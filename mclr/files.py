@@ -30,17 +30,20 @@ def atomic(path: Path, *, noted: bool = False) -> Iterator[Path]:
     was written, see ``mclr.checksums``.
     """
     temporary = _temporary(path, os.getpid())
+    note = _temporary(note_of(path), os.getpid())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left(path)
+        for name in (path, note_of(path)) if noted else (path,):
+            _remove_left(name)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        digest = sha256(temporary) if noted else ""
+        _sync(temporary)
+        if noted:
+            note.write_text(f"{sha256(temporary)}  {path.name}\n")
+            _sync(note)
         note_of(path).unlink(missing_ok=True)
         temporary.replace(path)
         if noted:
-            note_of(path).write_text(f"{digest}  {path.name}\n")
+            note.replace(note_of(path))
     except Exception as error:
         if (cause := _of_the_disk(error)) is None:
             raise
@@ -49,8 +52,15 @@ def atomic(path: Path, *, noted: bool = False) -> Iterator[Path]:
             "Free space or fix permissions, then run the same command again"
         ) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        for left in (temporary, note):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Have the disk write a file before its name stands for it."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _of_the_disk(error: BaseException) -> OSError | None:

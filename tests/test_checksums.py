@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tiny import Trained
 
 from mclr import checksums
 from mclr.checksums import check, md5, note_of, noted, published_files, sha256
-from mclr.data.load import Manifest, load_images, load_labels
+from mclr.data.load import Manifest, load_images, load_labels, load_manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors, read_json, read_table, save_tensors, write_json
 from mclr.jobs.selection import best_point, copy_best
@@ -63,6 +64,15 @@ def test_prepared_data(split: str, prepared: Path, manifest: Manifest, tmp_path:
     path = tmp_path / f"{split}.parquet"
     every_flip_is_refused(path, lambda: load_images(path, manifest))
     every_flip_is_refused(path, lambda: load_labels(path))
+
+
+def test_the_manifest_of_prepared_data(prepared: Path, tmp_path: Path) -> None:
+    """A class name would otherwise change unseen: no job computes with it."""
+    path = copied(prepared / "manifest.json", tmp_path)
+    every_flip_is_refused(path, lambda: load_manifest(path))
+    note_of(path).unlink()  # of an earlier version
+    path.write_text(path.read_text().replace('"0"', '"zero"'))
+    assert load_manifest(path).class_names[0] == "zero"
 
 
 def test_features(trained: Trained, tmp_path: Path) -> None:
@@ -152,11 +162,44 @@ def test_without_its_note_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {}, noted=True)
     path.write_text("[]")
-    for text in ("", "\xff" * 64):  # cut short, damaged
-        note_of(path).write_bytes(text.encode("latin-1"))
-        assert read_json(path) == []
     note_of(path).unlink()
     assert read_json(path) == []
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "bytes", "folder", "pipe", "nowhere", "endless"])
+def test_a_damaged_note_does_not_switch_its_check_off(kind: str, tmp_path: Path) -> None:
+    path, note = tmp_path / "a.json", note_of(tmp_path / "a.json")
+    write_json(path, {}, noted=True)
+    whole = note.read_bytes()
+    note.unlink()
+    match kind:
+        case "folder":
+            note.mkdir()
+        case "pipe":
+            os.mkfifo(note)
+        case "nowhere":
+            note.symlink_to(tmp_path / "nowhere")
+        case "endless":
+            note.symlink_to("/dev/zero")
+        case _:
+            note.write_bytes({"empty": b"", "cut": whole[:63], "bytes": b"\xff" * 64}[kind])
+    for content in ("{}", "[]"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"\.a\.json\.sha256: expected the sha256 with which"):
+            read_json(path)
+    if kind != "folder":
+        write_json(path, {"a": 1}, noted=True)
+        assert read_json(path) == {"a": 1}
+
+
+def test_a_killed_writer_leaves_no_note_of_another_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {}, noted=True)
+    with pytest.raises(KeyboardInterrupt), atomic(path, noted=True) as temporary:
+        temporary.write_text("[]")
+        raise KeyboardInterrupt
+    assert noted(path) == sha256(path) and read_json(path) == {}
+    assert sorted(file.name for file in tmp_path.iterdir()) == [note_of(path).name, "a.json"]
 
 
 def test_a_large_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

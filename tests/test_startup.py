@@ -96,6 +96,7 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
 @pytest.mark.parametrize(
     ("module", "libraries"),
     [
+        ("mclr", set()),
         ("mclr.report.table", {"pandas"}),
         ("mclr.report.curves", {"pandas"}),
         ("mclr.report.grids", {"pandas", "matplotlib"}),

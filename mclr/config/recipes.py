@@ -100,6 +100,8 @@ def _edm2(
 def _gft_dit() -> Recipe:
     command, code = f"{GFT}, DiT/train.sh", f"{GFT}, DiT/train.py"
     return {
+        "objective.name": Value("gft", GFT),
+        "objective.uncond_ratio": Value(0.1, "arXiv 2501.15420: labels dropped as in pre-training"),
         "lr": Value(1e-4, command),
         "batch": Value(256, code),
         "epochs": Value([28.0], command),
@@ -127,6 +129,21 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+FAMILIES = {"cca": "var", "edm2": "edm2", "gft-dit": "diffusers"}
+"""Family of the models that recipes are of, by the beginning of their names."""
+
+
+def fitting(family: str) -> list[str]:
+    """Names of the recipes for models of a family; of one's own family, all."""
+    return [name for name in RECIPES if family in ("own", family_of(name))]
+
+
+def family_of(recipe: str) -> str:
+    """The family of the models that a recipe fine-tunes."""
+    (found,) = (family for start, family in FAMILIES.items() if recipe.startswith(f"{start}-"))
+    return found
+
+
 def filled(content: dict[str, Any]) -> dict[str, Any]:
     """A run with what its ``recipe`` says and it does not.
 
@@ -134,7 +151,7 @@ def filled(content: dict[str, Any]) -> dict[str, Any]:
     its own. ValueError if there is no such recipe.
     """
     name = content["recipe"]
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"recipe: unknown name {name!r}; choose from {', '.join(RECIPES)}")
     found = _nested(RECIPES[name])
     if {"checkpoints", "epochs"} & content.keys():

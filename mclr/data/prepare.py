@@ -57,6 +57,7 @@ def prepare(settings: Data, raw: Path, folder: Path, resolution: int | None = No
                 for name, rows in splits.items()
             },
         },
+        noted=True,
     )
 
 

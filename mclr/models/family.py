@@ -40,6 +40,8 @@ class Family(ABC):
     """Whether it has ``noisy_log_likelihood``, and ``draw`` gives σ and ε."""
     has_masks: ClassVar[bool] = False
     """Whether ``log_likelihood`` drops what ``draw.masks`` says, of any network it is given."""
+    has_dial: ClassVar[bool] = False
+    """Whether it has ``with_dial``, and its networks heed ``draw.dial`` (``mclr.models.dial``)."""
     official: ClassVar[str | None] = None
     """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
 
@@ -145,6 +147,17 @@ class Family(ABC):
 
     def after_step(self, net: nn.Module) -> None:  # noqa: B027
         """Constraints restored after each optimiser step: none."""
+
+    def with_dial(self, net: nn.Module) -> nn.Module:
+        """``net`` with a dial, which does nothing yet: all that it says is the same to the bit.
+
+        Raises:
+            UserError: networks of the family cannot have one.
+        """
+        raise UserError(
+            f"{type(self).__name__}: networks of this family cannot take β as an input; give "
+            "objective.beta a number"
+        )
 
     def frozen(self, net: nn.Module) -> nn.Module:
         """``net`` for evaluation alone, while its weights stay: what can be done once is done.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
-from mclr.data.released import released_paths
+from mclr.data.released import FOLDER, released_paths
 from mclr.errors import UserError
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
@@ -83,6 +85,22 @@ class Reads:
         found = self.tier.models[model].releases.get(role)
         return release(found.released) if found else []
 
+    def require_released(self) -> None:
+        """UserError if a copy of somebody's weights, given by its path, is not there."""
+        given = {
+            f"models.{name}.{role}": part.released
+            for name, model in self.tier.models.items()
+            for role, part in model.releases.items()
+        }
+        given |= {f"runs.{name}": run.released for name, run in self.tier.released.items()}
+        for key, name in given.items():
+            for path in map(Path, release(name)):
+                if FOLDER not in path.parents and not path.exists():
+                    raise UserError(
+                        f"{key}.released: {path}: no such file; give the path of your copy, "
+                        "or a name of data/versions.csv"
+                    )
+
     def nets_of(self, model: str) -> dict[str, str]:
         """Folder name of each feature net at a model's resolution."""
         resolution = self.tier.models[model].resolution
@@ -90,7 +108,16 @@ class Reads:
 
     def net_files(self, model: str, name: str) -> list[str]:
         """A file of each feature net at a model's resolution, by its name in ``NET_FILES``."""
-        return [self.files.net(folder, NET_FILES[name]) for folder in self.nets_of(model).values()]
+        return [*self._net_files[model, name]]
+
+    @cached_property
+    def _net_files(self) -> dict[tuple[str, str], list[str]]:
+        """Of every model and name, once for the thousands of jobs that read them."""
+        return {
+            (model, name): [self.files.net(folder, file) for folder in self.nets_of(model).values()]
+            for model in self.tier.models
+            for name, file in NET_FILES.items()
+        }
 
     def statistics_of(self, folder: str) -> str | None:
         """Published statistics for the images that a feature net sees, if there are some."""

@@ -87,6 +87,7 @@ def _loaded(plan: Plan, run: Run, own: Own) -> OwnObjective:
         said = " ".join(str(error).split())
         raise UserError(f"{where}: {run.method}.needs: {type(error).__name__}: {said}") from error
     names = {field.alias or name for name, field in type(made).model_fields.items()}
+    names |= made.model_dump(by_alias=True).keys()
     if taken := ", ".join(sorted(TAKEN & names)):
         raise UserError(f"{where}: settings named {taken}: results call something else so; rename")
     if wrong := [name for name, n in counts.items() if not isinstance(n, int) or n < 0]:

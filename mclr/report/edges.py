@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
+from pydantic.fields import FieldInfo
 
 from mclr.config.objectives import RELEASED_SUFFIX, FineTuning
 from mclr.config.tier import Tier
@@ -82,6 +83,14 @@ def _is_bound(tier: Tier, row: Mapping[Hashable, Any], key: str, value: float) -
     )
 
 
+def _constraints(field: FieldInfo) -> list[Any]:
+    """Of a field, of the kinds of value that it may have, and of the values of a list."""
+    kinds = get_args(field.annotation)
+    parts = [part for kind in kinds for part in getattr(kind, "__metadata__", ())]
+    inner = [one for part in parts if isinstance(part, FieldInfo) for one in part.metadata]
+    return [*field.metadata, *inner]
+
+
 def _bounds(run: FineTuning, key: str) -> set[float]:
     *above, key = key.split(".")
     sections: list[Any] = [run, run.objective, *([run.noise] if run.noise else [])]
@@ -93,7 +102,7 @@ def _bounds(run: FineTuning, key: str) -> set[float]:
         for section in sections
         for name, field in type(section).model_fields.items()
         if key in (name, field.alias)
-        for constraint in field.metadata
+        for constraint in _constraints(field)
     ]
     ends = (getattr(c, bound, None) for c in constraints for bound in ("ge", "le"))
     return {float(end) for end in ends if end is not None}

@@ -31,6 +31,15 @@ Decoding = Literal["float32", "tf32", "bfloat16", "float16"]
 """Of the decoder that makes images of tokens or latents; tf32 is float32 on machines without it."""
 
 
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected one line of letters, digits and signs, for tables and legends")
+    return text
+
+
+Label = Annotated[str, AfterValidator(_label)]
+
+
 def number(value: Any) -> Any:
     """A text such as 1e-3, which YAML does not take for a number, as the number it is."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
@@ -47,9 +56,9 @@ Setting = Annotated[bool | int | float | str, BeforeValidator(number)]
 
 
 def distinct(values: list[float]) -> list[float]:
-    """The values; ValueError if one of them comes twice."""
-    if len(set(values)) != len(values):
-        raise ValueError(f"values must differ, got {values}")
+    """The values; ValueError if one comes twice, to the six digits that names of files have."""
+    if len({f"{value:g}" for value in values}) != len(values):
+        raise ValueError(f"values must differ in their first six digits, got {values}")
     return values
 
 

@@ -46,10 +46,21 @@ class Data(Section):
     n_reference: Count | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return 10
+
     @model_validator(mode="after")
     def _reference(self) -> Data:
         if self.n_reference is None and self.source == "digits":
             raise ValueError("n_reference: required key is missing, digits has no test split")
+        count = COUNTS[self.source][0]
+        if self.n_reference is not None and self.n_reference > count - self.classes:
+            raise ValueError(
+                f"n_reference: {self.n_reference:,} of {count:,} images leave a split with fewer "
+                f"images than its {self.classes} classes"
+            )
         return self
 
     @property

@@ -42,6 +42,7 @@ def point_name(run: Run, row: Mapping[str, Any]) -> str:
         row["method"] if unusual else "",
         f"γ {row['guidance']:g}" if row["guidance"] else "",
         f"t {row['dial']:g}" if row["dial"] != 1 else "",
+        f"β {row['hyperparameters']['dial']:g}" if "dial" in row["hyperparameters"] else "",
         f"seed {row['seed']}" if run.is_base else "",
     ]
     return " ".join(word for word in words if word)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.events import read_events
+from mclr.events import ended, read_events
 from mclr.files import read_json, sha256
 from mclr.objectives.method import Method
 from mclr.planning.plan import Plan
@@ -150,13 +150,8 @@ def unfinished(tier: Tier, results_dir: Path) -> list[str]:
     return [
         run_id
         for run_id in Plan(tier).runs
-        if not _ended(read_events(_events_file(results_dir, run_id)))
+        if not ended(read_events(_events_file(results_dir, run_id)))
     ]
-
-
-def _ended(events: list[dict[str, Any]]) -> bool:
-    """Whether the last event is the end: a run that was prolonged has one further up as well."""
-    return bool(events) and bool(events[-1]["event"] == "end")
 
 
 def _events_file(results_dir: Path, run_id: str) -> Path:
@@ -198,7 +193,7 @@ class _RunReader:
         self.batch = int(self.made.hyperparameters.get("batch", batch))
 
     def record(self) -> Record:
-        run, ended = self.run, _ended(self.events)
+        run, is_over = self.run, ended(self.events)
         return Record(
             key=run.run_id,
             kind="run",
@@ -212,8 +207,8 @@ class _RunReader:
                 if (self.folder / name).is_file()
             },
             start_ms=_milliseconds(self.events[0]),
-            end_ms=_milliseconds(self.events[-1]) if ended else None,
-            finished=ended,
+            end_ms=_milliseconds(self.events[-1]) if is_over else None,
+            finished=is_over,
             children=tuple(self._point(row) for row in self.rows),
             planned=not self.made.known,
             note=self.made.other,
@@ -238,7 +233,8 @@ class _RunReader:
 
     def _evaluated(self) -> list[Value]:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
-        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both."""
+        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both. Of a
+        network with a dial, where that gives the lowest FD."""
         plain = [row for row in self.rows if row["method"] == self.made.method]
         if len(self.run.evaluated) == 1:
             return self._along(plain)
@@ -251,6 +247,8 @@ class _RunReader:
         for step in sorted({row["step"] for row in plain}):
             rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]
+            if self.run.has_dial:
+                scores = [min(scores, key=lambda score: score["fd"])]
             for name in scores[0]:
                 mean = fmean(score[name] for score in scores)
                 values.append(Value(f"{prefix}{name}", mean, *self._when(step)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from mclr.files import load_tensors, read_json
 from mclr.jobs.released import import_base
 from mclr.models.diffusers.checkpoint import pack_autoencoder
 from mclr.models.diffusers.config import Scheduler
-from mclr.models.diffusers.folder import MAX_CONFIG_BYTES, find_folder
+from mclr.models.diffusers.folder import (
+    MAX_CONFIG_BYTES,
+    find_folder,
+    read_autoencoder,
+    read_network,
+)
 from mclr.models.diffusers.network import make_scheduler
 from mclr.new.base import recognise
 from mclr.planning.jobs import Jobs
@@ -153,6 +159,29 @@ def test_impossible_autoencoders(dit: Path, changes: dict[str, Any]) -> None:
     edit(dit / "vae" / "config.json", **changes)
     with pytest.raises(UserError, match=r"vae.*choose another model, or copy its folder again"):
         pack_autoencoder(dit, dit / "packed.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("scaling_factor", value) for value in ("0.18", math.nan, 0, -1, True, None)],
+        ("shift_factor", 0.1),
+        ("latents_mean", [0.1] * 4),
+    ],
+)
+def test_latents_are_scaled_by_one_number_alone(dit: Path, key: str, value: Any) -> None:
+    edit(dit / "vae" / "config.json", **{key: value})
+    with pytest.raises(UserError, match=f"vae.config.json: {key} = .*choose another model"):
+        pack_autoencoder(dit, dit / "packed.safetensors")
+    with pytest.raises(UserError, match=f"vae.config.json: {key} = .*choose another model"):
+        read_autoencoder(dit)
+
+
+@pytest.mark.parametrize("value", [[[8], [8]], [{}], [], [8, 4], "8"])
+def test_sides_of_no_square_are_refused(dit: Path, value: Any) -> None:
+    edit(dit / "transformer" / "config.json", sample_size=value)
+    with pytest.raises(UserError, match=r"sample_size = .*; expected a count"):
+        read_network(dit)
 
 
 @pytest.mark.parametrize(

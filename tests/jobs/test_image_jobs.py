@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mclr.checksums import note_of
 from mclr.cli import cli
 from mclr.config.reading import parse_tier
 from mclr.data.images.prepare import prepare_images
+from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import read_json
 from mclr.jobs.encoding import load_encoded
@@ -63,6 +65,15 @@ def pixels(data: Data, tmp_path_factory: pytest.TempPathFactory, _one_thread: No
     made = {file.name for file in folder.iterdir() if file.suffix != ".lock"}
     assert made == {output.name, note_of(output).name}
     return output
+
+
+def test_a_class_name_does_not_change_unseen(data: Data, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    for path in (data.folder / manifest.name, note_of(data.folder / manifest.name)):
+        shutil.copy(path, tmp_path)
+    manifest.write_text(manifest.read_text().replace("class 1", "class 7"))
+    with pytest.raises(UserError, match=r"manifest\.json: damaged, or another file in its place"):
+        load_manifest(manifest)
 
 
 def test_stored_pixels_are_the_images(plan: Plan, data: Data, pixels: Path) -> None:

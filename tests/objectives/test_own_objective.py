@@ -63,6 +63,8 @@ class Broken(Mine):
     @property
     def needs(self):
         raise KeyError("K")
+class Open(Mine):
+    model_config = {"extra": "allow"}
 class Less(Mine):
     @property
     def needs(self):
@@ -175,6 +177,12 @@ def test_what_results_could_not_tell_apart_is_refused(name: str, message: str, h
     with pytest.raises(UserError, match=message) as found:
         check_own(Plan(tier(f"mine.py:{name}")))
     assert str(found.value).startswith("runs.mine.objective")
+
+
+@pytest.mark.parametrize("key", ["lr", "batch", "P_mean"])
+def test_an_open_class_takes_no_setting_that_a_run_has(key: str, here: Path) -> None:
+    with pytest.raises(UserError, match=f"settings named {key}: results call something else so"):
+        check_own(Plan(tier("mine.py:Open", **{key: 2})))
 
 
 def test_a_file_that_needs_another_one_or_ends_the_program_is_refused(here: Path) -> None:

@@ -66,6 +66,28 @@ def test_it_is_taken_over_and_measured_but_not_trained(tier: Tier) -> None:
     assert load.of(job).macs == 0
 
 
+def test_a_missing_copy_is_told_before_any_job(
+    tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dag = Jobs(Plan(tier))
+    with pytest.raises(UserError, match=r"^runs\.var-cca-theirs\.released: cca\.pth: no such file"):
+        dag.require_released()
+    Path("cca.pth").touch()
+    dag.require_released()
+
+
+def test_a_missing_base_is_told_before_any_job(tiny: dict[str, Any]) -> None:
+    tiny["models"]["var"]["base"] = {"released": "some/where.pth"}
+    with pytest.raises(UserError, match=r"^models\.var\.base\.released: some/where\.pth: no such"):
+        Jobs(Plan(parse_tier(tiny, "tiny"))).require_released()
+
+
+def test_what_is_fetched_need_not_be_there(tiny: dict[str, Any]) -> None:
+    tiny["runs"] = {"theirs": RELEASED | {"released": "cca-var-d24"}}
+    Jobs(Plan(parse_tier(tiny, "tiny"))).require_released()
+
+
 def test_final_seeds_draw_other_images_of_the_same_weights(tiny: dict[str, Any]) -> None:
     tiny["final"] = {"seeds": [5, 6]}
     tiny["runs"] = {"var-cca-theirs": RELEASED}

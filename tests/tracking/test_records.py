@@ -207,3 +207,19 @@ def test_a_final_run_has_the_settings_that_were_selected(tier: Tier) -> None:
     assert (made.parameters["lr"], made.other) == (0.003, "")
     edited = made_with(plan, run, {**about, "hyperparameters": chosen | {"batch": 64}})
     assert edited.other == "batch 64, now 8"
+
+
+def test_a_final_run_has_the_weights_that_were_selected(tier: Tier) -> None:
+    content = tier.model_dump(by_alias=True)
+    content["runs"]["edm-mclr"]["optimizer"] = {"ema": {"std": 0.1, "evaluate": "both"}}
+    plan = Plan(parse_tier(content | {"final": {"seeds": [5]}}, "small"))
+    run = plan.runs["edm-mclr-final-seed5"]
+    about = {"model": "edm", "method": "mclr", "seed": 5, "config_sha256": "x" * 64}
+    told = []
+    for std, weights in ((0.1, "raw"), (0.1, "average"), (0.05, "average")):
+        ema = {"std": std, "evaluate": weights}
+        chosen = run.hyperparameters | {"optimizer": {"ema": ema}}
+        made = made_with(plan, run, {**about, "hyperparameters": chosen})
+        assert made.parameters["optimizer"]["ema"] == ema
+        told.append(made.other)
+    assert told[:2] == ["", ""] and told[2].startswith("optimizer ")

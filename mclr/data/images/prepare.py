@@ -284,4 +284,4 @@ def _write_manifest(folder: Path, decoder: Decoder, content: dict[str, Any]) -> 
             "class_counts": np.bincount(labels, minlength=content["num_classes"]).tolist(),
         }
     more = {"shape": [decoder.channels, side, side], "dtype": "uint8", "splits": splits}
-    write_json(folder / "manifest.json", content | more)
+    write_json(folder / "manifest.json", content | more, noted=True)

@@ -25,6 +25,7 @@ from mclr.models.diffusers.folder import (
     VAE,
     WEIGHTS,
     Drawn,
+    check_scaling,
     parse_network,
     read_config,
     scheduler_settings,
@@ -92,6 +93,7 @@ def pack_autoencoder(source: Path, output: Path) -> None:
     layers = settings.get("layers_per_block", 1)
     if not _within(layers, MAX_LAYERS) or not all(_within(n, MAX_WIDTH) for n in counts):
         _refuse(file, "an autoencoder of impossible sizes")
+    check_scaling(file.with_name(CONFIG), content)
     tensors = _read(cast(Any, AutoencoderKL), settings, file)
     save_tensors(output, tensors, {"config": json.dumps(settings, sort_keys=True)})
 

@@ -14,6 +14,7 @@ from mclr.models.edm2.config import Edm2Sampler, heun_levels
 from mclr.settings.base import (
     Count,
     Decoding,
+    Label,
     NoiseLevels,
     NonNegative,
     Positive,
@@ -210,7 +211,7 @@ class DiffusersModel(Section):
     """
 
     family: Literal["diffusers"]
-    label: str
+    label: Label
     resolution: Count | None = None
     """Side of the images, to which the data are averaged down; the data's own if absent."""
     transform: Transform | None = None
@@ -266,6 +267,9 @@ class DiffusersModel(Section):
         if not isinstance(self.base, Released):
             raise ValueError(f"{self.label} is trained here, of no folder")
         return self.base.released
+
+    has_dial: ClassVar[bool] = False
+    """Whether a network can be given a dial: it would no longer be one that diffusers loads."""
 
     @property
     def released_null_label(self) -> bool:

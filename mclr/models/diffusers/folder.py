@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mclr.data.released import released_row
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.models.diffusers.config import (
     Architecture,
     DitArchitecture,
@@ -68,6 +69,7 @@ def find_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     if found := HUB_ID.fullmatch(name):
+        require("huggingface_hub")
         try:
             from huggingface_hub import snapshot_download
 
@@ -138,7 +140,8 @@ def _drawn(path: Path, kind: str, content: dict[str, Any]) -> tuple[Drawn, dict[
 
     def count(key: str, default: int | None = None) -> int:
         value = content.get(key, default)
-        value = value[0] if isinstance(value, list) and len(set(value)) == 1 else value
+        sides = value if isinstance(value, list) and value else [value]
+        value = sides[0] if all(side == sides[0] for side in sides) else value
         if type(value) is not int or not 1 <= value <= 1 << 20:
             _refuse(path, f"{key} = {value!r}; expected a count, of a class-conditional network")
         return value
@@ -176,7 +179,18 @@ def read_autoencoder(folder: Path) -> Coded:
     channels, widths = content.get("in_channels", 3), content.get("block_out_channels")
     if channels not in (1, 3) or not isinstance(widths, list) or not 1 <= len(widths) <= 8:
         _refuse(path, "an autoencoder of images of other than 1 or 3 channels, or of no known size")
+    check_scaling(path, content)
     return Coded(channels, 2 ** (len(widths) - 1))
+
+
+def check_scaling(path: Path, content: Mapping[str, Any]) -> None:
+    """UserError unless latents are scaled by one number alone, ``scaling_factor``."""
+    scale = content.get("scaling_factor", 0.18215)
+    if type(scale) not in (int, float) or not 0 < scale < math.inf:
+        _refuse(path, f"scaling_factor = {scale!r}; expected a positive number")
+    for key in ("shift_factor", "latents_mean", "latents_std"):
+        if content.get(key):
+            _refuse(path, f"{key} = {content[key]!r}: latents that are moved are not known")
 
 
 def read_scheduler(folder: Path) -> Scheduler:

@@ -23,7 +23,7 @@ from mclr.likelihood import (
     noise_weight,
     noised,
 )
-from mclr.masks import Masks
+from mclr.models.dial import Dial
 from mclr.models.edm2.config import (
     SD_VAE,
     AutoencoderArchitecture,
@@ -59,6 +59,7 @@ class Edm2Family(Family):
     guided_by = frozenset({"null", "network", "interval"})
     has_noise_levels = True
     has_masks = True
+    has_dial = True
     official = "edm2"
 
     def __init__(
@@ -110,12 +111,12 @@ class Edm2Family(Family):
         return draw_noise(x, self.noise.P_mean, self.noise.P_std, generator)
 
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        denoise = self._denoise(net, x.device, draw.masks)
+        denoise = self._denoise(net, x.device, draw)
         return denoising_log_likelihood(denoise, x, labels, draw, self.config.sigma_data)
 
     def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Denoised:
         noisy, sigma = noised(x, draw)
-        denoised = self._denoise(net, x.device, draw.masks)(noisy, sigma, labels)
+        denoised = self._denoise(net, x.device, draw)(noisy, sigma, labels)
         return Denoised(denoised, sigma, self.config.sigma_data)
 
     def noisy_log_likelihood(
@@ -157,11 +158,18 @@ class Edm2Family(Family):
         device = next(net.parameters()).device
         return cast(Precond, net).frozen(resolve_precision(self.precision, device))
 
-    def _denoise(self, net: nn.Module, device: torch.device, masks: Masks | None = None) -> Denoise:
+    def with_dial(self, net: nn.Module) -> nn.Module:
+        unet = cast(Precond, net).unet
+        unet.dial = Dial(unet.width).to(self.device)
+        return net
+
+    def _denoise(self, net: nn.Module, device: torch.device, draw: Draw | None = None) -> Denoise:
         """The network as a function of noisy images, noise levels and labels."""
         denoiser = self._denoiser(net, device)
-        if masks is not None:
-            denoiser = partial(denoiser, masks=masks)
+        if draw and draw.masks is not None:
+            denoiser = partial(denoiser, masks=draw.masks)
+        if draw and draw.dial is not None:
+            denoiser = partial(denoiser, dial=draw.dial)
         return lambda noisy, sigma, labels: denoiser(noisy, sigma, self.one_hot(labels))
 
     def _denoiser(self, net: nn.Module, device: torch.device) -> Callable[..., Any]:

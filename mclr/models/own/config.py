@@ -19,6 +19,7 @@ from mclr.files import sha256
 from mclr.implementation import source_of
 from mclr.settings.base import (
     Count,
+    Label,
     NonNegative,
     Positive,
     Precision,
@@ -56,7 +57,7 @@ class OwnModel(Section):
     """A family of one's own: a class derived from ``mclr.models.own.OwnFamily``."""
 
     family: Literal["own"]
-    label: str
+    label: Label
     resolution: Side | None = None
     implementation: Annotated[str, Field(pattern=r"^.+\.py:\w+$")]
     """``path/to/file.py:Class``."""
@@ -89,6 +90,7 @@ class OwnModel(Section):
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
     """What its class may be able to do; which of these it can, the class says when a job starts."""
+    has_dial: ClassVar[bool] = False
     released_null_label: ClassVar[bool] = True
     """Whether released weights know the null label: taken for granted, since nobody can see it."""
 

@@ -15,6 +15,7 @@ from mclr.errors import UserError
 from mclr.settings.base import (
     Count,
     Decoding,
+    Label,
     NonNegative,
     Positive,
     Precision,
@@ -67,7 +68,7 @@ class VqvaeArchitecture(_Frozen):
     The latent side is image side / 2^(len(ch_mult) - 1) and must equal patch_nums[-1].
     """
 
-    vocab_size: int = Field(default=4096, ge=1)
+    vocab_size: int = Field(default=4096, ge=1, le=2**20)
     z_channels: int = Field(default=32, ge=1)
     ch: int = Field(default=160, ge=1)
     ch_mult: tuple[int, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
@@ -149,6 +150,8 @@ class VarConfig(VarArchitecture):
     patch_nums: PatchNums = PATCH_NUMS_256
     vocab_size: int = Field(default=4096, ge=1)
     z_channels: int = Field(default=32, ge=1)
+    dial: bool = False
+    """Whether it takes a number beside the label."""
 
     _patch_nums = field_validator("patch_nums")(_checked_patch_nums)
 
@@ -221,7 +224,7 @@ class VarModel(Section):
     """Autoregressive family: VQ-VAE tokens, next-scale transformer, exact likelihood."""
 
     family: Literal["var"]
-    label: str
+    label: Label
     resolution: Side | None = None
     transform: Transform | None = None
     """Of the images that the model learns from, if not ``data.transform``."""
@@ -235,6 +238,8 @@ class VarModel(Section):
     """float32 if absent."""
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null"})
+    has_dial: ClassVar[bool] = True
+    """Whether a network can be given a dial, as ``Family.has_dial``."""
     released_null_label: ClassVar[bool] = True
     """Whether released weights know the null label. Every VAR was trained with it."""
 
