@@ -67,7 +67,8 @@ def train_base(
         run_training(
             trainee, run.name, (settings.steps,), settings.batch, settings.seed, private, run
         )
-        _publish(run, spec, (settings.steps,), private, split, started, version)
+        about = started, version, None, _chosen(family, spec)
+        _publish(run, spec, (settings.steps,), private, split, *about)
 
 
 def finetune(
@@ -116,8 +117,16 @@ def finetune(
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
-        about = started, version, only, objective.facts, settings.how.evaluated
+        facts = {**objective.facts, **_chosen(family, spec)}
+        about = started, version, only, facts, settings.how.evaluated
         _publish(run, spec, checkpoints, private, split, *about)
+
+
+def _chosen(family: Family, spec: ModelSpec) -> dict[str, str]:
+    """What ``precision: auto`` means on this machine; nothing where a type is named."""
+    if spec.precision != "auto":
+        return {}
+    return {"computed_in": str(family.dtype(family.device)).removeprefix("torch.")}
 
 
 def _examples(

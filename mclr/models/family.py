@@ -20,6 +20,7 @@ from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw, LevelDraw
 from mclr.models.finite import note_finite
+from mclr.models.precision import resolve_precision
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.weights import load_weights
 from mclr.prediction import Prediction
@@ -140,6 +141,11 @@ class Family(ABC):
             )
 
         return Recipe(optimizer, learning_rate)
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The number type of this family's networks on ``device``, by its ``precision``."""
+        name: str = getattr(self, "precision", "float32")
+        return resolve_precision(name, device, on_gpu=torch.bfloat16)
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay in fine-tuning is for a parameter: not for biases and gains."""

@@ -17,7 +17,7 @@ from mclr.errors import UserError
 from mclr.models.config import Model
 from mclr.models.cost import Cost
 from mclr.models.costs import cost_of
-from mclr.models.precision import DTYPES, cpu_has_bfloat16
+from mclr.models.precision import DTYPES, NARROW, cpu_has_bfloat16
 from mclr.settings.base import Precision
 
 GPU_PRECISION: dict[str, Precision] = {
@@ -29,9 +29,6 @@ GPU_PRECISION: dict[str, Precision] = {
 
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""
-
-NARROW = 24
-"""Channels below which 16-bit numbers gain nothing on a CPU (docs/speed.md)."""
 
 LARGE = 50e6
 """Parameters above which a narrower network of the kind is timed, which takes a second."""
@@ -79,7 +76,7 @@ class Machine:
         """The numbers that a network of this width is fastest in here."""
         if self.gpu:
             return GPU_PRECISION[family]
-        return "bfloat16" if channels >= NARROW and cpu_has_bfloat16() else "float32"
+        return "bfloat16" if channels >= NARROW["edm2"] and cpu_has_bfloat16() else "float32"
 
 
 def this_machine(cores: int | None = None, device: str = "auto") -> Machine:

@@ -42,7 +42,7 @@ from mclr.models.edm2.sampler import (
 )
 from mclr.models.family import Family
 from mclr.models.pixels import RgbEncoder
-from mclr.models.precision import check_precision, resolve_precision
+from mclr.models.precision import NARROW, check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
 from mclr.models.seeded import seeded_noise
@@ -155,8 +155,12 @@ class Edm2Family(Family):
     def frozen(self, net: nn.Module) -> nn.Module:
         if isinstance(net, Frozen):
             return net
-        device = next(net.parameters()).device
-        return cast(Precond, net).frozen(resolve_precision(self.precision, device))
+        return cast(Precond, net).frozen(self.dtype(next(net.parameters()).device))
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The type of activations on ``device``."""
+        wide = self.config.model_channels >= NARROW["edm2"]
+        return resolve_precision(self.precision, device, wide=wide)
 
     def with_dial(self, net: nn.Module) -> nn.Module:
         unet = cast(Precond, net).unet
@@ -174,7 +178,7 @@ class Edm2Family(Family):
 
     def _denoiser(self, net: nn.Module, device: torch.device) -> Callable[..., Any]:
         """The network at this family's precision; a frozen one has its own."""
-        dtype = resolve_precision(self.precision, device)
+        dtype = self.dtype(device)
         if isinstance(net, Frozen) or dtype == torch.float32:
             return net
         return partial(net, dtype=dtype)

@@ -17,6 +17,7 @@ from mclr.likelihood import Draw
 from mclr.models.dial import Dial
 from mclr.models.family import Family
 from mclr.models.precision import (
+    NARROW,
     autocast,
     check_precision,
     decoding_in,
@@ -116,14 +117,19 @@ class VarFamily(Family):
         return net
 
     def frozen(self, net: nn.Module) -> nn.Module:
-        return cast(Var, net).frozen(self._dtype(next(net.parameters()).device))
+        return cast(Var, net).frozen(self.dtype(next(net.parameters()).device))
 
-    def _dtype(self, device: torch.device) -> torch.dtype:
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The type of products on ``device``."""
         # Where float16 would need scaled losses to train a transformer, bfloat16 does not.
-        return resolve_precision(self.precision, device, on_gpu=torch.bfloat16)
+        return resolve_precision(self.precision, device, on_gpu=torch.bfloat16, wide=self._wide)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        return autocast(self.precision, device)
+        return autocast(self.precision, device, wide=self._wide)
+
+    @property
+    def _wide(self) -> bool:
+        return self.config.width >= NARROW["var"]
 
     def generate(
         self,
