@@ -17,9 +17,7 @@ last = Last()
 def ended(program: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """A process that ends with the body of a function."""
     body = "\n".join(f"    {line}" for line in program.splitlines())
-    code = (
-        f"{before}\nfrom mclr.operations.ending import end_with\ndef run():\n{body}\nend_with(run)"
-    )
+    code = f"{before}\nfrom mclr.forks.ending import end_with\ndef run():\n{body}\nend_with(run)"
     return subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=60)
 
 
@@ -58,7 +56,7 @@ def test_an_error_is_shown_as_ever() -> None:
 
 
 def test_output_that_nobody_reads_is_no_success() -> None:
-    code = "from mclr.operations.ending import end_with\nend_with(lambda: print('x' * 10**6))"
+    code = "from mclr.forks.ending import end_with\nend_with(lambda: print('x' * 10**6))"
     with subprocess.Popen(
         (sys.executable, "-c", code), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

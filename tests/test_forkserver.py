@@ -37,11 +37,13 @@ class Run:
             "MCLR_FORKSERVER": str(self.folder),
         }
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, cwd: Path | str = "", **environment: str
+    ) -> subprocess.Popen[str]:
         """Start a command."""
         return subprocess.Popen(
             (sys.executable, "-m", "mclr", *arguments),
-            cwd=self.top / "configuration",
+            cwd=cwd or self.top / "configuration",
             env=self.environment | environment,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -133,6 +135,30 @@ def test_libraries_with_other_settings_are_imported_anew(run: Run) -> None:
     status, output, _, is_fork = run.outcome("schema", OMP_NUM_THREADS="2")
     assert (status, is_fork) == (0, False) and output
     assert run.outcome("schema", SOMETHING="2")[3]
+
+
+def test_a_fork_runs_no_code_of_another_checkout(run: Run, tmp_path: Path) -> None:
+    """The working directory's copy of the package goes before the one that the server has."""
+    shutil.copytree(ROOT / "mclr", tmp_path / "mclr")
+    (tmp_path / "mclr" / "cli.py").write_text("def main(): print('of this checkout')")
+    process = run.start("schema", cwd=tmp_path)
+    assert process.communicate(timeout=100) == ("of this checkout\n", "")
+    assert run.fork_of(process) is None
+
+
+def test_the_server_imports_what_its_first_command_would(tmp_path: Path) -> None:
+    """In a checkout that is not installed, and is found as the working directory alone."""
+    run = Run(tmp_path / "run")
+    del run.environment["PYTHONPATH"]
+    cli = run.top / "mclr" / "cli.py"
+    cli.write_text(cli.read_text() + "\n\ndef main() -> None:\n    print(__file__)\n")
+    try:
+        for is_fork in (False, True):
+            process = run.start(cwd=run.top)
+            assert process.communicate(timeout=100) == (f"{cli}\n", "")
+            assert (run.fork_of(process) is not None) is is_fork
+    finally:
+        run.end()
 
 
 def test_processes_of_torchrun_are_their_own(run: Run) -> None:

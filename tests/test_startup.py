@@ -106,7 +106,7 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
         ("mclr.metrics", set()),
         ("mclr.objectives", set()),
         ("mclr.planning.own", set()),
-        ("mclr.operations.forkserver", set()),
+        ("mclr.forks.server", set()),
         ("mclr.report.names", set()),
     ],
 )
@@ -128,7 +128,7 @@ def test_help_answers_at_once() -> None:
 
 def test_a_command_that_is_handed_over_imports_next_to_nothing() -> None:
     """Only what `python -m mclr` needs to find its fork server; not even click."""
-    code = "import sys; before = {*sys.modules}\nimport mclr.operations.handover\n"
+    code = "import sys; before = {*sys.modules}\nimport mclr.forks.handover\n"
     code += "print(*{m.partition('.')[0] for m in {*sys.modules} - before})"
     done = subprocess.run(
         (sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=True
@@ -142,7 +142,7 @@ def test_what_jobs_import_is_in_the_process_that_they_are_forks_of(
     loaded: dict[str, set[str]],
 ) -> None:
     """Of the jobs that there are many of: a fork of it imports no heavy library itself."""
-    from mclr.operations.forkserver import PRELOADED
+    from mclr.forks.server import PRELOADED
 
     there = loaded_by("\n".join(f"import {module}" for module in PRELOADED))
     for command in ("base", "finetune", "sample", "negatives", "encode", "tokenizer", "evaluate"):

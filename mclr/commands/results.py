@@ -11,6 +11,7 @@ import click
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
 from mclr.errors import UserError, printable
 from mclr.events import LOG
+from mclr.waiting import waiting
 
 if TYPE_CHECKING:
     from mclr.config.tier import Tier
@@ -101,7 +102,8 @@ def track(
     if watch:
         keep_publishing(tier, folder, interval, lambda: False)
         return
-    counts = publish(tier, folder)
+    with waiting("mclr track") as tell:
+        counts = publish(tier, folder, tell=tell)
     if record:
         write_json(record, {"published": sum(counts.values())})
     if as_json:

@@ -20,7 +20,7 @@ from mclr.files import (
     write_json,
     write_yaml,
 )
-from mclr.jobs.encoding import load_encoded
+from mclr.jobs.encoding import is_of_pixels, load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
@@ -58,7 +58,7 @@ def train_base(
     settings = spec.base
     if isinstance(settings, Released):
         raise ValueError(f"{run.name} is taken over, not trained")
-    x, labels = _examples(family, spec, data, encoded)
+    x, labels = _examples(family, spec, data, encoded, state)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
     inputs = [split, tokenizer, encoded]
     private = state_folder(state, version, spec, *(path for path in inputs if path))
@@ -93,7 +93,7 @@ def finetune(
     manifest, settings, split = data.manifest, spec.run, data.folder / "train.parquet"
     trained = spec.with_(noise=settings.noise) if settings.noise else spec
     family = make_family(trained, manifest, tokenizer, device)
-    x, labels = _examples(family, spec, data, encoded)
+    x, labels = _examples(family, spec, data, encoded, state)
     objective = settings.objective.loaded(spec.objective_sha256)
     generated = None
     if negatives:
@@ -121,13 +121,16 @@ def finetune(
 
 
 def _examples(
-    family: Family, spec: ModelSpec, data: Data, encoded: Path | None
+    family: Family, spec: ModelSpec, data: Data, encoded: Path | None, state: Path
 ) -> tuple[Tensor, Tensor]:
-    """What the family made of the training images, and their labels."""
+    """What the family made of the training images, and their labels.
+
+    A model of pixels takes the images themselves, of which a minibatch at a time is converted.
+    """
     if encoded:
         return load_encoded(encoded, spec)
-    images, labels = data.train()
-    return family.encode(images), labels
+    images, labels = data.train(state)
+    return (images if is_of_pixels(spec) else family.encode(images)), labels
 
 
 def selected_spec(spec: FinetuneSpec, selection: Path) -> FinetuneSpec:

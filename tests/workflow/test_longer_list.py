@@ -27,7 +27,7 @@ def test_only_new_points_are_sampled(copy_of_finished: Callable[[], Checkout]) -
     assert len(before) == 8  # of two scales, in two shards
     checkout.edit(MICRO, "guidance: [0.5]", "guidance: [0.5, 1.5]")
     evaluation = "results/micro/evaluations/edm2-base.json"
-    assert checkout.planned(evaluation) == {"sample": 2, "evaluate": 1}
+    assert checkout.planned("--", evaluation) == {"sample": 2, "evaluate": 1}
     checkout.snakemake(evaluation)
     after = identities(samples(checkout, "edm2-base"))
     assert before.items() <= after.items()

@@ -21,7 +21,7 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
-from mclr.operations.forkserver import offer, withdraw
+from mclr.forks.server import offer, withdraw
 from mclr.operations.record_reading import read_once
 from mclr.operations.records import restore
 from mclr.report.names import KINDS, figures_of, stem, views_of
@@ -76,9 +76,11 @@ except UserError as error:
     sys.exit(f"mclr: error: {error}")
 
 
-# Jobs that run on this machine, beside this process, share the time that it takes to import torch.
-if not workflow.dryrun and not workflow.non_local_exec and (FORKS := offer()):
-    from mclr.operations.benchmarks import see_forks
+# Jobs that run on this machine, beside this process, share the time that it takes to import torch;
+# not in an image, whose jobs are no forks of a process outside it.
+is_beside = not workflow.dryrun and not workflow.non_local_exec and not image
+if is_beside and (FORKS := offer()):
+    from mclr.forks.benchmarks import see_forks
 
     see_forks(FORKS)
     atexit.register(withdraw, FORKS)

@@ -16,7 +16,7 @@ def end_with(program: Callable[[], None]) -> NoReturn:
     What programs rely on is done: threads are awaited, functions that are registered for the exit
     are called, output is written. Errors that are no exit end the process in Python's own way.
     """
-    status: object = 0
+    status: str | int | None = 0
     try:
         program()
     except SystemExit as error:

@@ -2,7 +2,7 @@
 
 Importing torch takes longer than many jobs of a small tier. Each command is a process of its own
 all the same: a fork has the arguments, environment, working directory and open files of the
-process that handed it over (``mclr.operations.handover``), gets that one's signals, and is killed
+process that handed it over (``mclr.forks.handover``), gets that one's signals, and is killed
 if that one is. The server computes nothing, ends with the Snakemake that it belongs to, and gives
 back commands whose libraries, or whose code, would not be those that it has imported.
 """
@@ -27,8 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mclr.operations.ending import end_with
-from mclr.operations.handover import ACCEPTED, SOCKET, VARIABLE, imported_with
+from mclr.forks.ending import end_with
+from mclr.forks.handover import ACCEPTED, SOCKET, VARIABLE, imported_by, imported_with
 
 PRELOADED = (
     *("mclr.cli", "mclr.operations.site", "mclr.training.processes", "mclr.planning.specs"),
@@ -80,6 +80,7 @@ class Command:
     cwd: str
     environment: dict[str, str]
     pid: int
+    python: list[str]
 
 
 def receive(connection: socket.socket) -> Command | None:
@@ -100,11 +101,12 @@ def receive(connection: socket.socket) -> Command | None:
 class Server:
     """Forks a process for each command until its run has ended.
 
-    libraries: the variables that they were imported with.
+    libraries: the variables that they were imported with; python: with what, and from where.
     """
 
-    def __init__(self, folder: Path, libraries: dict[str, str]) -> None:
-        self.folder, self.owner, self.libraries = folder, owner(folder), libraries
+    def __init__(self, folder: Path, libraries: dict[str, str], python: list[str]) -> None:
+        self.folder, self.owner = folder, owner(folder)
+        self.libraries, self.python = libraries, python
         self.code = _stamps()
         self.running: dict[int, socket.socket] = {}
         self.listener = socket.socket(socket.AF_UNIX)
@@ -122,7 +124,7 @@ class Server:
     def serve(self) -> Command | None:
         """Run until the run has ended: None; in a fork, return the command that it is to run."""
         while self.running or _is_alive(self.owner):
-            waiting = [self.listener, self.woken, *self.running.values()]
+            waiting: list[int | socket.socket] = [self.listener, self.woken, *self.running.values()]
             ready, _, _ = select.select(waiting, [], [], LOOK_SECONDS)
             self._reap()
             for pid, connection in list(self.running.items()):
@@ -156,7 +158,8 @@ class Server:
         return None
 
     def _would_import_the_same(self, command: Command) -> bool:
-        return imported_with(command.environment) == self.libraries and _stamps() == self.code
+        is_alike = imported_with(command.environment) == self.libraries
+        return is_alike and command.python == self.python and _stamps() == self.code
 
     def _become(self, command: Command, server: int) -> None:
         """Make a fork the process that its command was handed over by, as far as it can see."""
@@ -203,8 +206,8 @@ def _pass_on(connection: socket.socket, pid: int) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
+    except OSError:
+        return False  # it has ended, or its number is that of a process of another user
     return True
 
 
@@ -236,14 +239,11 @@ def _stamp(file: str) -> tuple[int, int]:
 def main() -> None:
     """Serve the run whose folder is the argument; in a fork, run the command."""
     folder, libraries = Path(sys.argv[1]), imported_with(dict(os.environ))
+    python = imported_by()
     for module in PRELOADED:
         import_module(module)
-    command = Server(folder, libraries).serve()
+    command = Server(folder, libraries, python).serve()
     if command is not None:
         from mclr.cli import main as run
 
         end_with(run)
-
-
-if __name__ == "__main__":
-    main()

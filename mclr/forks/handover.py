@@ -1,7 +1,7 @@
 """A job's command, given to a process that has imported torch: the side of the job.
 
 ``python -m mclr`` runs a command by itself, unless ``MCLR_FORKSERVER`` names a folder. Then the
-second command of a run starts a fork server there (``mclr.operations.forkserver``), and forks of
+second command of a run starts a fork server there (``mclr.forks.server``), and forks of
 it run this command and the later ones: a fork computes what a new process computes, without the
 seconds that it takes to import torch. What is imported here is light: every command pays for it.
 """
@@ -55,6 +55,7 @@ def hand_over() -> None:
             "cwd": os.getcwd(),
             "environment": dict(os.environ),
             "pid": os.getpid(),
+            "python": imported_by(),
         }
         before = {number: signal.getsignal(number) for number in FORWARDED}
         for number, handler in before.items():
@@ -77,6 +78,11 @@ def hand_over() -> None:
 def imported_with(environment: dict[str, str]) -> dict[str, str]:
     """The variables that libraries read when they are imported."""
     return {key: value for key, value in environment.items() if key.startswith(IMPORTED_WITH)}
+
+
+def imported_by() -> list[str]:
+    """The Python that libraries are imported by, and the folders that it looks for them in."""
+    return [sys.executable, *sys.path]
 
 
 def _connected(folder: str) -> socket.socket | None:
@@ -113,10 +119,14 @@ def _connect(path: str) -> socket.socket | None:
 
 
 def _start(folder: str, path: str) -> socket.socket | None:
-    """Start the server and wait for it; it outlives this process, not the run."""
+    """Start the server and wait for it; it outlives this process, not the run.
+
+    It imports from the folders that this process imports from.
+    """
+    program = f"import sys; sys.path[:] = {sys.path!r}; from mclr.forks.server import main; main()"
     with open(os.path.join(folder, LOG), "ab") as log:
         server = subprocess.Popen(
-            (sys.executable, "-P", "-m", "mclr.operations.forkserver", folder),
+            (sys.executable, "-P", "-c", program, folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
