@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -103,7 +103,7 @@ def effects_of(curves: Sequence[Curve], statistic: Statistic) -> Effects:
 
     Without a common seed, and where no seed gives a number, the statistic of the means over seeds.
     """
-    common = sorted(reduce(set.intersection, (set(curve.seeds) for curve in curves)))
+    common = sorted(set.intersection(*(set(curve.seeds) for curve in curves)))
     found = [
         statistic([curve.values[:, curve.seeds.index(seed)] for curve in curves]) for seed in common
     ]

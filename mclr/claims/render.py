@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mclr.claims.minds import minds
 from mclr.claims.region import (
     INCONCLUSIVE,
     NOT_MEASURED,
@@ -104,8 +105,8 @@ def _entry(finding: Mapping[str, Any], percent: bool) -> Entry:
     relative, words = finding.get("relative"), ""
     if finding["effect"] is not None:
         words = _with_interval(finding["effect"], finding["interval"], percent)
-        share = relative is not None and not percent
-        words += f", {_with_interval(relative, None, percent=True)}" if share else ""
+        if relative is not None and not percent:
+            words += f", {_with_interval(relative, None, percent=True)}"
     tests = _tests(finding, percent)
     verdicts = finding["verdict"], finding["corrected"]
     return Entry(*verdicts, finding["net"] or "", words, tests, finding["note"])
@@ -156,6 +157,7 @@ def shown(content: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
         "corrected": summary(content, corrected=True),
         "confidence": content["confidence"],
         "power": content["power"],
+        "minds": minds(content),
     }
 
 

@@ -213,6 +213,7 @@ def as_json(found: list[Finding], tier: Tier) -> dict[str, Any]:
         )
     return {
         "tier": tier.tier,
+        "features": tier.report.nets[0],
         "confidence": CONFIDENCE,
         "power": POWER,
         "verdicts": counts(found),

@@ -41,7 +41,8 @@ def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> 
     of_method = (tried["model"] == row["model"]) & (tried["method"] == row["method"])
     tried = tried[of_method & (tried["stage"] == GRID)]
     found = []
-    if row["guidance"] and row["guidance"] == tried["guidance"].max():
+    largest = row["guidance"] and row["guidance"] == tried["guidance"].max()
+    if largest and _falls(metrics, tier, row):
         found.append("γ largest")
     if not row["guidance"]:
         same = tried["hyperparameters"] == row["hyperparameters"]
@@ -58,6 +59,20 @@ def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> 
             ends = {min(values): "smallest", max(values): "largest"}
             found += [f"{SYMBOLS.get(key, key)} {ends[value]}"] if value in ends else []
     return tuple(found)
+
+
+def _falls(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> bool:
+    """Whether guidance lowers FD of the net that chooses at all: if not, more would not, either.
+
+    Where the base model was not measured nothing is known, and the edge counts.
+    """
+    column, rows = f"fd_{tier.report.nets[0]}", complete(metrics)
+    if row["method"] != "cfg" or column not in rows:
+        return True
+    grid = rows[(rows["model"] == row["model"]) & (rows["stage"] == GRID)]
+    guided = grid[(grid["method"] == "cfg") & (grid["guidance"] == row["guidance"])]
+    base = grid[(grid["method"] == "base") & grid["seed"].isin(guided["seed"])]
+    return bool(base.empty or guided.empty or guided[column].mean() < base[column].mean())
 
 
 def _settings(text: Any) -> dict[str, Any]:

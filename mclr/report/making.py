@@ -78,7 +78,7 @@ class Making:
         rows = rows[rows["hyperparameters"].isin(known) & (rows["method"] == before[0].method)]
         if rows.empty:
             return math.nan
-        return self.passes(rows.loc[rows["fd"].idxmin()].to_dict())
+        return self.passes(rows.nsmallest(1, "fd").iloc[0].to_dict())
 
     def images(self, row: Mapping[Hashable, Any]) -> float:
         """From how many images on a row costs no more than CFG does, the making included.

@@ -103,7 +103,7 @@ def cost(view: ModelView) -> Panels:
 
 def equal_cost(view: ModelView) -> Panels:
     """FD of each method at the total cost of CFG, against the number of images drawn with it."""
-    base = float(view.best.loc["base", "fd"])
+    base = view.best["fd"]["base"]
     found = {
         name: improving(view.making.with_costs(view.chosen(name)), base)
         for name, method in view.methods.items()
@@ -119,7 +119,7 @@ def equal_cost(view: ModelView) -> Panels:
     first = min((min(series.x) for series in lines), default=last / 2) / 2
     for name in ("base", "cfg"):
         if name in view.best.index:
-            method, value = view.methods[name], float(view.best.loc[name, "fd"])
+            method, value = view.methods[name], view.best["fd"][name]
             lines.append(level(method.label(view.label), method, value, (first, last), "fd"))
     return [_panel("images", "fd", lines)], 1
 

@@ -203,7 +203,7 @@ def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> Non
     assert [path.name for path in paths] == ["table1.csv", "table1.md", "table1.tex"]
     table = pd.read_csv(tmp_path / "table1.csv")
     assert ",".join(table.columns) == (
-        "model,method,nfe,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
+        "model,method,nfe,training_passes,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
         "step,guidance,hyperparameters,n_seeds,stage,accuracy,accuracy_std,edge"
     )
     assert len(table) == 9
