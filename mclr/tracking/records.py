@@ -27,7 +27,8 @@ from mclr.report.methods import methods_of, with_entries
 from mclr.settings.base import dotted
 from mclr.settings.released import Released
 from mclr.tracking.made import made_with
-from mclr.tracking.notes import NOTE, note, point_name
+from mclr.tracking.notes import COLOUR, NOTE, note, point_name
+from mclr.tracking.shown import SHOWN, shown
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
 FACTS = (
@@ -125,11 +126,13 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
     plan = Plan(tier)
     methods = methods_of(with_entries(tier, results_dir))
     records = []
-    for experiment in plan.experiments:
-        rows, protocol = _evaluated_rows(results_dir, experiment)
+    evaluated = {name: _evaluated_rows(results_dir, name) for name in plan.experiments}
+    places = shown(tier, (row for rows, _ in evaluated.values() for row in rows))
+    for experiment, (rows, protocol) in evaluated.items():
         for run in plan.all_of(experiment):
             own = [row for row in rows if row["run_id"] == run.run_id]
             reader = _RunReader(plan, run, results_dir, own, protocol, methods)
+            reader.places = places
             if reader.events:
                 records.append(reader.record())
     report = _report(results_dir)
@@ -180,6 +183,7 @@ class _RunReader:
         methods: Mapping[str, Method],
     ) -> None:
         self.run, self.rows, self.protocol = run, rows, protocol
+        self.methods, self.places = methods, dict[str, str]()
         self.folder = results_dir / "runs" / run.run_id
         self.nets = plan.tier.report.nets
         self.events = read_events(_events_file(results_dir, run.run_id))
@@ -219,7 +223,7 @@ class _RunReader:
         facts = {name: UNKNOWN if fact is None else fact for name, fact in facts.items()}
         packages = self.provenance.get("packages", {})
         versions = {f"package.{name}": version for name, version in packages.items()}
-        notes = {NOTE: self.words}
+        notes = {NOTE: self.words, **self._colour(self.made.method)}
         return _texts({"experiment": self.run.experiment, **notes, **facts, **versions})
 
     def _training(self) -> list[Value]:
@@ -272,17 +276,22 @@ class _RunReader:
         names = ("model", "method", "guidance", "step", "seed", "nfe")
         parameters = {name: row[name] for name in names}
         step, time_ms = self._when(row["step"])
+        about = {"checkpoint": row["checkpoint"], "protocol": self.protocol}
+        about |= {SHOWN: self.places[row["path"]]} if row["path"] in self.places else {}
         numbers = {**self._scores(row), **_numbers(row, besides=IDENTITY)}
         return Record(
             key=row["path"],
             kind="point",
             name=point_name(self.run, row),
             params=_texts(dotted({**parameters, **row["hyperparameters"]})),
-            tags=_texts({"checkpoint": row["checkpoint"], "protocol": self.protocol}),
+            tags=_texts({**about, **self._colour(row["method"])}),
             metrics=tuple(Value(n, v, step, time_ms) for n, v in numbers.items()),
             start_ms=time_ms,
             end_ms=time_ms,
         )
+
+    def _colour(self, method: str) -> dict[str, str]:
+        return {COLOUR: self.methods[method].colour} if method in self.methods else {}
 
     def _scores(self, row: dict[str, Any]) -> dict[str, float]:
         """The four metrics of Table 1 under fixed names, in the report's feature space."""

@@ -276,7 +276,7 @@ def test_unknown_code_is_no_clean_code() -> None:
 def test_table_claims_features_protocol_and_provenance_are_told(report: str) -> None:
     text = Page(report).text
     assert "MCLR reaches a lower FD than CC-DPO" in text
-    assert "○ −3 , −25 % digits-net" in text
+    assert "○ −3, −25 % digits-net" in text
     assert "not measured, counted per model" in text and "With Holm’s correction" in text
     assert (
         "What would change our mind" in text and "Seen on too few seeds (2): 5 would tell" in text
