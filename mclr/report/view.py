@@ -74,7 +74,7 @@ class ModelView:
                     found[value] = rows.sort_values("step")
         return [
             (_words(value, keys), found[value]["method"].iloc[0], found[value])
-            for value in sorted(found, key=json.loads)
+            for value in sorted(found, key=_nameless_first)
         ]
 
     def from_base(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,6 +90,11 @@ class ModelView:
         is_meant = (self.summary["method"] == method) & (self.summary["stage"] == stage)
         found: pd.DataFrame = self.summary[is_meant]
         return found
+
+
+def _nameless_first(value: str) -> list[tuple[bool, str | float]]:
+    """Key that sorts values of ``swept_value``; None is that of a run that does not name it."""
+    return [(False, 0) if one is None else (True, one) for one in json.loads(value)]
 
 
 def _without_dial(hyperparameters: str) -> str:
