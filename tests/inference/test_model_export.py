@@ -229,12 +229,13 @@ def test_a_terminal_is_not_given_commands(here: Tier, tmp_path: Path) -> None:
     label = re.sub("label: EDM2.*", 'label: "E\\\\e[31m\\\\a\\\\u202e"', text)
     (tmp_path / "label.yaml").write_text(label)
     (tmp_path / "key.yaml").write_text(text + '"\\e[2J": 1\n')
-    for name, status in (("label", 0), ("key", 2)):
+    for name in ("label", "key"):
         command = ("-m", "mclr", "show", "--config", tmp_path / f"{name}.yaml")
         done = subprocess.run((sys.executable, *command), capture_output=True, text=True)
         said = done.stdout + done.stderr
-        assert done.returncode == status, said
-        assert not set("\x1b\a\u202e") & set(said) and "\N{REPLACEMENT CHARACTER}[" in said
+        assert done.returncode == 2, said
+        assert not set("\x1b\a\u202e") & set(said)
+        assert "\N{REPLACEMENT CHARACTER}[" in said or name == "label"  # which is not repeated
 
 
 def test_the_code_of_the_card_works(
