@@ -137,7 +137,7 @@ def made_by(code: Code, tier: Micro, wanted: list[str]) -> list[Made]:
     found = [m for m in made_in(BASE, tier) if m.kind in wanted]
     stale = {kind for kind in wanted if made.get(kind, now[kind]) != now[kind]}
     if paths := [m.path for m in found if m.kind in stale]:
-        run(BASE, tier, "--quiet", "all", "--forcerun", *paths, "--", *paths)
+        remake(BASE, tier, paths)
         write_json(record, now | made | {kind: now[kind] for kind in stale})
     return found
 
@@ -173,10 +173,20 @@ def again(tier: Micro, files: list[Made], verdicts: dict[str, Verdict]) -> None:
     if not paths:
         return
     try:
-        run(NEW, tier, "--quiet", "all", "--forcerun", *paths, "--", *paths)
+        remake(NEW, tier, paths)
     except DoesNotRunError as error:
         for kind in {m.kind for m in files}:
             verdicts[kind].failed = str(error)
+
+
+def remake(folder: Path, tier: Micro, paths: list[str]) -> None:
+    """Make files again. They go first: what no job makes is absent, not equal to its copy."""
+    for path in paths:
+        if (folder / path).is_dir():
+            shutil.rmtree(folder / path)
+        else:
+            (folder / path).unlink(missing_ok=True)
+    run(folder, tier, "--quiet", "all", "--forcerun", *paths, "--", *paths)
 
 
 def judge(tier: Micro, kind: str, found: list[Made], verdicts: dict[str, Verdict]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -138,25 +139,44 @@ def test_the_first_view_shows_every_method_of_table_1(
     }
     tier, results = parse_tier(content, "many"), tmp_path / "results" / "many"
     write_all(tier, results)
+    tell_apart(results, ("base", "cfg", *settings))
     publish(tier, results, server)
     points = how_to_look(tier, server).links[0][2]
     with chromium(tmp_path / "profile") as browser:
         browser.open(points, 1400, 1400)
         waited_for(browser, "path.point", 2 * (2 + 2 + 3 * 3))
-        found = browser.run("[...document.querySelectorAll('path.point')].map(p => p.style.fill)")
+        drawn = browser.run(
+            "[...document.querySelectorAll('path.point')].map(p => [p.style.fill, "
+            "...['x', 'y'].map(side => Math.round(p.getBoundingClientRect()[side]))])"
+        )
         browser.screenshot(tmp_path / "points.png")
         titles = browser.run(
             "[...document.querySelectorAll('.xtitle, .ytitle')].map(t => t.textContent)"
         )
         width = browser.run("document.querySelector('.js-plotly-plot').clientWidth")
         chosen = browser.run("document.body.textContent.includes('Overview')")
-    methods = methods_for(tier, "edm")
+    found, methods = [colour for colour, *_ in drawn], methods_for(tier, "edm")
+    at = {(x, y): {colour for colour, *place in drawn if place == [x, y]} for _, x, y in drawn}
+    assert all(len(colours) == 1 for colours in at.values()), "one method hides another"
     for name in ("base", "cfg", *settings):
         red, green, blue = (int(methods[name].colour[i : i + 2], 16) for i in (1, 3, 5))
         assert f"rgb({red}, {green}, {blue})" in found, name
     assert len(set(found)) == 2 + len(settings)
     assert sorted(titles) == ["fd", "is", "precision", "recall"]
     assert width > 400 and not chosen  # the view of traces has an overview
+
+
+def tell_apart(results: Path, methods: tuple[str, ...]) -> None:
+    """Give each method numbers of its own, so that no point lies on another's."""
+    for file in (results / "evaluations").glob("*.json"):
+        content = json.loads(file.read_text())
+        for row in content["rows"]:
+            i = methods.index(row["method"])
+            row["fd_cnn"] += 4.3 * i
+            row["is_mean"] += 0.37 * i
+            row["precision_cnn"] += 0.031 * i
+            row["recall_cnn"] += 0.013 * i
+        file.write_text(json.dumps(content))
 
 
 def waited_for(browser: Browser, selector: str, least: int) -> None:

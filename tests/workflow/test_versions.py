@@ -202,6 +202,26 @@ def test_same_leaves_out_what_is_of_one_run_alone(
         assert differ({}, changed) == ["metrics.parquet"]
 
 
+def test_a_job_that_did_not_run_confirms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new side begins with a copy of the base's results, which are equal of course."""
+    base, new = tmp_path / "base", tmp_path / "new"
+    (base / "results/sampled").mkdir(parents=True)
+    (base / "results/sampled/image.png").write_text("image")
+    (base / "results/scores.json").write_text("{}")
+    monkeypatch.setattr(same, "BASE", base)
+    monkeypatch.setattr(same, "NEW", new)
+    monkeypatch.setattr(same, "copy_tree", lambda: shutil.copytree(base, new))
+    monkeypatch.setattr(same, "run", lambda *arguments: None)
+    made = [same.Made(f"results/{name}", "evaluate", []) for name in ("sampled", "scores.json")]
+    verdicts = {"evaluate": same.Verdict()}
+    same.again(same.TIERS[0], made, verdicts)
+    same.judge(same.TIERS[0], "evaluate", made, verdicts)
+    assert verdicts["evaluate"].differing == [m.path for m in made]
+    assert not verdicts["evaluate"].is_same
+
+
 @pytest.fixture
 def repository(copy_of_finished: Callable[[], Checkout]) -> Checkout:
     """A repository whose last commit has run: what `same` keeps from its first time."""
