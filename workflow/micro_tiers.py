@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -41,13 +42,18 @@ class Micro:
             return {kind for kind in KINDS if kind.startswith("theory")}
         return kinds_of(load_tier(ROOT / self.config))
 
-    def can_be_made(self, folder: Path) -> bool:
-        """Whether a tree has the script that prepares it, if there is one, and knows its keys."""
-        scripts = (word for word in self.prepare[:1] if word.endswith(".py"))
+    def bring(self, folder: Path) -> bool:
+        """Whether an older tree can make the tier: as it is here, or else as the tree has it.
+
+        The first is put there. A tree needs the script that prepares the tier, if there is one.
+        """
+        if any(word.endswith(".py") and not (folder / word).is_file() for word in self.prepare[:1]):
+            return False
         known = json.loads((folder / "config/schema.json").read_text())
         told = yaml.safe_load((ROOT / self.config).read_text())
-        has_scripts = all((folder / script).is_file() for script in scripts)
-        return has_scripts and jsonschema.Draft202012Validator(known).is_valid(told)
+        if jsonschema.Draft202012Validator(known).is_valid(told):
+            shutil.copy2(ROOT / self.config, folder / self.config)
+        return (folder / self.config).is_file()
 
 
 TESTS = "tests/workflow"

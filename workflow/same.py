@@ -261,11 +261,7 @@ def compare_with(
         verdicts[kind].is_same_code = digest_of(kind, code) == now[kind]
     for tier in tiers:
         its_own = [k for k in kinds if k in tier.kinds and not verdicts[k].is_same_code]
-        if not tier.can_be_made(BASE):  # with what is newer than the commit
-            continue
-        if not (BASE / tier.config).is_file():  # a tier that is newer than the commit
-            shutil.copy2(ROOT / tier.config, BASE / tier.config)
-        if its_own:
+        if its_own and tier.bring(BASE):
             began = time.monotonic()
             compare(code, tier, its_own, verdicts)
             print(f"{commit[:10]} tier {tier.name}: {time.monotonic() - began:.0f} s", flush=True)

@@ -222,6 +222,21 @@ def test_a_job_that_did_not_run_confirms_nothing(
     assert not verdicts["evaluate"].is_same
 
 
+def test_a_tier_that_older_code_does_not_know_is_made_as_that_code_has_it(tmp_path: Path) -> None:
+    """Otherwise a key that is new would leave out every kind that this tier alone has."""
+    tier = next(tier for tier in same.TIERS if tier.name == "options")
+    old, here = tmp_path / tier.config, (ROOT / tier.config).read_text()
+    schema = tmp_path / "config/schema.json"
+    schema.parent.mkdir()
+    schema.write_text('{"not": {}}')
+    assert not tier.bring(tmp_path)
+    old.parent.mkdir(parents=True)
+    old.write_text("tier: older")
+    assert tier.bring(tmp_path) and old.read_text() == "tier: older"
+    schema.write_text((ROOT / "config/schema.json").read_text())
+    assert tier.bring(tmp_path) and old.read_text() == here
+
+
 @pytest.fixture
 def repository(copy_of_finished: Callable[[], Checkout]) -> Checkout:
     """A repository whose last commit has run: what `same` keeps from its first time."""
