@@ -7,12 +7,15 @@
 # make bump     KIND=sample.edm2: results of a kind change, and are to be made again
 # make docs     the documentation site, in site/
 # make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
-# Each makes the environment in .venv first, from requirements.lock, if it is missing.
+# Each makes the environment in .venv first, from requirements.lock, if it is missing, with the
+# first of python3.11, python3.12, python3.13 that there is (PYTHON=… another; VENV=… elsewhere).
 
-PYTHON ?= python3.11
+# The first of these that is there; results are published with 3.11.
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2>&1)) python3)
 CORES ?= 2
-BIN := $(CURDIR)/.venv/bin
-ENV := .venv/.installed
+VENV ?= .venv
+BIN := $(CURDIR)/$(VENV)/bin
+ENV := $(VENV)/.installed
 export PATH := $(BIN):$(PATH)
 
 .PHONY: demo test quick check same bump docs publish env lock
@@ -33,7 +36,7 @@ SLOW := workflow cluster jobs theory tracking checkpoints claims/test_claim_file
   models/test_diffusers.py inference/test_diffusers_export.py \
   models/test_presets.py new/test_new_proposal.py objectives/test_processes.py \
   inference/test_class_pipeline.py report/test_report_figures.py report/test_report_page.py \
-  report/test_report_table.py sampling/test_generate.py test_startup.py \
+  report/test_report_table.py sampling/test_generate.py test_startup.py test_wheel.py \
   training/test_devices.py training/test_out_of_memory.py versions/test_kinds.py
 
 quick: env
@@ -66,22 +69,30 @@ publish: env
 
 env: $(ENV)
 
+# CPU=1: PyTorch's own build without CUDA, whose files are not those of the lock, nor checked.
+CUDA := torch\|torchvision\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*
+comma := ,
+
 # Two packages are source alone. What builds them is the lock file's, too, and so goes first.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 $(ENV): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
-	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/setuptools.lock
-	$(PIP) --require-hashes -r .venv/setuptools.lock
-	$(PIP) --require-hashes --no-build-isolation -r requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(PIP) --require-hashes -r $(VENV)/setuptools.lock
+	$(if $(CPU),$(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu \
+	  $$(sed -n 's/^\(torch\|torchvision\)==\([^ ;]*\).*/\1==\2/p' requirements.lock))
+	$(if $(CPU),sed '/^\($(CUDA)\)==/$(comma)/[^\\]$$/d' requirements.lock > $(VENV)/rest.lock)
+	$(PIP) --require-hashes --no-build-isolation \
+	  $(if $(CPU),--no-deps -r $(VENV)/rest.lock,-r requirements.lock)
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra docs --extra remotes \
+	.venv-lock/bin/uv pip compile pyproject.toml --all-extras \
 	  --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	  --generate-hashes \
 	  $(if $(UPGRADE),--upgrade) --quiet -o requirements.lock

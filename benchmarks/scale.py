@@ -2,8 +2,9 @@
 
 The real rules, on every tier of `config/` and on synthetic tiers whose jobs only create their
 output files: 8 objectives × L learning rates × 5 seeds × 10 checkpoints, which is about 440 jobs
-for each L (default: 1, 5 and 9). Prints one JSON object: for each tier seconds of wall time, of
-CPU time and peak memory in MB of `snakemake` for
+for each L (default: 1, 5 and 9). Prints one JSON object at the end, and each of its figures on
+standard error as soon as it is there: for each tier seconds of wall time, of CPU time and peak
+memory in MB of `snakemake` for
 
     one file    a dry run for one file: reading the rules, which every job on a cluster does too
     plan        a dry run for everything: the DAG is built and printed
@@ -83,17 +84,26 @@ def number_of_jobs(output: str) -> int:
     return int(totals[0]) if totals else 0
 
 
+def tell(name: str, step: str, cost: dict[str, float]) -> None:
+    """One line on standard error, at once."""
+    figures = ", ".join(f"{key} {value:g}" for key, value in cost.items())
+    print(f"{name}: {step}: {figures}", file=sys.stderr, flush=True)
+
+
 def measure(folder: Path, config: str, name: str, run: bool) -> dict[str, Any]:
     """All the costs of one tier."""
-    one = f"results/{name}/config.yaml"
-    found: dict[str, Any] = {
-        "one file": snakemake(folder, config, "--dry-run", one)[0],
-    }
-    found["plan"], output = snakemake(folder, config, "--dry-run", "all")
-    found["jobs"] = number_of_jobs(output)
+    found: dict[str, Any] = {}
+
+    def cost(step: str, *arguments: str) -> str:
+        found[step], output = snakemake(folder, config, *arguments)
+        tell(name, step, found[step])
+        return output
+
+    cost("one file", "--dry-run", f"results/{name}/config.yaml")
+    found["jobs"] = number_of_jobs(cost("plan", "--dry-run", "all"))
     if run:
-        found["run"], _ = snakemake(folder, config, "all")
-        found["no-op"], output = snakemake(folder, config, "all")
+        cost("run", "all")
+        output = cost("no-op", "all")
         assert number_of_jobs(output) == 0, output
         seconds = found["run"]["wall_s"] - found["no-op"]["wall_s"]
         found["jobs per second"] = round(found["jobs"] / seconds, 1)

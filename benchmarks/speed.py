@@ -1,10 +1,11 @@
 """Speed and memory of the library beside plain code of the same maths.
 
 `python benchmarks/speed.py` prints a table, or with `--json` the measurements: images per second
-in the best round, and how many times faster than plain code that is, from the best rounds and as
-the median over rounds. One thread, one process; the variants take turns, so that a busy machine
-slows all of them alike, and only ratios mean anything beyond one run. Memory is by how much a
-process of its own grows in three runs of a case.
+in the best round, and how many times faster than the first variant that is (plain code, or of
+`steps` the step of base training), from the best rounds and as the median over rounds. One thread,
+one process, CPU time where there is no GPU; the variants take turns, so that a busy machine slows
+all of them alike, and only ratios mean anything beyond one run. Memory is by how much a process of
+its own grows in three runs of a case.
 """
 
 import argparse
@@ -30,7 +31,7 @@ Measured = dict[str, dict[str, float]]
 
 
 def measure(case: Case, rounds: int) -> Measured:
-    """Per variant: images per second, and ratios of the plain code's time to its own."""
+    """Per variant: images per second, and ratios of the first variant's time to its own."""
     runs = {name: build() for name, build in case.builders.items()}
     for run in runs.values():
         run()
@@ -38,24 +39,25 @@ def measure(case: Case, rounds: int) -> Measured:
     for _ in range(rounds):
         for name, run in runs.items():
             seconds[name].append(timed(run))
-    plain = seconds["plain"]
+    first = next(iter(seconds.values()))
     return {
         name: {
             "images_per_second": case.count / min(own),
-            "ratio": min(plain) / min(own),
-            "median_ratio": statistics.median(p / o for p, o in zip(plain, own, strict=True)),
+            "ratio": min(first) / min(own),
+            "median_ratio": statistics.median(p / o for p, o in zip(first, own, strict=True)),
         }
         for name, own in seconds.items()
     }
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds of one run, until a GPU has finished it."""
-    start = time.perf_counter()
+    """Seconds of one run: of this process's one thread, or until a GPU has finished it."""
+    clock = time.perf_counter if torch.cuda.is_initialized() else time.process_time
+    start = clock()
     run()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def growth(case: Case, variant: str) -> float:
@@ -82,13 +84,13 @@ def growth_elsewhere(options: argparse.Namespace, case: str, variant: str) -> fl
 
 
 def table(found: dict[str, Measured]) -> str:
-    """One line per case: plain images/s, then per variant images/s, ratios and memory."""
-    lines = [f"{'case':18} {'variant':11} {'images/s':>9} {'ratio':>6} {'median':>6} {'MB':>6}"]
+    """One line per case and variant: images/s, ratios and memory."""
+    lines = [f"{'case':18} {'variant':13} {'images/s':>9} {'ratio':>6} {'median':>6} {'MB':>6}"]
     for case, variants in found.items():
         for name, m in variants.items():
             memory = f"{m['megabytes']:6.0f}" if "megabytes" in m else f"{'–':>6}"
             lines.append(
-                f"{case:18} {name:11} {m['images_per_second']:9.1f} {m['ratio']:6.2f} "
+                f"{case:18} {name:13} {m['images_per_second']:9.1f} {m['ratio']:6.2f} "
                 f"{m['median_ratio']:6.2f} {memory}"
             )
     return "\n".join(lines)

@@ -23,7 +23,7 @@ from mclr.models.families import make_family
 from mclr.models.family import Family
 from mclr.models.seeded import seeded_noise, seeded_uniforms
 from mclr.models.spec import ModelSpec
-from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.config import VarBase, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
 from mclr.objectives.base import Batch
 from mclr.objectives.contrast import draw_partners
@@ -51,6 +51,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 IMITATIONS: dict[str, dict[str, Any]] = {
     "distill": {"name": "distill", "gamma": 1.5},
     "gft": {"name": "gft", "beta": 0.4},
+    "gft, dial": {"name": "gft", "beta": "input"},
     "mg": {"name": "mg", "w": 0.6},
 }
 """Of guidance."""
@@ -68,7 +69,10 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """Work on ``count`` images, once in every variant; ``builders`` make it ready to run."""
+    """Work on ``count`` images, once in every variant; ``builders`` make it ready to run.
+
+    The others are compared with the first.
+    """
 
     count: int
     builders: dict[str, Callable[[], Run]]
@@ -132,15 +136,7 @@ def training_case(bench: Bench, kind: str, objective: dict[str, Any]) -> Case:
     """One optimiser step of fine-tuning."""
 
     def ours(precision: str) -> Run:
-        family = bench.family(kind, precision)
-        x, base = family.encode(bench.images), bench.base(family)
-        settings = FineTuning.model_validate(
-            {"model": kind, "objective": objective, "lr": 1e-4, "batch": bench.batch,
-             "checkpoints": [1]}
-        )  # fmt: skip
-        data = Samples(x, bench.labels, CLASSES)
-        negatives = Samples(x, bench.labels, CLASSES)
-        return stepper(finetune_trainee(family, base, settings, 0, data, negatives))
+        return tuning_step(bench, kind, objective, precision)
 
     def naive() -> Run:
         family, net = bench.plain_net(kind)
@@ -169,12 +165,22 @@ def training_case(bench: Bench, kind: str, objective: dict[str, Any]) -> Case:
     return Case(bench.batch, variants(naive, ours))
 
 
+def tuning_step(bench: Bench, kind: str, objective: dict[str, Any], precision: str) -> Run:
+    """Optimiser steps of fine-tuning, one per call."""
+    family = bench.family(kind, precision)
+    x, base = family.encode(bench.images), bench.base(family)
+    settings = FineTuning.model_validate(
+        {"model": kind, "objective": objective, "lr": 1e-4, "batch": bench.batch,
+         "checkpoints": [1]}
+    )  # fmt: skip
+    data = Samples(x, bench.labels, CLASSES)
+    negatives = Samples(x, bench.labels, CLASSES)
+    return stepper(finetune_trainee(family, base, settings, 0, data, negatives))
+
+
 def base_case(bench: Bench) -> Case:
     """One optimiser step of training an EDM2 base model, with its average of weights."""
-    settings = Edm2Base(
-        seed=0, steps=1, batch=bench.batch, lr=1e-4, lr_decay_steps=1, rampup_images=0,
-        label_dropout=0.1, ema_std=0.1,
-    )  # fmt: skip
+    settings = base_settings("edm2", bench.batch)
 
     def ours(precision: str) -> Run:
         family = bench.family("edm2", precision)
@@ -192,6 +198,33 @@ def base_case(bench: Bench) -> Case:
         return plain_stepper(net, loss, ema)
 
     return Case(bench.batch, variants(naive, ours))
+
+
+def imitations_case(bench: Bench, kind: str) -> Case:
+    """One step of each imitation of guidance, and of MCLR, beside one of base training.
+
+    The ratio is that of the step of base training: of the passes 3/5 of distillation and MG, 3/4 of
+    GFT, 1/2 of MCLR with K = 1.
+    """
+
+    def base_step() -> Run:
+        family = bench.family(kind, "float32")
+        x, settings = family.encode(bench.images), base_settings(kind, bench.batch)
+        return stepper(base_trainee(family, settings, x, bench.labels, CLASSES))
+
+    def step(objective: dict[str, Any]) -> Callable[[], Run]:
+        return lambda: tuning_step(bench, kind, objective, "float32")
+
+    others = {"mclr K=1": OBJECTIVES["mclr K=1"], **IMITATIONS}
+    return Case(bench.batch, {"base": base_step} | {n: step(o) for n, o in others.items()})
+
+
+def base_settings(kind: str, batch: int) -> Edm2Base | VarBase:
+    """Of base training, with its average of weights where the family keeps one."""
+    shared = {"seed": 0, "steps": 1, "batch": batch, "lr": 1e-4, "label_dropout": 0.1}
+    if kind == "var":
+        return VarBase(**shared, warmup_steps=0, weight_decay=0.05)
+    return Edm2Base(**shared, lr_decay_steps=1, rampup_images=0, ema_std=0.1)
 
 
 def sampling_case(bench: Bench, kind: str, guidance: float) -> Case:
@@ -274,6 +307,7 @@ def all_cases(size: str, batch: int, device: torch.device = CPU) -> dict[str, Ca
     for name in ("mclr K=1", "mclr K=4", "ccdpo K=4"):
         cases[f"var {name}"] = training_case(bench, "var", OBJECTIVES[name])
     for kind in ("edm2", "var"):
+        cases[f"{kind} steps"] = imitations_case(bench, kind)
         cases[f"{kind} sample"] = sampling_case(bench, kind, 0.0)
         cases[f"{kind} sample guided"] = sampling_case(bench, kind, 1.5)
     return cases | {"metrics": metrics_case()}

@@ -29,6 +29,7 @@ from mclr.commands import (
 from mclr.commands.options import PATH
 from mclr.errors import UserError, printable
 from mclr.events import LOG, set_up_logging
+from mclr.extras import told
 
 FOR_PEOPLE = (
     *(new.new, plan.plan, doctor.doctor, results.show, results.track),
@@ -128,6 +129,11 @@ def main() -> None:
         if debug or not isinstance(error, ValidationError):
             raise
         LOG.error("mclr: error: --spec: %s", printable(" ".join(str(error).split())))
+        sys.exit(2)
+    except ImportError as error:
+        if debug or not told(error):
+            raise
+        LOG.error("mclr: error: %s", told(error))
         sys.exit(2)
     except click.ClickException as error:
         error.show()

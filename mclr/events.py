@@ -87,6 +87,11 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
+def ended(events: list[dict[str, Any]]) -> bool:
+    """Whether the last event is the end: a run that was prolonged has one further up as well."""
+    return bool(events) and bool(events[-1]["event"] == "end")
+
+
 def _event(line: bytes) -> dict[str, Any] | None:
     """The event of a line; None if it has none."""
     try:

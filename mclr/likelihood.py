@@ -23,36 +23,44 @@ Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Draw:
     """The randomness of ℓ for N samples: noise level σ (N,) and noise ε (N, C, H, W).
 
-    Exact likelihoods need none: both are None. masks: of dropout; None: there is none.
+    Exact likelihoods need none: both are None. masks: of dropout; None: there is none. dial: values
+    (N,) of the network's dial; None: what it is set to (``mclr.models.dial``).
     """
 
     sigma: Tensor | None = None
     epsilon: Tensor | None = None
     masks: Masks | None = None
+    dial: Tensor | None = None
 
     def take(self, index: Tensor) -> Draw:
         """The draws of the rows ``index``."""
         masks = self.masks and self.masks.take(index)
+        dial = None if self.dial is None else self.dial[index]
         if self.sigma is None or self.epsilon is None:
-            return Draw(masks=masks)
-        return Draw(self.sigma[index], self.epsilon[index], masks)
+            return Draw(masks=masks, dial=dial)
+        return Draw(self.sigma[index], self.epsilon[index], masks, dial)
 
     def to(self, device: torch.device) -> Draw:
         """This draw on ``device``."""
         masks = self.masks and self.masks.to(device)
+        dial = None if self.dial is None else move(self.dial, device)
         if self.sigma is None or self.epsilon is None:
-            return Draw(masks=masks)
-        return Draw(move(self.sigma, device), move(self.epsilon, device), masks)
+            return Draw(masks=masks, dial=dial)
+        return Draw(move(self.sigma, device), move(self.epsilon, device), masks, dial)
 
     def join(self, other: Draw) -> Draw:
         """The draws of this batch followed by those of another."""
         masks = self.masks.join(other.masks) if self.masks and other.masks else None
+        dial = None
+        if self.dial is not None and other.dial is not None:
+            dial = torch.cat([self.dial, other.dial])
         if None in (self.sigma, self.epsilon, other.sigma, other.epsilon):
-            return Draw(self.sigma, self.epsilon, masks)
+            return Draw(self.sigma, self.epsilon, masks, dial)
         return Draw(
             torch.cat([self.sigma, other.sigma]),  # type: ignore[list-item]
             torch.cat([self.epsilon, other.epsilon]),  # type: ignore[list-item]
             masks,
+            dial,
         )
 
 

@@ -36,8 +36,13 @@ class Prediction(ABC):
         scale = gamma * self.strength
         return replace(self, values=self.values + scale * (self.values - null.values))
 
-    def unguided(self, null: Self, gamma: float) -> Self:
-        """What CFG at γ makes this of: β times this and 1 − β times ``null``, β = 1/(1 + γ)."""
+    def unguided(self, null: Self, gamma: float | Tensor) -> Self:
+        """What CFG at γ makes this of: β times this and 1 − β times ``null``, β = 1/(1 + γ).
+
+        gamma: one for all samples, or one for each (N,).
+        """
+        if isinstance(gamma, Tensor):
+            gamma = gamma.view(-1, *[1] * (self.values.ndim - 1))
         beta = 1 / (1 + gamma * self.strength)
         return replace(self, values=beta * self.values + (1 - beta) * null.values)
 

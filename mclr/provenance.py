@@ -6,6 +6,7 @@ tags, never inside files that are compared by content.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -98,8 +99,12 @@ def hardware() -> str:
 
 
 def packages() -> dict[str, str]:
-    """The installed version of each package that matters."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    """The installed version of each package that matters; one that is absent is left out."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def other_packages(found: Mapping[str, str] | None = None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -145,3 +148,105 @@ def test_python_is_the_one_of_the_project() -> None:
     conda, _ = environment()
     python = next(entry for entry in conda if entry.startswith("python="))
     assert Version(re.split("=+", python)[1]) in SpecifierSet(project()["requires-python"])
+
+
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def test_every_python_of_the_project_is_named_once() -> None:
+    """In its range, its classifiers, and what the Makefile looks for, in this order."""
+    content = project()
+    versions = SpecifierSet(content["requires-python"])
+    assert [f"3.{minor}" for minor in range(9, 17) if f"3.{minor}" in versions] == [*PYTHONS]
+    named = [line.rpartition(" ")[2] for line in content["classifiers"] if ":: 3." in line]
+    assert named == [*PYTHONS]
+    searched = re.search(r"\$\(foreach v,([\d. ]+),", (ROOT / "Makefile").read_text())
+    assert searched and searched[1].split() == [*PYTHONS]
+
+
+def test_the_lock_is_the_same_for_every_python() -> None:
+    """On Linux no pin is for some of them alone."""
+    for name, pin in lock().items():
+        applies = {
+            not pin.marker
+            or pin.marker.evaluate({"python_version": v, "python_full_version": f"{v}.1"})
+            for v in PYTHONS
+        }
+        assert len(applies) == 1, f"{name}: {pin.marker}"
+
+
+def stub(folder: Path, version: str) -> None:
+    """A Python of a version that asks its true one whatever is asked, and installs nothing."""
+    folder.mkdir(exist_ok=True)
+    path, number = folder / f"python{version}", tuple(map(int, version.split(".")))
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = ({number[0]}, {number[1]}, 0)\n"
+        "if sys.argv[1] == '-c': exec(sys.argv[2])\nelse: sys.exit(' '.join(sys.argv[1:]))\n"
+    )
+    path.chmod(0o755)
+
+
+def make_env(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make env` in a folder with nothing but its files, and stubs before all other Pythons."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    tools = folder / "tools"
+    tools.mkdir(exist_ok=True)
+    for tool in ("make", "sh", "sed", "touch"):
+        found = shutil.which(tool)
+        assert found
+        if not (tools / tool).exists():
+            (tools / tool).symlink_to(found)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+    path = os.pathsep.join([str(folder / "pythons"), str(tools)])
+    return subprocess.run(
+        ("make", "env", *arguments),
+        cwd=folder, env=kept | {"PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [(("3.13",), "3.13"), (("3.12", "3.13"), "3.12"), (("3.10", "3.11", "3.13"), "3.11")],
+)
+def test_make_takes_the_first_python_that_there_is(
+    there: tuple[str, ...], taken: str, tmp_path: Path
+) -> None:
+    for version in there:
+        stub(tmp_path / "pythons", version)
+    said = make_env(tmp_path)
+    assert f"pythons/python{taken} -m venv .venv\n" in said.stdout, said
+    elsewhere = make_env(tmp_path, "VENV=other")
+    assert f"pythons/python{taken} -m venv other\n" in elsewhere.stdout
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_make_refuses_other_pythons(version: str, tmp_path: Path) -> None:
+    stub(tmp_path / "pythons", version)
+    said = make_env(tmp_path, f"PYTHON=python{version}")
+    assert said.returncode and "Python 3.11, 3.12 or 3.13 is needed" in said.stdout
+    assert "-m venv" not in said.stdout
+
+
+def test_without_cuda_all_else_is_the_lock() -> None:
+    """The lines of the lock file that `make env CPU=1` keeps, and what it takes from elsewhere."""
+    steps = subprocess.run(
+        ("make", "--dry-run", "--always-make", "env", "CPU=1"),
+        cwd=ROOT, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    other = next(line for line in steps if "whl/cpu" in line)
+    named = subprocess.run(
+        ("sh", "-c", f"echo $({other.partition('$(')[2]}"),
+        cwd=ROOT, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert named == [f"{name}=={version(lock()[name])}" for name in ("torch", "torchvision")]
+    rest = next(line for line in steps if line.startswith("sed") and "torch" in line)
+    kept = subprocess.run(
+        rest.split(" > ")[0], shell=True, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.replace("\\\n", "")
+    left = pinned([line for line in kept.splitlines() if not line.startswith("#")])
+    gone = lock().keys() - left.keys()
+    assert {"torch", "torchvision", "triton"} <= gone
+    assert all(name.startswith(("nvidia-", "cuda-", "tri", "torch")) for name in gone)
+    assert not [name for name in left if name.startswith(("nvidia", "cuda"))]
+    assert "torch-fidelity" in left

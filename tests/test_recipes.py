@@ -10,10 +10,11 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import torch
+import yaml
 
 from mclr.config.objectives import FineTuning
 from mclr.config.reading import json_schema, parse_tier
-from mclr.config.recipes import RECIPES
+from mclr.config.recipes import RECIPES, family_of, fitting
 from mclr.errors import UserError
 from mclr.models.var.config import VarConfig
 from mclr.models.var.family import NO_DECAY, VarFamily
@@ -24,7 +25,8 @@ from mclr.training.optimizer import make_optimizer
 from mclr.training.trainee import DECAYS
 
 IMAGENET = 1_281_167
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "presets.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "presets.md"
 OWN = {"objective": {"name": "mclr"}, "checkpoints": [10]}
 """What a recipe that trains no objective of ours leaves to the run."""
 
@@ -120,12 +122,31 @@ def test_average_of_gft() -> None:
     assert 0.5 ** (256 / ema.half_life) == pytest.approx(0.9999, abs=1e-9)
 
 
+def test_gft_on_dit_is_a_run_beside_those_of_its_tier() -> None:
+    """The example of the page, in the configuration that it names: 28 epochs, β fixed, a row."""
+    section = PAGE.read_text().split("## Recipes of fine-tuning")[1]
+    added = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[0])
+    content = yaml.safe_load((ROOT / "config" / "imagenet-dit.yaml").read_text())
+    content["data"] |= added["data"]
+    content["runs"] |= added["runs"]
+    plan = Plan(parse_tier(content, "imagenet-dit.yaml"))
+    (made,) = plan.of("dit-gft")
+    assert made.method == "gft" and made.checkpoints == (28 * IMAGENET // 256,)
+    objective = plan.finetune_spec(made.run_id).content()["run"]["objective"]
+    assert objective == {"name": "gft", "beta": 0.667, "uncond_ratio": 0.1}
+    assert 1 / objective["beta"] - 1 == pytest.approx(0.5, abs=1e-3)
+    content["runs"]["dit-gft"] |= {"objective": {"beta": "input"}, "dial": [0.5]}
+    with pytest.raises(UserError, match="cannot take β as an"):
+        parse_tier(content, "imagenet-dit.yaml")
+
+
 # ------------------------------------------------------------------ as a key of a run
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_is_a_run(name: str) -> None:
     given = {key: value for key, value in OWN.items() if not _says(name, key)}
+    given |= {"objective": {"beta": 2 / 3}} if name == "gft-dit-xl" else {}
     found = run(name, **given)
     content = found.model_dump(mode="json", by_alias=True)
     assert content["recipe"] == name
@@ -185,6 +206,19 @@ def test_unknown_recipe(tiny: dict[str, Any]) -> None:
     tiny["runs"]["var-cca"]["recipe"] = "cca"
     with pytest.raises(UserError, match=r"runs\.var-cca: recipe: unknown name 'cca'; choose from"):
         parse_tier(tiny, "tiny.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_of_another_family_is_refused(name: str, tiny: dict[str, Any]) -> None:
+    fits = family_of(name)
+    given = {key: value for key, value in OWN.items() if not _says(name, key)}
+    given |= {"objective": {"beta": 2 / 3}} if name == "gft-dit-xl" else {}
+    model = "edm2" if fits == "var" else "var"
+    tiny["runs"] = {"x": {"model": model, "recipe": name, **given}}
+    with pytest.raises(UserError, match=rf"runs\.x\.recipe: {name} is of {fits} models") as told:
+        parse_tier(tiny, "tiny.yaml")
+    assert str(told.value).endswith(f"choose from {', '.join(fitting(model))}")
+    assert name not in fitting(model) and name in fitting(fits) and name in fitting("own")
 
 
 # ------------------------------------------------------------------ documentation

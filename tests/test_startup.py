@@ -96,6 +96,7 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
 @pytest.mark.parametrize(
     ("module", "libraries"),
     [
+        ("mclr", set()),
         ("mclr.report.table", {"pandas"}),
         ("mclr.report.curves", {"pandas"}),
         ("mclr.report.grids", {"pandas", "matplotlib"}),
@@ -105,6 +106,7 @@ def test_a_job_loads_only_what_it_uses(command: str, loaded: dict[str, set[str]]
         ("mclr.metrics", set()),
         ("mclr.objectives", set()),
         ("mclr.planning.own", set()),
+        ("mclr.forks.server", set()),
         ("mclr.report.names", set()),
     ],
 )
@@ -122,3 +124,26 @@ def test_help_answers_at_once() -> None:
         )
         times.append(time.monotonic() - start)
     assert min(times) < 0.5, times
+
+
+def test_a_command_that_is_handed_over_imports_next_to_nothing() -> None:
+    """Only what `python -m mclr` needs to find its fork server; not even click."""
+    code = "import sys; before = {*sys.modules}\nimport mclr.forks.handover\n"
+    code += "print(*{m.partition('.')[0] for m in {*sys.modules} - before})"
+    done = subprocess.run(
+        (sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {name for name in done.stdout.split() if not name.startswith("_")}
+    assert found - sys.stdlib_module_names == {"mclr"}
+    assert len(found) < 40, found
+
+
+def test_what_jobs_import_is_in_the_process_that_they_are_forks_of(
+    loaded: dict[str, set[str]],
+) -> None:
+    """Of the jobs that there are many of: a fork of it imports no heavy library itself."""
+    from mclr.forks.server import PRELOADED
+
+    there = loaded_by("\n".join(f"import {module}" for module in PRELOADED))
+    for command in ("base", "finetune", "sample", "negatives", "encode", "tokenizer", "evaluate"):
+        assert loaded[command] <= there, command

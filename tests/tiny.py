@@ -99,8 +99,13 @@ def edited(spec: S, **sections: dict[str, Any]) -> S:
     return type(spec).model_validate(content)
 
 
-IMITATIONS = {"distill": {"gamma": 1.5}, "gft": {"beta": 0.4}, "mg": {"w": 0.6}}
-"""Objectives that imitate guidance, which the tiny tier has no runs of: settings by name."""
+IMITATIONS: dict[str, dict[str, Any]] = {
+    "distill": {"gamma": 1.5},
+    "gft": {"beta": 0.4},
+    "gft+dial": {"name": "gft", "beta": "input"},
+    "mg": {"w": 0.6},
+}
+"""Methods that imitate guidance, which the tiny tier has no runs of: settings by name."""
 
 
 def finetune_spec(plan: Plan, model: str, name: str) -> FinetuneSpec:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import jsonschema  # type: ignore[import-untyped]
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -38,9 +42,12 @@ class Micro:
         return kinds_of(load_tier(ROOT / self.config))
 
     def can_be_made(self, folder: Path) -> bool:
-        """Whether a tree has the script that prepares it, if there is one."""
+        """Whether a tree has the script that prepares it, if there is one, and knows its keys."""
         scripts = (word for word in self.prepare[:1] if word.endswith(".py"))
-        return all((folder / script).is_file() for script in scripts)
+        known = json.loads((folder / "config/schema.json").read_text())
+        told = yaml.safe_load((ROOT / self.config).read_text())
+        has_scripts = all((folder / script).is_file() for script in scripts)
+        return has_scripts and jsonschema.Draft202012Validator(known).is_valid(told)
 
 
 TESTS = "tests/workflow"
@@ -53,6 +60,7 @@ TIERS = (
     Micro("stages", f"{TESTS}/stages.yaml"),
     Micro("imported", f"{TESTS}/imported.yaml", TRAIN_BASES),
     Micro("options", f"{TESTS}/options.yaml"),
+    Micro("bases", f"{TESTS}/bases.yaml"),
     Micro("own", f"{TESTS}/own.yaml"),
     Micro("diffusers", f"{TESTS}/diffusers.yaml", TINY_DIT),
     Micro("images", f"{TESTS}/images.yaml", OWN_IMAGES),

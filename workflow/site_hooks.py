@@ -19,6 +19,7 @@ from mkdocs.structure.pages import Page
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 CODE = re.compile(r"<code>(.*?)</code>")
+INCLUDE = re.compile(r"<!-- include: (\S+)(?: (\w+))? -->\n.*?<!-- end of include -->", re.DOTALL)
 BREAKS = re.compile(r"([/_]|\.(?![a-z]{2,4}$))(?=.)")
 ELSEWHERE = re.compile(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"')
 # A function's name and its argument: the converter leaves no space between them.
@@ -27,7 +28,13 @@ WIDTH: dict[str, Any] = {"terminal_width": 80}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put generated text in the place of its marker, ``<!-- generated: name -->``."""
+    """Put generated text and files in the places of their markers.
+
+    ``<!-- generated: name -->``, and ``<!-- include: file[:section] [language] -->`` up to
+    ``<!-- end of include -->``: what stands between them, a link, is what other readers of
+    Markdown show. A file without a language is Markdown itself.
+    """
+    markdown = INCLUDE.sub(_snippet, markdown)
     return re.sub(r"<!-- generated: (\w+) -->", lambda match: GENERATORS[match[1]](), markdown)
 
 
@@ -42,6 +49,12 @@ def on_post_page(output: str, page: Page, **_: Any) -> str:
     if elsewhere := ELSEWHERE.search(output):
         raise PluginError(f"{page.file.src_uri}: {elsewhere[0]}: the site must be read offline")
     return output
+
+
+def _snippet(marker: re.Match[str]) -> str:
+    """What pymdownx.snippets makes the file of."""
+    text = f'--8<-- "{marker[1]}"'
+    return f"```{marker[2]}\n{text}\n```" if marker[2] else text
 
 
 def _breakable(code: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ Each entry quotes the paper and says what is computed; ``docs/claims.md`` has th
 
 from __future__ import annotations
 
-from mclr.claims import ablations, baselines, guidance, quality
+from mclr.claims import ablations, baselines, guidance, leaks, nets, quality
 from mclr.claims.claim import Claim
 from mclr.config.tier import Tier
 
@@ -22,7 +22,11 @@ def catalogue() -> tuple[Claim, ...]:
         *guidance.trade_offs(),
         *guidance.on_top(),
         *guidance.similarity(),
+        *guidance.by_training(),
+        *nets.across(),
+        *leaks.leaks(),
         *ablations.dsm(),
+        *ablations.tuples(),
         *ablations.sensitivity(),
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mclr.claims.bootstrap import ABOVE_ZERO, Region
 from mclr.claims.questions import Difference, Quantity, Question
+from mclr.claims.region import ABOVE_ZERO, Region
 from mclr.objectives.catalogue import METHODS
 
 DIFFUSION, AUTOREGRESSIVE = "edm2", "var"
@@ -39,6 +39,8 @@ class Claim:
     source: str
     families: tuple[str, ...]
     question: Question
+    of_leaks: bool = False
+    """Asked of models alone whose labels leak, and that have a counterpart without a leak."""
 
 
 def table(*methods: str) -> Quantity:

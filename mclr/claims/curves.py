@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mclr.planning.points import FINAL, GRID, STUDY
+from mclr.planning.points import GRID, STUDY
 from mclr.report.summary import POINT, complete, of_one_checkpoint, table_rows
 
 Values = NDArray[np.float64]
@@ -31,19 +31,26 @@ class Curve:
 
     ``x`` (P,) is where each point lies: the step, or γ; ``values`` (P, S) has a column for each
     of ``seeds``; ``rows`` are the rows of ``metrics.parquet`` behind them, with their value.
-    ``noise``: standard deviation over the final seeds relative to the mean, None if unknown.
     """
 
     x: Values
     values: Values
     seeds: tuple[int, ...]
     rows: tuple[dict[str, Any], ...]
-    noise: float | None = None
 
     def per_seed(self, numbers: Iterable[float]) -> Curve:
         """A number computed from each seed's own curve in the place of the points: (1, S)."""
         values = np.array([list(numbers)], dtype=np.float64)
-        return replace(self, x=np.zeros(1), values=values, noise=None)
+        return replace(self, x=np.zeros(1), values=values)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Of a model whose labels leak, Eq. (18): the share η, and the same model without a leak."""
+
+    share: float
+    classes: int
+    clean: View
 
 
 class View:
@@ -59,8 +66,8 @@ class View:
         rows = complete(metrics[metrics["model"] == model])
         self.rows = rows.drop_duplicates([*POINT, "stage", "seed"])
         self.features = features
+        self.leak: Leak | None = None
         self._paths: dict[tuple[str, str], Curve] = {}
-        self._noises: dict[str, float | None] = {}
         self._table = table_rows(metrics[metrics["model"] == model], features, by)
 
     @property
@@ -127,6 +134,27 @@ class View:
             raise NotMeasuredError(f"{key} of {', '.join(methods)} was not varied")
         return {value: found[value][1] for value in sorted(found)}
 
+    def alike(self, metric: str, method: str, key: str) -> dict[float, Curve]:
+        """The paths of one sweep, in which all but ``key`` is alike, by its value.
+
+        Of several sweeps the one with the most values counts, then that of the lowest FD.
+        """
+        rows, sweeps = self._of(method, GRID), dict[str, dict[float, pd.DataFrame]]()
+        for text, variant in rows.groupby("hyperparameters", sort=True):
+            settings = json.loads(str(text))
+            value = settings.pop(key, None)
+            if value is not None:
+                sweeps.setdefault(json.dumps(settings, sort_keys=True), {})[value] = variant
+        column = self.column("fd")
+
+        def rank(sweep: dict[float, pd.DataFrame]) -> tuple[int, float]:
+            return -len(sweep), min(float(variant[column].min()) for variant in sweep.values())
+
+        best = min(sweeps.values(), key=rank, default={})
+        if len(best) < 2:
+            raise NotMeasuredError(f"{key} of {method} was not varied with all else alike")
+        return {value: self._from_base(metric, best[value], "step") for value in sorted(best)}
+
     def _of(self, method: str, stage: str) -> pd.DataFrame:
         return self.rows[(self.rows["method"] == method) & (self.rows["stage"] == stage)]
 
@@ -153,18 +181,7 @@ class View:
             table.to_numpy(np.float64),
             tuple(int(seed) for seed in table.columns),
             tuple({str(k): v for k, v in row.items()} for row in listed.to_dict("records")),
-            self._noise(column),
         )
-
-    def _noise(self, column: str) -> float | None:
-        """Relative spread over seeds of a column: root mean square over all final points."""
-        if column not in self._noises:
-            final = self.rows[self.rows["stage"] == FINAL]
-            points = final.groupby(POINT)[column].agg(["mean", "std"]).dropna()
-            relative = (points["std"] / points["mean"].abs()).to_numpy(np.float64)
-            found = float(np.sqrt(np.mean(relative**2))) if len(relative) else None
-            self._noises[column] = found
-        return self._noises[column]
 
     def column(self, metric: str) -> str:
         """The column of ``metrics.parquet`` that holds a metric."""

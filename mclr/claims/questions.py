@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mclr.claims.bootstrap import ANY, Region, effect_of, interval_of
 from mclr.claims.curves import Curve, NotMeasuredError, Values, View
+from mclr.claims.paired import Effects, effects_of
+from mclr.claims.region import ANY, Region
 from mclr.claims.statistics import (
     CurveStatistic,
     average,
@@ -28,23 +29,26 @@ LOWER_IS_BETTER = ("fd",)
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found: the effect that the claim's region judges, and how sure it is.
+    """What was found: the effects that the claim's region judges, seed by seed.
 
-    ``relative``: the effect as a share of the right side, where there is one. ``by_point``: the
-    effect of one seed alone may decide, because the claim is about the shape of a curve.
-    ``from_curve``: the interval of one seed comes from the curve itself. ``exact``: no chance
-    takes part.
+    ``relative``: the same as a share of the right side, where there is one. ``exact``: counted, so
+    no chance takes part. ``is_open``: more of the curve may turn it.
     """
 
-    effect: float
-    interval: tuple[float, float] | None
+    found: Effects
     curves: tuple[Curve, ...]
-    relative: float | None = None
-    relative_interval: tuple[float, float] | None = None
-    by_point: bool = False
-    from_curve: bool = False
+    relative: Effects | None = None
     exact: bool = False
+    is_open: bool = False
     note: str = ""
+
+    @property
+    def effect(self) -> float:
+        return self.found.mean
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return self.found.interval
 
 
 class Question(Protocol):
@@ -68,16 +72,21 @@ class Quantity:
     """One side of a comparison: a statistic of the curves of one or several methods.
 
     ``at`` names a hyperparameter, and the position of its value (0 smallest, −1 largest): the
-    curve of that value is meant. Of several methods the better one counts.
+    curve of that value is meant; ``alike``: within one sweep, in which all else is alike. Of
+    several methods the better one counts.
     """
 
     statistic: str
     methods: tuple[str, ...]
     at: tuple[str, int] | None = None
+    alike: bool = False
 
     def curves(self, view: View, metric: str) -> list[Curve]:
         if self.at:
             key, position = self.at
+            if self.alike:
+                (method,) = self.methods
+                return [list(view.alike(metric, method, key).values())[position]]
             return [list(view.sweep(metric, self.methods, key).values())[position]]
         look = view.at_table if self.statistic == "table" else view.path
         return [look(metric, method) for method in self.methods]
@@ -148,10 +157,8 @@ class Difference:
             a, b = both(means)
             return (a - b) / abs(b) if b else math.nan
 
-        plain = effect_of(curves, difference), interval_of(curves, difference)
-        ratio = effect_of(curves, share), interval_of(curves, share)
-        judged = ratio if self.relative else plain
-        return Answer(*judged, tuple(curves), *ratio)
+        plain, ratio = effects_of(curves, difference), effects_of(curves, share)
+        return Answer(ratio if self.relative else plain, tuple(curves), ratio)
 
     @property
     def tabled(self) -> tuple[str, ...]:
@@ -197,10 +204,45 @@ class Spread:
             values = [best(mean) for mean in means]
             return max(values) / min(values) - 1
 
-        return Answer(effect_of(curves, spread), interval_of(curves, spread), tuple(curves))
+        return Answer(effects_of(curves, spread), tuple(curves))
 
     def rule(self) -> str:
         return f"{self.metric} of {self.method}: largest / smallest best value over {self.key} − 1"
+
+
+@dataclass(frozen=True)
+class EveryValue:
+    """Whether every value of a hyperparameter is worse than its smallest one, best against best.
+
+    The effect is that of the value which is worse by the least.
+    """
+
+    metric: str
+    methods: tuple[str, ...]
+    key: str
+    region: Region
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+    def ask(self, view: View) -> Answer:
+        curves = list(view.sweep(self.metric, self.methods, self.key).values())
+        lower = self.metric in LOWER_IS_BETTER
+        best, least = (lowest, min) if lower else (highest, max)
+
+        def nearest(means: list[Values]) -> float:
+            first, *others = [best(mean) for mean in means]
+            return least(other - first for other in others)
+
+        return Answer(effects_of(curves, nearest), tuple(curves))
+
+    def rule(self) -> str:
+        words = "smallest" if self.metric in LOWER_IS_BETTER else "largest"
+        return (
+            f"{self.metric}: {words} of best({' or '.join(self.methods)} at each larger {self.key})"
+            f" − best at the smallest"
+        )
 
 
 @dataclass(frozen=True)
@@ -214,8 +256,8 @@ class Cost:
 
     def ask(self, view: View) -> Answer:
         curves = tuple(view.at_table("nfe", method) for method in (self.left, self.right))
-        ratio = effect_of(curves, lambda means: float(means[0][0] / means[1][0]))
-        return Answer(ratio, (ratio, ratio), curves, exact=True)
+        ratio = effects_of(curves, lambda means: float(means[0][0] / means[1][0]))
+        return Answer(ratio, curves, exact=True)
 
     def rule(self) -> str:
         return f"nfe({self.left}) / nfe({self.right})"

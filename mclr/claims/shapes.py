@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mclr.claims.bootstrap import ABOVE_ZERO, Region, effect_of, interval_of
 from mclr.claims.curves import Curve, NotMeasuredError, Values, View
+from mclr.claims.paired import effects_of
 from mclr.claims.questions import Answer
-from mclr.claims.statistics import gap_at_equal_x, spearman, spearman_interval, turn
+from mclr.claims.region import ABOVE_ZERO, Region
+from mclr.claims.statistics import gap_at_equal_x, spearman, turn
 
 LEAST_POINTS = 4  # of a curve whose shape is asked for
 
@@ -31,10 +32,7 @@ class Trend:
     def ask(self, view: View) -> Answer:
         curve = _shape(view, self.metric, self.method)
         rhos = curve.per_seed(self.sign * rho for rho in _rhos(curve))
-        effect, interval = effect_of([rhos], _first), interval_of([rhos], _first)
-        if interval is None:
-            interval = spearman_interval(effect, len(curve.x))
-        return Answer(effect, interval, (curve,), from_curve=True)
+        return Answer(effects_of([rhos], _first), (curve,))
 
     def rule(self) -> str:
         sign = "" if self.sign > 0 else "−"
@@ -76,12 +74,10 @@ class Turn:
         def clearness(means: list[Values]) -> float:
             return turn(means[0], bottom)
 
-        effect = effect_of([curve], clearness)
         note = f"lowest at {'γ' if self.method == 'cfg' else 'step'} {curve.x[bottom]:g}"
-        if bottom == len(curve.x) - 1:  # it may turn later
-            return Answer(effect, None, (curve,), note=f"{note}, the last point")
-        interval = interval_of([curve], clearness)
-        return Answer(effect, interval, (curve,), by_point=True, note=note)
+        is_last = bottom == len(curve.x) - 1  # it may turn later
+        note += ", the last point" if is_last else ""
+        return Answer(effects_of([curve], clearness), (curve,), is_open=is_last, note=note)
 
     def rule(self) -> str:
         return f"fd of {self.method}: min(fall to the lowest point, rise behind it) / base"
@@ -133,8 +129,7 @@ def _agreement(curves: list[Curve]) -> Answer:
         values = [float(mean[0]) for mean in means]
         return float(np.mean([a * b for a, b in zip(values[::2], values[1::2], strict=True)]))
 
-    effect, interval = effect_of(rhos, agreement), interval_of(rhos, agreement)
-    return Answer(effect, interval, tuple(curves), by_point=True)
+    return Answer(effects_of(rhos, agreement), tuple(curves))
 
 
 @dataclass(frozen=True)
@@ -162,10 +157,10 @@ class AtEqual:
             found = gap_at_equal_x(x[1:], y[1:], other_x, other_y, self.high)
             return found / float(np.abs(other_y).mean()) if self.relative else found
 
-        effect = effect_of(curves, gap)
-        if math.isnan(effect):
+        effects = effects_of(curves, gap)
+        if math.isnan(effects.mean):
             raise NotMeasuredError(f"no point of {self.left} within the range of {self.right}")
-        return Answer(effect, interval_of(curves, gap), tuple(curves))
+        return Answer(effects, tuple(curves))
 
     def rule(self) -> str:
         half = f", {self.x} in the upper half of {self.right}'s" if self.high else ""

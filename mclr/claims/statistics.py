@@ -61,14 +61,6 @@ def spearman(x: Values, y: Values) -> float:
     return float(spearmanr(x, y).statistic)
 
 
-# Fieller, Hartley & Pearson 1957: arctanh ρ has a standard error of √(1.06 / (n − 3)).
-def spearman_interval(rho: float, n: int) -> tuple[float, float]:
-    """95 % interval of Spearman's ρ of one curve of n ≥ 4 points."""
-    middle = math.atanh(min(max(rho, -0.99), 0.99))
-    half = 1.96 * math.sqrt(1.06 / (n - 3))
-    return math.tanh(middle - half), math.tanh(middle + half)
-
-
 def turn(y: Values, bottom: int) -> float:
     """How clearly a curve falls to the point ``bottom`` and rises behind it.
 

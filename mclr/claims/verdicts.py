@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from mclr.claims.bootstrap import (
-    CONFIDENCE,
-    DRAWS,
+from mclr.claims.catalogue import claims_of
+from mclr.claims.claim import NAMES, Claim
+from mclr.claims.curves import BY_NET, Leak, NotMeasuredError, View
+from mclr.claims.families import holm
+from mclr.claims.nets import one_answer
+from mclr.claims.paired import CONFIDENCE, LEAST_SEEDS, POWER, Effects
+from mclr.claims.questions import Answer, Difference
+from mclr.claims.region import (
     INCONCLUSIVE,
     NOT_MEASURED,
     NOT_SUPPORTED,
+    OBSERVATION,
     SUPPORTED,
-    n_seeds,
+    VERDICTS,
+    Region,
 )
-from mclr.claims.catalogue import claims_of
-from mclr.claims.claim import NAMES, Claim
-from mclr.claims.curves import BY_NET, NotMeasuredError, View
-from mclr.claims.questions import Answer, Difference
-from mclr.claims.shapes import AcrossNets
 from mclr.config.tier import Tier
+from mclr.cost.images import SOURCES
+from mclr.models.config import Model
 from mclr.report.edges import MARK, edges_of
 from mclr.report.summary import check_metrics
+from mclr.settings.data import OwnImages
+
+LEVEL = round(1 - CONFIDENCE, 12)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim, on one model, seen with one feature net ("" where none takes part)."""
+    """One claim, on one model, seen with one feature net ("" where none takes part).
+
+    ``p``: by Student's t, ``signs``: by sign flips; None where nothing is tested. ``holm`` is p
+    corrected within the family, ``corrected`` the verdict by it.
+    """
 
     claim: Claim
     model: str
@@ -38,10 +49,15 @@ class Finding:
     verdict: str
     answer: Answer | None
     note: str
+    p: float | None = None
+    signs: float | None = None
+    holm: float | None = None
+    corrected: str = ""
 
     @property
     def seeds(self) -> int:
-        return n_seeds(self.answer.curves) if self.answer else 0
+        """How many seeds have an effect."""
+        return self.answer.found.n if self.answer else 0
 
 
 def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
@@ -56,19 +72,63 @@ def findings(metrics: pd.DataFrame, tier: Tier) -> list[Finding]:
         for model in tier.models
         for net in tier.features
     }
-    return [
+    for (model, net), view in views.items():
+        view.leak = _leak_of(model, net, views, tier)
+    found = [
         _finding(claim, model, net, views[model, net or tier.report.nets[0]], tier)
         for claim in claims_of(tier)
         for model, settings in tier.models.items()
         if settings.family in claim.families
+        and (not claim.of_leaks or views[model, tier.report.nets[0]].leak)
         for net in _nets(claim, tier)
     ]
+    return _corrected(found)
+
+
+def _leak_of(model: str, net: str, views: dict[tuple[str, str], View], tier: Tier) -> Leak | None:
+    """The leak of a model that has a counterpart in all but its leak and its name."""
+    settings = tier.models[model]
+    share = getattr(settings.base, "label_noise", 0.0)
+
+    def but_the_leak(other: Model) -> dict[str, Any]:
+        content = other.model_dump(exclude={"label"})
+        content["base"].pop("label_noise", None)
+        return content
+
+    for name, other in tier.models.items():
+        is_clean = not getattr(other.base, "label_noise", 0.0)
+        if share and is_clean and but_the_leak(other) == but_the_leak(settings):
+            classes = _classes(tier)
+            return Leak(share, classes, views[name, net]) if classes else None
+    return None
+
+
+def _classes(tier: Tier) -> int | None:
+    """How many classes the images have, where it is known without them."""
+    if isinstance(tier.data, OwnImages):
+        return tier.data.classes
+    return SOURCES[tier.data.source].classes if tier.data.source in SOURCES else None
+
+
+def _corrected(found: list[Finding]) -> list[Finding]:
+    """Holm's correction: a family is what is tested under one topic, on all models and nets."""
+    families: dict[str, list[int]] = {}
+    for i, finding in enumerate(found):
+        if finding.p is not None:
+            families.setdefault(finding.claim.topic, []).append(i)
+    corrected = [replace(finding, corrected=finding.verdict) for finding in found]
+    for members in families.values():
+        tested = [found[i].p or 0.0 for i in members]
+        for i, p in zip(members, holm(tested), strict=True):
+            verdict = found[i].verdict if p <= LEVEL else INCONCLUSIVE
+            corrected[i] = replace(found[i], holm=p, corrected=verdict)
+    return corrected
 
 
 def _nets(claim: Claim, tier: Tier) -> list[str]:
     """The feature nets that a claim is asked with: each, or none if the metrics need none."""
     question = claim.question
-    if isinstance(question, AcrossNets) or not set(question.metrics) & set(BY_NET):
+    if one_answer(question) or not set(question.metrics) & set(BY_NET):
         return [""]
     return list(tier.features)
 
@@ -78,9 +138,14 @@ def _finding(claim: Claim, model: str, net: str, view: View, tier: Tier) -> Find
         answer = claim.question.ask(view)
     except NotMeasuredError as missing:
         return Finding(claim, model, net, NOT_MEASURED, None, str(missing))
-    notes = [_note(answer), *_edges(claim, view, tier)]
+    notes = [*_notes(answer, claim.question.region), *_edges(claim, view, tier)]
     note = "; ".join(part for part in notes if part)
-    return Finding(claim, model, net, _verdict(claim, answer), answer, note)
+    finding = Finding(claim, model, net, _verdict(claim.question.region, answer), answer, note)
+    if not _is_tested(answer):
+        return finding
+    region, effects = claim.question.region, answer.found
+    p, signs = (region.p_value(effects.mean, at) for at in (effects.p_t, effects.p_signs))
+    return replace(finding, p=p, signs=signs)
 
 
 def _edges(claim: Claim, view: View, tier: Tier) -> Iterator[str]:
@@ -91,21 +156,36 @@ def _edges(claim: Claim, view: View, tier: Tier) -> Iterator[str]:
             yield f"{MARK} {NAMES[method]}: {', '.join(edges)}"
 
 
-def _verdict(claim: Claim, answer: Answer) -> str:
-    region = claim.question.region
-    if answer.interval is not None:
-        return region.verdict(*answer.interval)
-    if answer.by_point and math.isfinite(answer.effect):
-        return SUPPORTED if region.holds(answer.effect) else NOT_SUPPORTED
-    return INCONCLUSIVE
+def _is_tested(answer: Answer) -> bool:
+    """Whether there are seeds enough for a test, and chance to test against."""
+    return answer.found.n >= LEAST_SEEDS and not answer.exact and not answer.is_open
 
 
-def _note(answer: Answer) -> str:
-    alone = ""
-    if n_seeds(answer.curves) < 2 and not answer.exact:
-        borrowed = answer.interval and not answer.from_curve
-        alone = "one seed" + (", interval from the spread of the final seeds" if borrowed else "")
-    return "; ".join(part for part in (answer.note, alone) if part)
+def _verdict(region: Region, answer: Answer) -> str:
+    effects = answer.found
+    decided = SUPPORTED if region.holds(effects.mean) else NOT_SUPPORTED
+    if answer.exact:
+        return decided
+    if not math.isfinite(effects.mean):
+        return INCONCLUSIVE
+    if effects.n < LEAST_SEEDS:
+        return OBSERVATION
+    tested = _is_tested(answer) and region.p_value(effects.mean, effects.p_t) <= LEVEL
+    return decided if tested else INCONCLUSIVE
+
+
+def _notes(answer: Answer, region: Region) -> Iterator[str]:
+    """What a reader must know beside the numbers: how few seeds, and what they cannot show."""
+    effects = answer.found
+    yield answer.note
+    if answer.exact:
+        return
+    seeds = {0: "no seed in common", 1: "one seed"}.get(effects.n, f"{effects.n} seeds")
+    if effects.n < LEAST_SEEDS:
+        side = "as claimed" if region.holds(effects.mean) else "not as claimed"
+        yield f"{seeds}, {side}"
+    elif not effects.has_spread:
+        yield f"all {seeds} alike, so sign flips decide"
 
 
 # ------------------------------------------------------------------ JSON
@@ -120,28 +200,32 @@ def as_json(found: list[Finding], tier: Tier) -> dict[str, Any]:
             {
                 "id": claim.id,
                 "topic": claim.topic,
+                "family": claim.topic,
                 "claim": claim.statement,
                 "quote": claim.quote,
                 "source": claim.source,
                 "families": list(claim.families),
                 "effect": claim.question.rule(),
+                "percent": getattr(claim.question, "relative", False),
                 "supported_if": claim.question.region.words(),
                 "findings": own,
             }
         )
     return {
         "tier": tier.tier,
+        "features": tier.report.nets[0],
         "confidence": CONFIDENCE,
-        "draws": DRAWS,
+        "power": POWER,
         "verdicts": counts(found),
+        "corrected": counts(found, corrected=True),
         "claims": claims,
     }
 
 
-def counts(found: list[Finding]) -> dict[str, int]:
-    """How many findings have each verdict."""
-    names = (SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_MEASURED)
-    return {name: sum(finding.verdict == name for finding in found) for name in names}
+def counts(found: list[Finding], corrected: bool = False) -> dict[str, int]:
+    """How many findings have each verdict: as tested alone, or corrected within the family."""
+    verdicts = [finding.corrected if corrected else finding.verdict for finding in found]
+    return {name: verdicts.count(name) for name in VERDICTS}
 
 
 def _json(finding: Finding) -> dict[str, Any]:
@@ -149,16 +233,23 @@ def _json(finding: Finding) -> dict[str, Any]:
         "model": finding.model,
         "net": finding.net or None,
         "verdict": finding.verdict,
+        "corrected": finding.corrected,
         "note": finding.note,
     }
     answer = finding.answer
     if answer is None:
         return content | {"effect": None, "interval": None, "rows": []}
+    relative = answer.relative or Effects(math.nan, ())
     return content | {
         "effect": _number(answer.effect),
         "interval": _pair(answer.interval),
-        "relative": _number(answer.relative),
-        "relative_interval": _pair(answer.relative_interval),
+        "relative": _number(relative.mean),
+        "relative_interval": _pair(relative.interval),
+        "effects": [_number(value) for value in answer.found.values],
+        "p": _number(finding.p),
+        "p_holm": _number(finding.holm),
+        "p_sign_flip": _number(finding.signs),
+        "detectable": _number(answer.found.detectable),
         "seeds": finding.seeds,
         "rows": list(_rows(answer)),
     }

@@ -14,7 +14,7 @@ from mclr.commands.options import config_option, parsed, path_option, spec_optio
 @path_option("metrics", "metrics.parquet of the tier.")
 @path_option("output", "Folder to write.")
 def claims(config: Path, metrics: Path, output: Path) -> None:
-    """Judge every claim of the paper by the tier's metrics (claims.json, claims.md)."""
+    """Judge every claim of the paper by the tier's metrics (claims.json, .md, .csv)."""
     from mclr.config.reading import load_tier
     from mclr.jobs.claims import claims as run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,27 @@ class _Classes(click.ParamType[list[str]]):
 @config_option
 @click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
 @path_option("output", "Folder to write; it must be new.")
-def export_model(config: Path, experiment: str, output: Path) -> None:
+@click.option("--push", metavar="ORG/NAME", help="Also put it onto the Hugging Face Hub.")
+@click.option("--private", is_flag=True, help="With --push: a model that others do not see.")
+@click.option(
+    "--licence",
+    metavar="ID",
+    help="Of the weights, by its id on the hub, such as mit. Default: that of a released base.",
+)
+@click.option(
+    "--despite-licence",
+    is_flag=True,
+    help="Push what the licence of the base model forbids, or does not tell: you may all the same.",
+)
+def export_model(
+    config: Path,
+    experiment: str,
+    output: Path,
+    push: str | None,
+    private: bool,
+    licence: str | None,
+    despite_licence: bool,
+) -> None:
     """Write an experiment's best checkpoint as a model folder, ready to use and to share.
 
     The folder has the weights, a configuration and a model card. `mclr draw` and
@@ -52,12 +73,28 @@ def export_model(config: Path, experiment: str, output: Path) -> None:
     \b
     Example:
       mclr export-model --experiment edm2-mclr --output my-model
+      mclr export-model --experiment edm2-mclr --output my-model --push me/my-model --licence mit
     """
     from mclr.config.reading import load_tier
     from mclr.inference.export import export_model as run
+    from mclr.inference.folder import FILES
+    from mclr.inference.hub import check_name
+    from mclr.inference.hub import push as upload
 
-    for path in run(load_tier(config), experiment, output):
+    if push:
+        check_name(push)
+    elif private or despite_licence:
+        raise click.UsageError("--private and --despite-licence are of --push ORG/NAME")
+    if licence and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise click.UsageError(f"--licence {licence!r}: expected an id such as mit or cc-by-4.0")
+    sharing = push is not None
+    for path in run(load_tier(config), experiment, output, licence, sharing, despite_licence):
         click.echo(path)
+    if push:
+        commit = upload(output, list(FILES), push, private=private)
+        click.echo(
+            f"{push}@{commit}: on the hub; `mclr draw --model {push}@{commit}` draws with it"
+        )
 
 
 def own_class(implementation: str | None) -> type[OwnFamily] | None:
@@ -85,6 +122,12 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     show_default=True,
     help="Of the first column; the next ones follow. A column has the same noise in all rows.",
 )
+@click.option(
+    "--dial",
+    type=float,
+    help="Where the dial of a model that has one stands: above 0 (most guidance) and up to 1 "
+    "(none). Default: what its config.json says.",
+)
 @click.option("--guidance", default=0.0, show_default=True, help="CFG scale γ; 0 is none.")
 @click.option(
     "--sampler",
@@ -109,6 +152,7 @@ def draw(
     classes: list[str] | None,
     per_class: int,
     seed: int,
+    dial: float | None,
     guidance: float,
     sampler: tuple[tuple[str, float], ...],
     batch: int | None,
@@ -136,6 +180,7 @@ def draw(
         guidance,
         dict(sampler),
         batch,
+        dial,
     )
     total = len(request.classes) * per_class
     with click.progressbar(length=total, label="drawing", file=sys.stderr) as bar:
@@ -143,6 +188,7 @@ def draw(
     if as_json:
         click.echo(json.dumps(written | {"model": model}, ensure_ascii=False, indent=2))
         return
-    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}")
+    stands = "" if written["dial"] is None else f"; dial at {written['dial']:g}"
+    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}{stands}")
     if npz:
         click.echo(f"{npz}: the same images, with their labels and seeds")

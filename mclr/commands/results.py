@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
 from mclr.errors import UserError, printable
+from mclr.events import LOG
+from mclr.waiting import waiting
+
+if TYPE_CHECKING:
+    from mclr.config.tier import Tier
 
 
 @click.command()
@@ -97,7 +102,8 @@ def track(
     if watch:
         keep_publishing(tier, folder, interval, lambda: False)
         return
-    counts = publish(tier, folder)
+    with waiting("mclr track") as tell:
+        counts = publish(tier, folder, tell=tell)
     if record:
         write_json(record, {"published": sum(counts.values())})
     if as_json:
@@ -118,6 +124,8 @@ def schema() -> None:
 def show(config: Path, as_json: bool) -> None:
     """Print Table 1, the report's path and how to open the MLflow UI.
 
+    Before there is a Table 1: what is measured or trained already, and how to use it.
+
     \b
     Examples:
       mclr show
@@ -126,17 +134,22 @@ def show(config: Path, as_json: bool) -> None:
     from mclr.config.reading import load_tier
     from mclr.files import read_table
     from mclr.report.methods import with_entries
+    from mclr.report.partial import edited
     from mclr.report.rows import make_table
     from mclr.report.table import terminal_table
     from mclr.tracking.views import how_to_look
 
     tier = load_tier(config)
     folder = Path("results", tier.tier)
-    if not (folder / "metrics.parquet").is_file():
-        raise UserError(
-            f"{folder}/metrics.parquet: no results yet; run `snakemake --configfile {config} "
-            "--cores 2 -- table1`, or `dvc pull` for published ones"
+    if changes := edited(tier, folder):
+        LOG.warning(
+            "%s was edited since these results were made (%s); `snakemake` makes them again",
+            config,
+            printable(changes),
         )
+    if not (folder / "metrics.parquet").is_file():
+        _show_what_there_is(tier, folder, config, as_json)
+        return
     tier = with_entries(tier, folder)
     metrics = read_table(folder / "metrics.parquet")
     command, links = how_to_look(tier)
@@ -153,3 +166,19 @@ def show(config: Path, as_json: bool) -> None:
     click.echo(f"\nReport:  {place}\nMLflow:  {command}")
     for model, view, link in links:
         click.echo(printable(f"         {model}, {view}: {link}"))
+
+
+def _show_what_there_is(tier: Tier, folder: Path, config: Path, as_json: bool) -> None:
+    """Of a tier without Table 1; UserError where nothing has begun, or for programs."""
+    from mclr.report.partial import what_there_is
+
+    make = f"snakemake --configfile {config} --cores 2 -- table1"
+    lines = [] if as_json else what_there_is(tier, folder, config)
+    if not lines:
+        raise UserError(
+            f"{folder}/metrics.parquet: no results yet; run `{make}`, or `dvc pull` for "
+            "published ones"
+        )
+    click.echo(f"{tier.tier}: no Table 1 yet, but there is\n")
+    click.echo(printable("\n".join(f"  {line}" for line in lines)))
+    click.echo(f"\nTable 1:  {make}")

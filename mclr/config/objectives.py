@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, Tag, field_validator, model_validator
 
 from mclr.config.recipes import RECIPES, filled
 from mclr.objectives.catalogue import METHODS
@@ -18,7 +18,7 @@ from mclr.objectives.mclr import Mclr
 from mclr.objectives.mg import Mg
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
-from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section
+from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section, distinct
 from mclr.settings.optimizer import NOTHING_SAID, Optimizer
 from mclr.settings.released import ORIGIN, RELEASED, TRAINED, Released
 
@@ -66,6 +66,11 @@ class FineTuning(Section):
     sweep: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(default={})
     start: Name | None = Field(default=None, alias="from")
     """The experiment whose best checkpoint takes the place of the base model: another round."""
+    dial: Annotated[list[Annotated[float, Field(gt=0, le=1)]], AfterValidator(distinct)] = Field(
+        default=[], exclude_if=operator.not_
+    )
+    """Of a network that has one (``objective.beta: input``): values of β at which every checkpoint
+    is measured, as a base model is at scales of guidance."""
     final: bool = True
     """Whether the best point is trained again with the seeds of ``final``."""
 

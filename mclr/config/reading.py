@@ -93,6 +93,8 @@ def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
         if choices:
             node = next((c for c in choices if part in _tags(c)), choices[0])
             continue
+        if _is_value(node):
+            continue
         path.append(str(part))
         entries = next(iter(node.get("patternProperties", {}).values()), None)
         node = node.get("properties", {}).get(part) or entries or node.get("items") or {}
@@ -111,6 +113,13 @@ def _choices(node: Any) -> list[Any]:
     members = [m for m in node.get("oneOf", node.get("anyOf", [])) if m.get("type") != "null"]
     nested = [inner for member in members for inner in member.get("oneOf", [member])]
     return nested if all("$ref" in member for member in nested) else []
+
+
+def _is_value(node: Any) -> bool:
+    """Whether a place has one value of several types: what follows is the name of a type."""
+    members = node.get("oneOf", node.get("anyOf", []))
+    kinds = {member.get("type") for member in members} - {"null"}
+    return len(kinds) > 1 and kinds <= {"number", "integer", "string", "boolean"}
 
 
 def _tags(section: Any) -> list[str]:

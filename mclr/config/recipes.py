@@ -100,6 +100,8 @@ def _edm2(
 def _gft_dit() -> Recipe:
     command, code = f"{GFT}, DiT/train.sh", f"{GFT}, DiT/train.py"
     return {
+        "objective.name": Value("gft", GFT),
+        "objective.uncond_ratio": Value(0.1, "arXiv 2501.15420: labels dropped as in pre-training"),
         "lr": Value(1e-4, command),
         "batch": Value(256, code),
         "epochs": Value([28.0], command),
@@ -125,6 +127,21 @@ RECIPES: dict[str, Recipe] = {
     ),
     "gft-dit-xl": _gft_dit(),
 }
+
+
+FAMILIES = {"cca": "var", "edm2": "edm2", "gft-dit": "diffusers"}
+"""Family of the models that recipes are of, by the beginning of their names."""
+
+
+def fitting(family: str) -> list[str]:
+    """Names of the recipes for models of a family; of one's own family, all."""
+    return [name for name in RECIPES if family in ("own", family_of(name))]
+
+
+def family_of(recipe: str) -> str:
+    """The family of the models that a recipe fine-tunes."""
+    (found,) = (family for start, family in FAMILIES.items() if recipe.startswith(f"{start}-"))
+    return found
 
 
 def filled(content: dict[str, Any]) -> dict[str, Any]:

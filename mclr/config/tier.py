@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mclr.config.evaluation import Evaluation, Report, Separation, Study
 from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
+from mclr.config.recipes import family_of, fitting
 from mclr.models.config import Model
-from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section, Seed
+from mclr.settings.base import Count, Name, Section, Seed
 from mclr.settings.data import Data, OwnImages
-from mclr.settings.features import FeatureNet, LabelScheme, Protocol
+from mclr.settings.features import FeatureNet
 
 IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""
@@ -22,41 +25,6 @@ POINTS = 100_000
 
 RESERVED = ("-base", "-final", "-study", "-real")
 """Endings of evaluations that an experiment cannot have in its name."""
-
-
-class Evaluation(Section):
-    """How every point is sampled and measured: these values enter the protocol id."""
-
-    n_samples: Annotated[int, Field(ge=2)]
-    batch: Count
-    shards: Annotated[int, Field(ge=1, le=1000)]
-    labels: LabelScheme
-    neighbourhood: Count
-    isc_features: Name
-    isc_splits: Count
-    grid_rows: Annotated[int, Field(ge=1, le=1000)]
-    grid_classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
-    """Classes of the image grids; all if absent."""
-
-    def shown(self, classes: int) -> list[int]:
-        """The labels of the columns of an image grid of a data set with so many classes."""
-        return list(range(classes)) if self.grid_classes is None else self.grid_classes
-
-    @property
-    def protocol(self) -> Protocol:
-        """The part that numbers must have in common to be compared."""
-        return Protocol.model_validate(self.model_dump(include=set(Protocol.model_fields)))
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Evaluation:
-        batches = -(-self.n_samples // self.batch)
-        if self.shards > batches:
-            raise ValueError(f"shards {self.shards}: at most the {batches} batches of n_samples")
-        if self.isc_splits > self.n_samples:
-            raise ValueError(f"isc_splits {self.isc_splits}: at most the n_samples images")
-        if self.neighbourhood >= self.n_samples:
-            raise ValueError(f"neighbourhood {self.neighbourhood}: fewer than the n_samples images")
-        return self
 
 
 def _different(seeds: list[int]) -> list[int]:
@@ -70,63 +38,26 @@ class Final(Section):
 
     Each seed trains once more with the selected hyperparameters up to the selected step, and its
     samples come from the block of that seed. The selection itself used the seeds of the tier.
+
+    bases: how many base models are trained for these rows, with the first so many of ``seeds``.
+    The row of a seed starts from its own base where there are as many as seeds, else they take
+    turns; its base and CFG rows sample the same one. Without it all start from the model's one.
     """
 
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+    bases: Count | None = Field(default=None, exclude_if=operator.not_)
 
+    @model_validator(mode="after")
+    def _few_bases(self) -> Final:
+        if self.bases and self.bases > len(self.seeds):
+            raise ValueError(
+                f"bases {self.bases}: expected at most one for each of the {len(self.seeds)} seeds"
+            )
+        return self
 
-class Interval(Section):
-    """CFG at noise levels within [low, high] alone (Kynkäänniemi et al., arXiv 2404.07724)."""
-
-    guidance: Scales
-    low: NonNegative
-    high: Positive
-
-
-class Study(Section):
-    """Other ways to sample an experiment's best checkpoint, without training.
-
-    guidance: CFG scales. dial: weights base + t (fine-tuned − base), for each t.
-    autoguidance: scales of guidance by the base model (arXiv 2406.02507). interval: CFG within
-    noise levels.
-    """
-
-    guidance: Scales = Field(default=[])
-    dial: Distinct = Field(default=[])
-    autoguidance: Scales = Field(default=[])
-    interval: Interval | None = None
-
-
-class Separation(Section):
-    """How far the base model tells the classes of real and generated images apart.
-
-    ``n_images`` of each kind, each under its own class and ``others`` more, with ``draws`` shared
-    draws of the noise.
-    """
-
-    n_images: Count
-    draws: Count
-    others: Count
-
-
-class Report(Section):
-    """Which feature net fills the FD, precision and recall columns of Table 1.
-
-    Two names with a plus between them, as in the paper: FD of the first, the rest of the second.
-    """
-
-    features: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(\+[a-z][a-z0-9-]*)?$")]
-
-    @property
-    def nets(self) -> tuple[str, str]:
-        """The feature net of FD, and that of precision, recall and accuracy."""
-        return fd_and_rest(self.features)
-
-
-def fd_and_rest(features: str) -> tuple[str, str]:
-    """The two feature nets of "fd+rest"; the same one twice of a single name."""
-    first, _, second = features.partition("+")
-    return first, second or first
+    def base_seed(self, seed: int) -> int | None:
+        """The seed that trains the base of a row; None where it is the model's own base."""
+        return self.seeds[self.seeds.index(seed) % self.bases] if self.bases else None
 
 
 def _free(tier: str) -> str:
@@ -198,7 +129,9 @@ class Tier(Section):
         """Every one is a job or more, and has a folder."""
         many, scales = len(self.seeds), (len(model.guidance) + 1 for model in self.models.values())
         tuned = (
-            len(run.checkpoints or run.epochs or ()) * math.prod(map(len, run.sweep.values()))
+            len(run.checkpoints or run.epochs or ())
+            * math.prod(map(len, run.sweep.values()))
+            * len(run.dial or [1])
             for run in self.tuned.values()
         )
         points = many * (sum(scales) + sum(tuned) + len(self.released))
@@ -213,6 +146,8 @@ class Tier(Section):
                 raise ValueError(_unknown(f"runs.{name}.model", run.model, self.models))
             if isinstance(run, FineTuning):
                 self._check_start(name)
+                self._check_dial(name, run)
+                self._check_recipe(name, run)
             if (
                 isinstance(run, FineTuning)
                 and run.objective.needs.noisy
@@ -250,6 +185,28 @@ class Tier(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _own_bases(self) -> Tier:
+        """Rounds of a final row lead back to its own base, so each of them has final rows."""
+        if self.final and self.final.bases:
+            for name, run in self.tuned.items():
+                if run.final and run.start and not self.tuned[run.start].final:
+                    raise ValueError(
+                        f"runs.{name}.from: with final.bases, {run.start} needs final rows, too; "
+                        f"remove `final: false` there, or set it here"
+                    )
+        return self
+
+    def _check_recipe(self, name: str, run: FineTuning) -> None:
+        """ValueError unless a run's recipe is one for models of its family."""
+        family = self.models[run.model].family
+        if run.recipe and run.recipe not in (names := fitting(family)):
+            raise ValueError(
+                f"runs.{name}.recipe: {run.recipe} is of {family_of(run.recipe)} models, but "
+                f"{run.model} is of family {family}; "
+                + (f"choose from {', '.join(names)}" if names else "write its values out")
+            )
+
     def _check_start(self, name: str) -> None:
         """ValueError unless the rounds of an experiment lead back to the base of its model."""
         seen = [name]
@@ -259,9 +216,30 @@ class Tier(Section):
                 raise ValueError(_unknown(where, start, self.tuned))
             if start in seen:
                 raise ValueError(f"{where}: {start} starts from {seen[-1]} itself")
+            if self.tuned[start].objective.needs.dial:
+                raise ValueError(f"{where}: {start} has a dial; start from a network without one")
             if self.runs[start].model != self.runs[name].model:
                 raise ValueError(f"{where}: {start} fine-tunes another model")
             seen.append(start)
+
+    def _check_dial(self, name: str, run: FineTuning) -> None:
+        """ValueError unless values of a dial are given where there is one, and nowhere else."""
+        has_dial = run.objective.needs.dial
+        if has_dial and not self.models[run.model].has_dial:
+            raise ValueError(
+                f"runs.{name}.objective.beta: networks of models.{run.model} cannot take β as an "
+                "input (those of families edm2 and var can); give a number above 0 and up to 1"
+            )
+        if has_dial and not run.dial:
+            raise ValueError(
+                f"runs.{name}.dial: β is an input, so say at which values to measure the network, "
+                "such as [0.25, 0.5, 1]"
+            )
+        if run.dial and not has_dial:
+            raise ValueError(
+                f"runs.{name}.dial: is of gft with `beta: input` alone; remove it (weights between "
+                "base model and checkpoint are studies.<run>.dial)"
+            )
 
     @model_validator(mode="after")
     def _studies(self) -> Tier:

@@ -67,6 +67,8 @@ def _samples(content: dict[str, Any]) -> None:
 def _seeds(content: dict[str, Any]) -> None:
     if content["final"]:
         content["final"]["seeds"] = content["final"]["seeds"][:1]
+        if content["final"].get("bases"):
+            content["final"]["bases"] = 1
 
 
 def _rounds(content: dict[str, Any]) -> None:
@@ -85,7 +87,8 @@ def _ablations(content: dict[str, Any]) -> None:
         firsts: dict[tuple[str, str], str] = {}
         for name, run in runs.items():
             method = FineTuning.model_validate(run).objective.method
-            if method not in METHODS or METHODS[method].in_table:
+            known = METHODS.get(method)
+            if not known or known.in_table or (known.if_final and run["final"]):
                 firsts.setdefault((run["model"], method), name)
         kept = [name for name, run in runs.items() if run["from"] or name in firsts.values()]
     content["runs"] = {n: run for n, run in every.items() if n in kept or n not in runs}

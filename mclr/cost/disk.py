@@ -106,7 +106,7 @@ def _grids(load: Workload) -> float:
 
 def _state(load: Workload, gpus: int) -> float:
     """Of the largest runs, one on each GPU: what resumes them, and their checkpoints so far."""
-    bases, guides = load.subjects("base"), load.subjects("guide")
+    bases, guides = map(load.model_trained, load.subjects("base")), load.subjects("guide")
     trained = [load.networks[name] for name in bases] + [load.guides[name] for name in guides]
     sizes = [_held(network, 1, averaged=network.has_average) for network in trained]
     tuned = [run for run in load.runs if not run.is_base]

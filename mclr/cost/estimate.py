@@ -12,7 +12,7 @@ from mclr.cost.cuts import cuts_of
 from mclr.cost.disk import disk_of
 from mclr.cost.downloads import Download, released_downloads, source_bytes
 from mclr.cost.fd_error import bias_constants
-from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Work
+from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS, Gpu, Work
 from mclr.cost.images import Images, images_of
 from mclr.cost.memory import SIZES, Memory, memory_of
 from mclr.cost.schedule import Schedule, Task, schedule
@@ -20,6 +20,7 @@ from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.planning.job import Job
 from mclr.planning.plan import Plan
+from mclr.waiting import Tell, silent
 
 HOUR = 3600.0
 
@@ -31,10 +32,23 @@ class Machines:
     gpu: str
     gpus: int
     utilisation: float
+    core: Gpu | None = None
+    """A processor core in the place of a GPU; every job then holds one."""
+
+    @property
+    def device(self) -> Gpu:
+        """What the jobs run on."""
+        return self.core or GPUS[self.gpu]
+
+    @property
+    def compared(self) -> dict[str, Gpu]:
+        """What computing is told for."""
+        return {"core": self.core} if self.core else GPUS
 
     def hours(self, work: Work, gpu: str | None = None) -> float:
-        """GPU-hours of computing."""
-        return work.gpu_seconds(GPUS[gpu or self.gpu], self.utilisation) / HOUR
+        """GPU-hours of computing, or core-hours."""
+        device = self.compared[gpu] if gpu else self.device
+        return work.gpu_seconds(device, self.utilisation) / HOUR
 
 
 @dataclass(frozen=True)
@@ -83,16 +97,20 @@ def estimate(
     results: Path,
     count: int | None = None,
     targets: Sequence[str] = (),
+    tell: Tell = silent,
 ) -> Estimate:
     """The cost of a tier and of each of its cuts, the one that saves most first.
 
     results: folder of the tier's results, for the bias of FD if its feature nets exist. count: of
-    one's own images. targets: results or evaluations to make; all if there are none.
+    one's own images. targets: results or evaluations to make; all if there are none. tell: is
+    told what is computed, for people who wait.
 
     Raises:
         UserError: unknown target; nothing is known of the images.
     """
+    tell("jobs and networks")
     whole = _Costed(tier, machines, images_of(tier, count), targets)
+    tell(f"memory and disk of {whole.total.jobs:,} jobs")
     constants = bias_constants(whole.load.plan, results)
     released = released_downloads(whole.load)
     return Estimate(
@@ -107,15 +125,20 @@ def estimate(
         released,
         source_bytes(tier.data.source) + sum(file.bytes for file in released),
         {model: c / tier.evaluation.n_samples for model, c in constants.items()},
-        _effects(whole, tier, constants, targets),
+        _effects(whole, tier, constants, targets, tell),
     )
 
 
 def _effects(
-    whole: _Costed, tier: Tier, constants: dict[str, float], targets: Sequence[str]
+    whole: _Costed,
+    tier: Tier,
+    constants: dict[str, float],
+    targets: Sequence[str],
+    tell: Tell,
 ) -> list[Effect]:
     n, machines, effects = tier.evaluation.n_samples, whole.machines, []
     for cut in cuts_of(tier):
+        tell(f"what to cut: {cut.name}")
         try:
             smaller = _Costed(cut.tier, machines, whole.load.images, targets)
         except UserError:  # a target is among what is cut
@@ -148,11 +171,11 @@ class _Costed:
         self.total = RuleCost(
             "total", len(self.works), sum((w for _, w in self.works), start=Work())
         )
-        gpu = GPUS[machines.gpu]
+        device, every = machines.device, machines.core is not None
+        dag = self.load.dag
+        seconds = {w: w.seconds(device, machines.utilisation) for w in {w for _, w in self.works}}
         self.tasks = {
-            job.name: Task(
-                work.seconds(gpu, machines.utilisation), work.needs_gpu, self.load.dag.needs(job)
-            )
+            job.name: Task(seconds[work], every or work.needs_gpu, dag.needs(job))
             for job, work in self.works
         }
         self.schedule = schedule(self.tasks, machines.gpus)
@@ -172,7 +195,7 @@ def numbers(found: Estimate) -> dict[str, Any]:
     machines = found.machines
 
     def rule(cost: RuleCost) -> dict[str, Any]:
-        hours = {name: machines.hours(cost.work, name) for name in GPUS}
+        hours = {name: machines.hours(cost.work, name) for name in machines.compared}
         return {
             "jobs": cost.jobs,
             "multiply_adds": asdict(cost.work),
@@ -182,9 +205,9 @@ def numbers(found: Estimate) -> dict[str, Any]:
 
     return {
         "tier": found.tier,
-        "assumptions": asdict(machines)
+        "assumptions": {k: v for k, v in asdict(machines).items() if k != "core"}
         | {"start_seconds": START_SECONDS, "cpu_rate": CPU_RATE}
-        | {"hardware": {name: asdict(gpu) for name, gpu in GPUS.items()}},
+        | {"hardware": {name: asdict(gpu) for name, gpu in machines.compared.items()}},
         "rules": {cost.rule: rule(cost) for cost in found.rules},
         "total": rule(found.total),
         "schedule": asdict(found.schedule) | {"bound": found.schedule.bound},

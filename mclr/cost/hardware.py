@@ -7,7 +7,7 @@ model does not ask for it (``decoding: tf32``).
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ GPUS = {
     ),
 }
 
+
+def core(rate: float, memory: float, source: str) -> Gpu:
+    """A processor core in the place of a GPU; rate: operations a second, reached and not peak."""
+    return Gpu("core", rate, rate, rate, memory, source)
+
+
 UTILISATION = 0.2
 """Share of the peak that training and sampling reach; docs/cost.md compares published runs."""
 
@@ -59,10 +65,15 @@ class Work:
     cpu: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Work(
+            self.half + other.half,
+            self.tf32 + other.tf32,
+            self.single + other.single,
+            self.cpu + other.cpu,
+        )
 
     def __mul__(self, count: float) -> Work:
-        return Work(*(value * count for value in astuple(self)))
+        return Work(self.half * count, self.tf32 * count, self.single * count, self.cpu * count)
 
     @property
     def macs(self) -> float:

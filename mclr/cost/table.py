@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mclr.cost.estimate import HOUR, Estimate, RuleCost
-from mclr.cost.hardware import CPU_RATE, GPUS, START_SECONDS
+from mclr.cost.hardware import CPU_RATE, START_SECONDS
 from mclr.cost.memory import MARGIN, RESERVED, SIZES
 
 Row = Sequence[str]
@@ -14,18 +14,19 @@ Row = Sequence[str]
 def as_text(found: Estimate) -> str:
     """Every part of the estimate with a heading."""
     machines = found.machines
-    gpu = GPUS[machines.gpu]
+    rooms = f"{', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]} GB" if machines.core else ""
     parts = [
         f"{found.tier}: {found.total.jobs} jobs, {quantity(found.total.work.macs)} multiply-adds",
-        f"GPU-{_unit(found)[1]} of computing, by rule",
+        f"{_whose(found)}-{_unit(found)[1]} of computing, by rule",
         *_aligned(_rules(found)),
-        f"  at {machines.utilisation:.0%} of the peak; on processors "
-        f"{CPU_RATE / 1e9:g} Gflop/s a core",
+        f"  at {_speed(found)}",
         "",
-        f"Time on {machines.gpus} × {gpu.label}",
+        f"Time on {_machines(found)}",
         *_aligned(_times(found), words=(0, 2)),
         "",
-        "GPU memory, and how many samples a pass can have on GPUs of three sizes",
+        f"Memory of a job, and how many samples a pass can have in {rooms}"
+        if machines.core
+        else "GPU memory, and how many samples a pass can have on GPUs of three sizes",
         *_aligned(_memory(found), words=(0, 1)),
         f"  with {size_text(RESERVED)} beside the fixed part, and {MARGIN:g} × what a sample needs",
         "",
@@ -33,20 +34,42 @@ def as_text(found: Estimate) -> str:
         *_aligned(_sizes(found)),
         *_released(found),
         "",
-        f"What to cut first, on {machines.gpus} × {gpu.label}",
+        f"What to cut first, on {_machines(found)}",
         *_aligned(_cuts(found), words=(0, 5)),
         *_bias(found),
     ]
     return "\n".join(parts)
 
 
+def _whose(found: Estimate) -> str:
+    return "core" if found.machines.core else "GPU"
+
+
+def _speed(found: Estimate) -> str:
+    """How fast computing is taken to be, in words."""
+    metrics = f"{CPU_RATE / 1e9:g} Gflop/s a core"
+    if core := found.machines.core:
+        return f"{core.peak_32 / 1e9:.3g} Gflop/s a core ({core.source}); metrics at {metrics}"
+    return f"{found.machines.utilisation:.0%} of the peak; on processors {metrics}"
+
+
+def _machines(found: Estimate) -> str:
+    """Such as ``8 × H100 SXM`` or ``2 cores``."""
+    count, device = found.machines.gpus, found.machines.device
+    if found.machines.core:
+        return f"{count} core{'s' if count > 1 else ''}"
+    return f"{count} × {device.label}"
+
+
 def _rules(found: Estimate) -> Iterator[Row]:
     per_hour, unit = _unit(found)
-    labels = (gpu.label for gpu in GPUS.values())
-    yield ("rule", "jobs", "multiply-adds", *labels, f"CPU-{unit}")
+    compared = found.machines.compared
+    labels = ("networks" if found.machines.core else gpu.label for gpu in compared.values())
+    last = "metrics" if found.machines.core else f"CPU-{unit}"
+    yield ("rule", "jobs", "multiply-adds", *labels, last)
 
     def row(cost: RuleCost) -> Row:
-        times = [found.machines.hours(cost.work, name) * per_hour for name in GPUS]
+        times = [found.machines.hours(cost.work, name) * per_hour for name in compared]
         on_cpu = 2 * cost.work.cpu / CPU_RATE / HOUR * per_hour
         numbers = [quantity(cost.work.macs), *map(number, times), number(on_cpu)]
         return (cost.rule, f"{cost.jobs:,}", *numbers)
@@ -63,10 +86,10 @@ def _unit(found: Estimate) -> tuple[float, str]:
 
 
 def _times(found: Estimate) -> Iterator[Row]:
-    plan = found.schedule
+    plan, used = found.schedule, "cores" if found.machines.core else "GPUs"
     share = plan.busy / (plan.gpus * plan.makespan)
-    yield "until all is done", duration(plan.makespan), f"(GPUs in use {share:.0%} of it)"
-    yield "longest chain of jobs", duration(plan.chain), "(with any number of GPUs)"
+    yield "until all is done", duration(plan.makespan), f"({used} in use {share:.0%} of it)"
+    yield "longest chain of jobs", duration(plan.chain), f"(with any number of {used})"
     yield "the longest job in it", duration(found.slowest[1]), f"({found.slowest[0]})"
     yield "each job's start", duration(START_SECONDS), "(included)"
 
@@ -99,7 +122,7 @@ def _released(found: Estimate) -> Iterator[str]:
 
 def _cuts(found: Estimate) -> Iterator[Row]:
     total, (per_hour, unit) = found.machines.hours(found.total.work), _unit(found)
-    yield "", "jobs", f"GPU-{unit}", "", "makespan", "FD"
+    yield "", "jobs", f"{_whose(found)}-{unit}", "", "makespan", "FD"
     for cut in found.cuts:
         share = cut.gpu_hours / total if total else 0.0
         yield (cut.name, f"−{cut.jobs:,}", f"−{number(cut.gpu_hours * per_hour)}", f"−{share:.0%}",

@@ -29,6 +29,9 @@ STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of l
 EIGENVALUES = 25
 """Multiply-adds of the eigenvalues of a d × d matrix, in d³ (Golub & Van Loan, section 7.5)."""
 
+Sampling = tuple[bool, Any, str]
+"""Whether it is guided, at which noise levels, by what: points alike in these cost the same."""
+
 
 class Workload:
     """What the jobs of a plan compute, all of them or those behind some targets."""
@@ -45,6 +48,7 @@ class Workload:
         self.dag = Jobs(plan, views_of(plan.tier))
         self.jobs = self.dag.behind(targets)
         self.names = {job.name for job in self.jobs}
+        self._shards: dict[tuple[str, int, Sampling], Work] = {}
 
     @property
     def points(self) -> dict[str, Point]:
@@ -60,6 +64,10 @@ class Workload:
     def subjects(self, rule: str) -> list[str]:
         """What a rule has jobs for."""
         return [job.subject for job in self.jobs if job.rule == rule]
+
+    def model_trained(self, subject: str) -> str:
+        """The model of a job that trains a base or a guide: a base of final rows is a run's."""
+        return subject if subject in self.networks else self.plan.runs[subject].model
 
     def training_features(self, net: FeatureNet) -> int:
         """Training images whose features by a net are written."""
@@ -121,10 +129,11 @@ class Workload:
 
     def _base(self, job: Job) -> Work:
         """Training of a base model, or of the network that guides one."""
-        settings = training_of(self.plan.tier.models[job.subject], job.rule)
+        model = self.model_trained(job.subject)
+        settings = training_of(self.plan.tier.models[model], job.rule)
         networks = self.guides if job.rule == "guide" else self.networks
         passes = settings.steps * settings.batch * BASE.evaluations
-        return self._pass(job.subject, networks[job.subject].evaluation * passes)
+        return self._pass(model, networks[model].evaluation * passes)
 
     def _finetune(self, run_id: str) -> Work:
         """Up to the last checkpoint; a final run, to the step that is selected, at most so far."""
@@ -179,14 +188,19 @@ class Workload:
         point = job.point
         assert point is not None
         evaluation, model = self.plan.tier.evaluation, point.run.model
-        n = shard_images(evaluation.n_samples, evaluation.batch, evaluation.shards, job.shard)
-        grid = evaluation.grid_rows * len(evaluation.shown(self.images.source.classes))
-        made = self._images(model, n + grid, point)
-        return made + Work(single=self._features(model) * n)
-
-    def _images(self, model: str, count: float, point: Point) -> Work:
         how = point.guidance != 0, point.interval, self.plan.guide(point)
-        return self._generate(model, count, *how) + self.decoding(model, count)
+        key = model, job.shard, how
+        if key not in self._shards:
+            sizes = evaluation.n_samples, evaluation.batch, evaluation.shards
+            self._shards[key] = self._shard(model, shard_images(*sizes, job.shard), how)
+        return self._shards[key]
+
+    def _shard(self, model: str, n: int, how: Sampling) -> Work:
+        """n images and those of the grid, sampled and decoded; features of the n."""
+        shown = self.plan.tier.evaluation.shown(self.images.source.classes)
+        count = n + self.plan.tier.evaluation.grid_rows * len(shown)
+        made = self._generate(model, count, *how) + self.decoding(model, count)
+        return made + Work(single=self._features(model) * n)
 
     def _floors(self) -> Work:
         n, nets = self.plan.tier.evaluation.n_samples, self.plan.tier.features.values()

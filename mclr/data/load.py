@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mclr.data.pixels import batches, mapped, some, unreadable
 from mclr.errors import UserError
 from mclr.files import read_json, sha256
 from mclr.settings.data import DECODING
@@ -95,11 +96,9 @@ def load_images(
     import torch
 
     if (own := manifest.own) is None:
-        table = _read(path, ["label", "image"])
-        pixels = np.array(table["image"].combine_chunks().flatten())
-        images = torch.from_numpy(pixels).view(-1, *manifest.shape)
-        labels = torch.from_numpy(table["label"].to_numpy().astype(np.int64))
-        return (images, labels) if rows is None else (images[rows], labels[rows])
+        labels = load_labels(path)
+        rows = torch.arange(len(labels)) if rows is None else rows
+        return torch.from_numpy(some(path, manifest.shape, rows.numpy())), labels[rows]
     labels = load_labels(path)
     rows = torch.arange(len(labels)) if rows is None else rows
     images = torch.empty(len(rows), *manifest.shape, dtype=torch.uint8)
@@ -109,6 +108,17 @@ def load_images(
         images[first : first + len(part)] = torch.from_numpy(part)
         first += len(part)
     return images, labels[rows]
+
+
+def map_images(path: Path, manifest: Manifest, scratch: Path) -> tuple[Tensor, Tensor]:
+    """As ``load_images`` of all rows; pixels of a source lie in a nameless file of ``scratch``.
+
+    It is mapped into memory, so they need not fit there. One's own images are loaded.
+    """
+    if manifest.own is not None:
+        return load_images(path, manifest)
+    labels = load_labels(path)
+    return mapped(path, manifest.shape, len(labels), scratch), labels
 
 
 def iter_images(
@@ -121,12 +131,12 @@ def iter_images(
     """
     import torch
 
-    if (own := manifest.own) is None:
-        images, labels = load_images(path, manifest)
-        for first in range(start, len(images), batch):
-            yield images[first : first + batch], labels[first : first + batch]
-        return
     labels = load_labels(path)
+    if (own := manifest.own) is None:
+        for part in batches(path, manifest.shape, batch, start):
+            yield torch.from_numpy(part.copy()), labels[start : start + len(part)]
+            start += len(part)
+        return
     groups = _groups(range(start, len(labels)), batch)
     parts = _indexed(path, manifest, own).batches(groups, torch.get_num_threads())
     for group, part in zip(groups, parts, strict=True):
@@ -174,9 +184,7 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: not a readable Parquet split ({error}); delete it and run `snakemake` again"
-        ) from None
+        raise unreadable(path, error) from None
 
 
 def step_generator(*key: int) -> torch.Generator:

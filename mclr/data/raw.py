@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mclr.errors import UserError
 from mclr.files import sha256
 
-VERSIONS = Path(__file__).resolve().parents[2] / "data" / "versions.csv"
+VERSIONS = Path(__file__).with_name("versions.csv").resolve()
+"""In a checkout a link to ``data/versions.csv``; a wheel has the file itself."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,14 @@ def released_row(name: str) -> dict[str, str] | None:
     return _rows().get(name)
 
 
+def licences(name: str) -> list[str]:
+    """The licences of a release, which may have several files; empty if it is none."""
+    rows = _rows().items()
+    return list(
+        dict.fromkeys(r["licence"] for key, r in rows if key == name or key.startswith(f"{name}/"))
+    )
+
+
 def released_paths(name: str) -> list[Path]:
     """Where the file (or files) of a release lie: in ``data/raw/released``, or the given path.
 

@@ -15,19 +15,25 @@ from jinja2 import Environment, StrictUndefined
 from mclr.data.released import released_row
 from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
+from mclr.inference.licence import licence_for, parts_of, stated_licence
 from mclr.inference.markdown import Raw, escaped, fenced, joined
-from mclr.inference.measured import HEADER, Measured, measure
+from mclr.inference.measured import HEADER, Measured, measure, protocols
 from mclr.inference.objectives import BASES, LIKELIHOODS
 from mclr.inference.source import Source, without_places
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS
+from mclr.report.verdict import RULE
 from mclr.settings.base import plain
 from mclr.settings.released import Released
 
 
-def write_card(source: Source, config: ModelConfig, output: Path) -> Path:
+def write_card(
+    source: Source, config: ModelConfig, output: Path, licence: str | None = None
+) -> Path:
     """Write ``README.md`` into the model folder.
+
+    licence: of the weights; that of the base model, if others trained that, where it is None.
 
     Raises:
         UserError: metrics, protocols or provenance of the run are missing.
@@ -37,7 +43,9 @@ def write_card(source: Source, config: ModelConfig, output: Path) -> Path:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped
     )
     environment.filters |= {"raw": Raw, "joined": joined, "fenced": fenced}
-    text = environment.from_string(template).render(_content(source, config))
+    text = environment.from_string(template).render(
+        _content(source, config) | {"licence": licence_for(parts_of(source.model), licence)}
+    )
     write_text(output / CARD, text.rstrip() + "\n")
     return output / CARD
 
@@ -65,6 +73,7 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "settings": _yaml(_settings(source)),
         "nfe": source.model.nfe_of(guided=False),
         "measured": found,
+        "rule": RULE,
         "header": HEADER,
         "columns": COLUMNS,
         "recall": _recall(found, run.is_base),
@@ -90,7 +99,7 @@ def _released(source: Source) -> dict[str, str] | None:
     return {
         "name": Path(base.released).name,
         "url": row.get("url", ""),
-        "licence": row.get("licence", ""),
+        "licence": stated_licence(base.released),
     }
 
 
@@ -130,7 +139,7 @@ def _recall(found: list[Measured], is_base: bool) -> str:
 
 
 def _protocol(source: Source, protocol: str) -> str:
-    return _yaml(read_json(source.results / "protocols.json")[protocol])
+    return _yaml(protocols(source)[protocol])
 
 
 def _provenance(source: Source) -> list[tuple[str, str]]:

@@ -17,6 +17,9 @@ from mclr.inference.grid import labelled_grid
 from mclr.inference.inputs import image_seeds, label_numbers
 from mclr.inference.pipeline import ClassConditionalPipeline, to_pil
 
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tiff": "TIFF"}
+"""Of the picture, by the ending of its name; PNG and TIFF keep every pixel."""
+
 CALL = frozenset(inspect.signature(ClassConditionalPipeline.__call__).parameters) - {"sampler"}
 """What a pipeline is called with beside settings of its sampler."""
 
@@ -31,6 +34,16 @@ class Request:
     guidance: float
     sampler: dict[str, float]
     batch: int | None
+    dial: float | None = None
+
+
+def check_picture(path: Path) -> None:
+    """UserError unless a picture can be written under this name."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected the name of the picture to write")
+    if path.suffix.lower() not in FORMATS:
+        got = f"{path.suffix} is no format" if path.suffix else "has no ending"
+        raise UserError(f"{path}: {got} of a picture; expected one of {', '.join(FORMATS)}")
 
 
 def draw_grid(
@@ -51,6 +64,7 @@ def draw_grid(
             raise UserError(
                 f"--sampler {name}: is no setting of a sampler; `mclr draw --help` has the options"
             )
+    check_picture(out)
     names = pipeline.class_names
     rows = label_numbers(request.classes, names)
     columns = image_seeds(request.seed, request.per_class)
@@ -58,6 +72,7 @@ def draw_grid(
         [label for label in rows for _ in columns],
         columns * len(rows),
         request.guidance,
+        dial=request.dial,
         batch_size=request.batch,
         output_type="tensor",
         progress=progress,
@@ -67,10 +82,8 @@ def draw_grid(
     picture = labelled_grid(
         to_pil(images), [names[i] for i in rows], [str(seed) for seed in columns], "seed"
     )
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder, expected the name of the PNG to write")
     with atomic(out) as temporary:
-        picture.save(temporary, "PNG")
+        picture.save(temporary, FORMATS[out.suffix.lower()])
     if npz:
         pixels = images.permute(0, 2, 3, 1).numpy()
         with atomic(npz) as temporary, temporary.open("wb") as stream:
@@ -81,6 +94,7 @@ def draw_grid(
         "classes": [{"label": label, "name": names[label]} for label in rows],
         "seeds": columns,
         "guidance": request.guidance,
+        "dial": pipeline.dial_at(request.dial),
         "sampler": (pipeline.config.sampler.model_dump() if pipeline.config.sampler else {})
         | request.sampler,
     }

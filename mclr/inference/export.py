@@ -12,8 +12,17 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import atomic, sha256
 from mclr.inference.card import write_card
-from mclr.inference.folder import FORMAT, SAMPLES, Images, ModelConfig, write_folder
+from mclr.inference.folder import (
+    FORMAT,
+    SAMPLES,
+    WITHOUT_DIAL,
+    DialConfig,
+    Images,
+    ModelConfig,
+    write_folder,
+)
 from mclr.inference.grid import labelled_grid
+from mclr.inference.licence import check_sharing, licence_for, parts_of
 from mclr.inference.source import Source, find_source, without_places
 from mclr.models.config import Model
 from mclr.report.embedded import read_image
@@ -23,23 +32,35 @@ SHOWN = 10
 """Classes in the picture of samples."""
 
 
-def export_model(tier: Tier, experiment: str, output: Path) -> list[Path]:
+def export_model(
+    tier: Tier,
+    experiment: str,
+    output: Path,
+    licence: str | None = None,
+    sharing: bool = False,
+    despite: bool = False,
+) -> list[Path]:
     """Write the best checkpoint of an experiment as a model folder; gives the files written.
 
     Results are read from ``results/<tier>`` and ``data/prepared/<tier>`` below this directory.
-    An experiment is an entry of ``runs``, or ``<model>-base``.
+    An experiment is an entry of ``runs``, or ``<model>-base``. licence: of the
+    weights; None: that of the base model, if others trained it. sharing: whether they will be
+    shared, which is checked before anything is written; despite: and is said to be allowed.
 
     Raises:
         UserError: unknown experiment, results missing or of another configuration, or ``output``
-            has files already.
+            has files already; or the weights may not be shared so.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists and is not empty; choose another folder, or delete it")
     source = find_source(tier, experiment)
+    if sharing:
+        parts = parts_of(source.model)
+        check_sharing(parts, licence_for(parts, licence), despite)
     config = model_config(source)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
-        card = write_card(source, config, unfinished)
+        card = write_card(source, config, unfinished, licence)
         samples = _samples(source, config, unfinished)
         files = write_folder(unfinished, config, source.weights, source.tokenizer)
         unfinished.replace(output)
@@ -54,13 +75,16 @@ def model_config(source: Source) -> ModelConfig:
     """``config.json`` of a checkpoint."""
     model, spec = source.model, source.spec
     channels, resolution, _ = source.manifest["shape"]
+    value = source.run.value
+    dial = None if value is None else DialConfig(default=value)
     return ModelConfig(
-        format=FORMAT,
+        format=FORMAT if dial else WITHOUT_DIAL,
         mclr=importlib.metadata.version("mclr"),
-        network=_without_code(spec["network"]),
+        network=_without_code(spec["network"]) | ({"dial": True} if dial else {}),
         precision=spec["precision"],
         decoding=model.decoding,
         sampler=model.sampler,
+        dial=dial,
         images=Images(
             channels=channels, resolution=resolution, class_names=source.manifest["class_names"]
         ),

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.files import atomic, write_json
+from mclr.inference.hub import HUB_ID, pull
+from mclr.models.dial import NEUTRAL
 from mclr.models.diffusers.config import (
     DitArchitecture,
     SchedulerSampler,
@@ -27,8 +36,10 @@ from mclr.models.spec import DiffusersSpec, ModelSpec
 from mclr.models.var.config import VarSampler
 from mclr.settings.base import Count, Decoding, Precision, Section, Side, plain
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""
+WITHOUT_DIAL = 1
+"""What a folder without a dial says, which every version can use."""
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -56,7 +67,6 @@ SAMPLERS: dict[str, type[Section]] = {
     "diffusers": Edm2Sampler,
     OWN: OwnSampler,
 }
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class Images(Section):
@@ -65,6 +75,19 @@ class Images(Section):
     channels: Annotated[int, Field(ge=1, le=64)]
     resolution: Side
     class_names: Annotated[list[str], Field(min_length=1)]
+
+
+class DialConfig(Section):
+    """A number that is set when images are drawn, and the strength of guidance it stands for.
+
+    Above ``low`` and up to ``high``; ``default``: where the model was chosen by its FD.
+    """
+
+    name: Literal["beta"] = "beta"
+    low: Annotated[float, Field(ge=0)] = 0.0
+    high: Annotated[float, Field(le=1)] = NEUTRAL
+    default: Annotated[float, Field(gt=0, le=1)]
+    meaning: str = "classifier-free guidance at γ = 1/β − 1"
 
 
 class ModelConfig(Section):
@@ -82,6 +105,8 @@ class ModelConfig(Section):
     decoding: Decoding | None = None
     sampler: SerializeAsAny[Section] | None = None
     """Settings of the sampler; of a family of one's own those that its class has, if any."""
+    dial: DialConfig | None = None
+    """Of a network that takes a number beside the label."""
     images: Images
     null_label: bool
     """Whether training dropped labels, so that the network can be guided by its null label."""
@@ -119,6 +144,12 @@ class ModelConfig(Section):
         if family == "diffusers" and isinstance(sampler, dict) and "kind" in sampler:
             known = SchedulerSampler
         return known.model_validate(sampler) if known and sampler is not None else None
+
+    @model_validator(mode="after")
+    def _one_dial(self) -> ModelConfig:
+        if bool(self.network.get("dial")) != (self.dial is not None):
+            raise ValueError("network.dial and dial: a network with a dial has both")
+        return self
 
     @property
     def is_own(self) -> bool:
@@ -214,8 +245,9 @@ def write_folder(
     if tokenizer and not config.is_of_diffusers:
         written.append(copy(tokenizer, folder / TOKENIZER))
     content = config.model_dump(mode="json")
-    if config.decoding is None:
-        del content["decoding"]
+    for key in ("decoding", "dial"):
+        if content[key] is None:
+            del content[key]
     write_json(folder / CONFIG, content)
     return [*written, folder / CONFIG]
 
@@ -224,6 +256,7 @@ def _write_diffusers(
     folder: Path, config: ModelConfig, weights: Path, autoencoder: Path | None
 ) -> list[Path]:
     """The files of a network of diffusers, as its ``from_pretrained`` loads them."""
+    require("diffusers")
     from mclr.models.diffusers.checkpoint import write_model
     from mclr.models.families import make_family
 
@@ -243,7 +276,7 @@ def copy(source: Path, target: Path) -> Path:
 def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The local folder of a model: ``name`` itself, or what a hub has under that id.
 
-    revision: branch, tag or commit on the hub.
+    revision: branch, tag or commit on the hub, which may also follow the id after ``@``.
 
     Raises:
         UserError: no such folder and no such id, or the hub cannot be used.
@@ -256,18 +289,4 @@ def find_folder(name: str | os.PathLike[str], revision: str | None = None) -> Pa
             f"{name}: no such folder; expected one that `mclr export-model` wrote, or the id of a "
             "model on the Hugging Face Hub such as someone/their-model"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(
-            f"{name}: no such folder here, and to look for it on the Hugging Face Hub the package "
-            "huggingface_hub is needed; run `pip install huggingface_hub`"
-        ) from None
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
-    except Exception as error:  # no network, no access, no such id, a full disk …
-        first = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: no such folder here, and the Hugging Face Hub did not give it ({first}); "
-            "check the name, the network and, for a private model, `hf auth login`"
-        ) from error
+    return pull(name, list(FILES), revision)

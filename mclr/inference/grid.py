@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mclr.checkpoints.vocabulary import one_line
+from mclr.extras import require
 
 CELL = 64
 """Images are enlarged by a whole factor to at least this side."""
@@ -56,6 +57,7 @@ def _short(text: str) -> str:
 
 def _font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib and has the letters of most languages."""
+    require("matplotlib")
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), FONT)

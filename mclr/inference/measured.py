@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mclr.errors import UserError
-from mclr.files import read_table
+from mclr.files import read_json, read_table
 from mclr.inference.markdown import Raw, escaped
 from mclr.inference.source import Source
 from mclr.planning.points import FINAL, GRID
@@ -49,10 +49,35 @@ def measure(source: Source) -> list[Measured]:
     Raises:
         UserError: no metrics, or none of this checkpoint.
     """
-    metrics = read_table(source.results / "metrics.parquet")
+    metrics = _metrics(source)
     own = metrics[metrics["model"] == source.run.model]
     first = source.tier.report.features
     return [_with(source, own, net) for net in dict.fromkeys([first, *source.tier.features])]
+
+
+def _metrics(source: Source) -> pd.DataFrame:
+    """Of the whole tier; before there are any, of this experiment and its base model alone."""
+    path, experiment = source.results / "metrics.parquet", source.run.experiment
+    names = dict.fromkeys([source.base_run.experiment, experiment, f"{experiment}-final"])
+    files = [source.results / "evaluations" / f"{name}.json" for name in names]
+    if path.is_file() or not all(
+        file.is_file() for file in files[: 1 if source.run.is_base else 2]
+    ):
+        return read_table(path)
+    rows = [row for file in files if file.is_file() for row in read_json(file, "rows")["rows"]]
+    texts = [canonical(row["hyperparameters"]) for row in rows]
+    return pd.DataFrame(rows).assign(hyperparameters=texts)
+
+
+def protocols(source: Source) -> dict[str, Any]:
+    """Every protocol by its id; before the tier's file is there, that of the base model."""
+    path = source.results / "protocols.json"
+    base = source.results / "evaluations" / f"{source.base_run.experiment}.json"
+    if path.is_file() or not base.is_file():
+        found: dict[str, Any] = read_json(path)
+        return found
+    protocol = read_json(base, "protocol")["protocol"]
+    return {protocol["id"]: protocol}
 
 
 def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
@@ -132,6 +157,7 @@ def _own(source: Source, metrics: pd.DataFrame, net: str) -> list[str]:
     rows = rows[
         (rows["run_id"] == source.run.run_id)
         & (rows["step"] == source.step)
+        & (rows["hyperparameters"] == canonical(source.run.hyperparameters))
         & (rows["guidance"] == 0)
         & (rows["stage"] == GRID)
     ]

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from PIL import Image
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from mclr.device import CPU
 from mclr.errors import UserError
@@ -21,6 +21,7 @@ from mclr.inference.fits import check_fits
 from mclr.inference.folder import CONFIG, FILES, find_folder, read_config
 from mclr.inference.folder import copy as copy_file
 from mclr.inference.inputs import image_seeds, label_numbers
+from mclr.models.dial import turned
 from mclr.models.drawing import draw_images
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
@@ -112,6 +113,7 @@ class ClassConditionalPipeline:
             ) from None
         self.device, self._family = device, family
         self._net = family.frozen(load_network(family, self.folder / self.config.weights_file))
+        self._kept: tuple[float, nn.Module] | None = None
 
     def _make_family(self, tokenizer: Path | None, device: torch.device) -> Family:
         if self._own:
@@ -149,6 +151,7 @@ class ClassConditionalPipeline:
         generator: Any = None,
         guidance: float = 0.0,
         *,
+        dial: float | None = None,
         batch_size: int | None = None,
         output_type: OutputType = "pil",
         progress: Callable[[int], None] = lambda done: None,
@@ -161,6 +164,8 @@ class ClassConditionalPipeline:
             generator: seeds of the images: one (the images after the first have the next ones),
                 a list with one for each image, a ``torch.Generator`` that draws them, or None.
             guidance: scale γ of classifier-free guidance; 0 is none and half the work.
+            dial: where the dial of the network stands, if it has one (``config.dial``): above 0,
+                which is the most guidance, and up to 1, which is none. Its default if absent.
             batch_size: images drawn at once, that of the workflow if absent.
             output_type: ``pil`` or ``tensor``, see ``Drawn``.
             progress: called with the number of images that have been added.
@@ -175,16 +180,48 @@ class ClassConditionalPipeline:
         labels = label_numbers(class_labels, self.config.images.class_names)
         seeds = image_seeds(generator, len(labels))
         self._check(guidance, batch_size, output_type)
+        net = self._turned(dial)
         family, size = self._sampling(sampler), batch_size or self.config.batch
         parts = []
         for i in range(0, len(labels), size):
             some = seeds[i : i + size]
             classes = torch.tensor(labels[i : i + size])
-            images = draw_images(family, self._net, some, classes, guidance)
+            images = draw_images(family, net, some, classes, guidance)
             parts.append(images.checked(self.folder).cpu())
             progress(len(some))
         drawn = torch.cat(parts)
         return Drawn(drawn if output_type == "tensor" else to_pil(drawn), seeds, labels)
+
+    def dial_at(self, dial: float | None = None) -> float | None:
+        """Where the dial stands if a call says ``dial``; None of a model without one.
+
+        Raises:
+            UserError: a value, and the model has no dial; or a value that its dial does not have.
+        """
+        own = self.config.dial
+        if own is None:
+            if dial is not None:
+                raise UserError(
+                    f"dial {dial:g}: this model has none; leave it out (gft with `beta: input` "
+                    "trains one that has)"
+                )
+            return None
+        value = own.default if dial is None else dial
+        if not own.low < value <= own.high:
+            raise UserError(
+                f"dial {value:g}: expected a value above {own.low:g} and up to {own.high:g}, "
+                f"where {own.high:g} is no guidance; {own.default:g} is this model's default"
+            )
+        return value
+
+    def _turned(self, dial: float | None) -> nn.Module:
+        """The network with its dial at a value; the one that was asked for last is kept."""
+        value = self.dial_at(dial)
+        if value is None:
+            return self._net
+        if self._kept is None or self._kept[0] != value:
+            self._kept = value, turned(self._net, value)
+        return self._kept[1]
 
     def _check(self, guidance: float, batch_size: int | None, output_type: str) -> None:
         if not (math.isfinite(guidance) and guidance >= 0):

@@ -10,6 +10,7 @@ from typing import Any
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
+from mclr.jobs.selection import best_point
 from mclr.models.config import Model
 from mclr.planning.job import Reads
 from mclr.planning.plan import Plan
@@ -76,6 +77,8 @@ def find_source(tier: Tier, experiment: str) -> Source:
     tensors, metadata = load_tensors(weights)
     averaged = metadata.get("weights") == "average"
     run = _run_of(plan, experiment, metadata, weights).measured_as(averaged)
+    if run.has_dial:
+        run = run.turned(_chosen_value(plan, experiment))
     reads = Reads(plan)
     tokenizer = reads.tokenizer_of(run.model)
     return Source(
@@ -90,6 +93,12 @@ def find_source(tier: Tier, experiment: str) -> Source:
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         averaged=averaged,
     )
+
+
+def _chosen_value(plan: Plan, experiment: str) -> float:
+    """Where the dial of the best checkpoint gives the lowest FD."""
+    found = best_point(Path(plan.files.evaluation(experiment)), plan.tier.report.nets[0])
+    return float(found["hyperparameters"]["dial"])
 
 
 def _run_of(plan: Plan, experiment: str, metadata: dict[str, str], weights: Path) -> Run:

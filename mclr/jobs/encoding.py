@@ -75,6 +75,12 @@ def _encoding(spec: dict[str, Any]) -> dict[str, Any]:
     return {"family": network["family"], "precision": spec["precision"], **coder}
 
 
+def is_of_pixels(spec: ModelSpec) -> bool:
+    """Whether a model is of plain pixels, which nothing encodes; one's own family may do so."""
+    content = spec.content()
+    return "pixels" in _encoding(content) and content["network"]["family"] != "own"
+
+
 def _compact(encoded: Tensor) -> Tensor:
     return encoded.to(torch.float16 if encoded.is_floating_point() else torch.int32)
 

@@ -50,7 +50,7 @@ def _train_classifier(
     state: Path,
     version: str,
 ) -> None:
-    images, labels = data.train()
+    images, labels = data.train(state)
     net = build_classifier(settings, data.manifest, step_generator(settings.seed, 1))
     private = state_folder(state, version, settings, data.folder / "train.parquet")
 

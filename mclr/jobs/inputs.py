@@ -17,6 +17,7 @@ from mclr.data.load import (
     load_images,
     load_labels,
     load_manifest,
+    map_images,
     split_sha256,
 )
 from mclr.events import EventLog
@@ -44,9 +45,11 @@ class Data:
             return found
         return replace(found, own=replace(found.own, transform=self.transform))
 
-    def train(self) -> tuple[Tensor, Tensor]:
-        """All training images, in memory, and their labels."""
-        return self.rows("train", None)
+    def train(self, scratch: Path | None = None) -> tuple[Tensor, Tensor]:
+        """All training images and their labels: in memory, or mapped from a file in ``scratch``."""
+        if scratch is None:
+            return self.rows("train", None)
+        return map_images(self.folder / "train.parquet", self.manifest, scratch)
 
     def labels(self, split: str) -> Tensor:
         return load_labels(self.folder / f"{split}.parquet")

@@ -19,6 +19,7 @@ FIRST_SHARD = "shard-000.png"
 
 def table(tier: Tier, metrics: Path, folder: Path) -> None:
     """Table 1 for people, and the same numbers for ``dvc metrics`` and ``dvc plots``."""
+    from mclr.report.making import equal_cost_csv
     from mclr.report.table import write_tables
 
     rows, net = read_table(metrics), tier.report.features
@@ -32,6 +33,7 @@ def table(tier: Tier, metrics: Path, folder: Path) -> None:
     write_json(folder / "table1.json", nested)
     points = summarise(rows, net).drop(columns=["n_samples", "protocol"])
     write_text(folder / "points.csv", points.to_csv(index=False, float_format="%.6g"))
+    write_text(folder / "equal_cost.csv", equal_cost_csv(rows, tier))
 
 
 def figures(tier: Tier, metrics: Path, manifest: Path, grids: Path, output: Path) -> None:

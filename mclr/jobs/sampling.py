@@ -25,6 +25,7 @@ from mclr.metrics.features import (
     net_features,
     with_packages,
 )
+from mclr.models.dial import turned
 from mclr.models.drawing import Unchecked, draw_images, draw_samples
 from mclr.models.families import make_family
 from mclr.models.family import load_network
@@ -76,7 +77,8 @@ def sample(
     Args:
         base: checkpoint of the base model, for points that it guides or is mixed with; or of the
             network of the model's own that guides, ``spec.guide_network``.
-        selection: the selected point, whose guidance is taken where ``spec`` has none.
+        selection: the selected point, whose guidance is taken where ``spec`` has none, and whose
+            dial where the network has one.
         share: whether networks are to be compiled.
 
     Raises:
@@ -138,6 +140,8 @@ def _sampler(
     if guide and spec.dial != 1:
         interpolate_(network, guide, spec.dial)
     net = family.frozen(network)
+    if getattr(spec.network, "dial", False):
+        net = turned(net, _value(spec, selection))
     share.prepare(net)
     weak = guides.frozen(guide) if guide and spec.guide != "null" else None
     if weak:
@@ -154,6 +158,15 @@ def _scale(spec: SampleSpec, selection: Path | None) -> float:
     if selection is None:
         raise UserError("this point takes the selected guidance: give --selection")
     return float(read_json(selection)["guidance"])
+
+
+def _value(spec: SampleSpec, selection: Path | None) -> float:
+    """Where the dial of a point's network stands: its own value, or the selected one."""
+    if spec.beta is not None:
+        return spec.beta
+    if selection is None:
+        raise UserError("this point takes the selected value of the dial: give --selection")
+    return float(read_json(selection, "hyperparameters")["hyperparameters"]["dial"])
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def train_tokenizer(
 
     version: of the result, see ``state_folder``.
     """
-    images = data.train()[0]
+    images = data.train(state)[0]
     trainee, settings = _trainee(spec, images, data.manifest, device)
     private = state_folder(state, version, spec, data.folder / "train.parquet")
     with private.held():

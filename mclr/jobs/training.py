@@ -20,7 +20,7 @@ from mclr.files import (
     write_json,
     write_yaml,
 )
-from mclr.jobs.encoding import load_encoded
+from mclr.jobs.encoding import is_of_pixels, load_encoded
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
@@ -58,7 +58,7 @@ def train_base(
     settings = spec.base
     if isinstance(settings, Released):
         raise ValueError(f"{run.name} is taken over, not trained")
-    x, labels = _examples(family, spec, data, encoded)
+    x, labels = _examples(family, spec, data, encoded, state)
     trainee = base_trainee(family, settings, x, labels, manifest.num_classes, share)
     inputs = [split, tokenizer, encoded]
     private = state_folder(state, version, spec, *(path for path in inputs if path))
@@ -67,7 +67,8 @@ def train_base(
         run_training(
             trainee, run.name, (settings.steps,), settings.batch, settings.seed, private, run
         )
-        _publish(run, spec, (settings.steps,), private, split, started, version)
+        about = started, version, None, _chosen(family, spec)
+        _publish(run, spec, (settings.steps,), private, split, *about)
 
 
 def finetune(
@@ -93,7 +94,7 @@ def finetune(
     manifest, settings, split = data.manifest, spec.run, data.folder / "train.parquet"
     trained = spec.with_(noise=settings.noise) if settings.noise else spec
     family = make_family(trained, manifest, tokenizer, device)
-    x, labels = _examples(family, spec, data, encoded)
+    x, labels = _examples(family, spec, data, encoded, state)
     objective = settings.objective.loaded(spec.objective_sha256)
     generated = None
     if negatives:
@@ -116,18 +117,29 @@ def finetune(
     with private.held():
         run_training(trainee, run.name, checkpoints, settings.batch, spec.seed, private, run)
         only = "final.safetensors" if selection else None
-        about = started, version, only, objective.facts, settings.how.evaluated
+        facts = {**objective.facts, **_chosen(family, spec)}
+        about = started, version, only, facts, settings.how.evaluated
         _publish(run, spec, checkpoints, private, split, *about)
 
 
+def _chosen(family: Family, spec: ModelSpec) -> dict[str, str]:
+    """What ``precision: auto`` means on this machine; nothing where a type is named."""
+    if spec.precision != "auto":
+        return {}
+    return {"computed_in": str(family.dtype(family.device)).removeprefix("torch.")}
+
+
 def _examples(
-    family: Family, spec: ModelSpec, data: Data, encoded: Path | None
+    family: Family, spec: ModelSpec, data: Data, encoded: Path | None, state: Path
 ) -> tuple[Tensor, Tensor]:
-    """What the family made of the training images, and their labels."""
+    """What the family made of the training images, and their labels.
+
+    A model of pixels takes the images themselves, of which a minibatch at a time is converted.
+    """
     if encoded:
         return load_encoded(encoded, spec)
-    images, labels = data.train()
-    return family.encode(images), labels
+    images, labels = data.train(state)
+    return (images if is_of_pixels(spec) else family.encode(images)), labels
 
 
 def selected_spec(spec: FinetuneSpec, selection: Path) -> FinetuneSpec:

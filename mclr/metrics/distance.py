@@ -9,6 +9,9 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from mclr.errors import UserError
 
+PIECE = 1024
+"""Images of which copies are in memory while they are checked."""
+
 
 def distance_of_statistics(*statistics: dict[str, Any]) -> float:
     """FD between two Gaussians, each ``mu`` and ``sigma`` as torch-fidelity has them."""
@@ -28,5 +31,5 @@ def require_comparable(generated: Tensor, real: Tensor, least: int, metric: str)
             raise UserError(
                 f"{metric}: {len(features)} {name} images, expected at least {least}; sample more"
             )
-        if not features.isfinite().all():
+        if not all(part.isfinite().all() for part in features.split(PIECE)):
             raise UserError(f"{metric}: features of {name} images are not finite; check the images")

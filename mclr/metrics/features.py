@@ -212,7 +212,7 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
     for path in paths:
         check(path)
     try:
-        table = pa.concat_tables([pq.read_table(path) for path in paths]).sort_by("seed")
+        table = pa.concat_tables([_read_net(path, net) for path in paths]).sort_by("seed")
         features = _matrix(table[f"{net}.features"])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(
@@ -228,6 +228,13 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
         torch.from_numpy(table["label"].to_numpy().astype(np.int64)),
         torch.from_numpy(table["seed"].to_numpy().copy()),
     )
+
+
+def _read_net(path: Path, net: str) -> pa.Table:
+    """The columns of one net: those of others would be read and sorted for nothing."""
+    own = ("seed", "label", f"{net}.features", f"{net}.logits")
+    with pq.ParquetFile(path) as stored:
+        return stored.read([name for name in stored.schema_arrow.names if name in own])
 
 
 def _lists(values: Tensor) -> pa.FixedSizeListArray:

@@ -1,6 +1,6 @@
 """Real images that many points are compared with: what depends on them alone is computed once.
 
-FD, precision and recall are those of ``mclr.metrics.scores``, hence of torch-fidelity.
+FD, precision and recall are those of torch-fidelity from features in float64.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from torch_fidelity.metric_fid import fid_features_to_statistics
 from mclr.device import CPU
 from mclr.errors import UserError
 from mclr.metrics.distance import distance_of_statistics, require_comparable
+from mclr.metrics.neighbours import covered, kth_squares
 from mclr.metrics.statistics import Gaussian
 
 DIRECT = 512
 """Up to so many dimensions torch-fidelity's own eigenvalues of Σ₁Σ₂ take a fraction of a second."""
-
-ROWS = 2_000
-"""Images whose distances to all others are in memory together."""
 
 
 class Reference:
@@ -42,7 +40,7 @@ class Reference:
         moments: Gaussian | None = None,
         device: torch.device = CPU,
     ) -> None:
-        self.features = features.double()
+        self.features = features
         self.neighbourhood = neighbourhood
         self.moments, self.device = moments, device
         if moments and len(moments.mu) != features.shape[1]:
@@ -71,20 +69,16 @@ class Reference:
         """
         least = self.neighbourhood + 1
         require_comparable(generated, self.features, least, "precision and recall")
-        made = generated.double().to(self.device)
-        made_radii = radii(made, self.neighbourhood)
-        inside, covered = torch.zeros(len(made), dtype=torch.bool, device=self.device), []
-        for real, real_radii in zip(self._real.split(ROWS), self._radii.split(ROWS), strict=True):
-            distances = torch.cdist(real, made)
-            covered.append((distances <= made_radii).any(1))
-            inside |= (distances <= real_radii[:, None]).any(0)
-        return inside.float().mean().item(), torch.cat(covered).float().mean().item()
+        made = generated.to(self.device)
+        made_squares = kth_squares(made, self.neighbourhood)
+        reached, inside = covered(self._real, self._squares, made, made_squares)
+        return inside.float().mean().item(), reached.float().mean().item()
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
         if self.moments:
             return {"mu": self.moments.mu.numpy(), "sigma": self.moments.sigma.numpy()}
-        found: dict[str, Any] = fid_features_to_statistics(self.features)
+        found: dict[str, Any] = fid_features_to_statistics(self.features.double())
         return found
 
     @cached_property
@@ -99,8 +93,8 @@ class Reference:
         return self.features.to(self.device)
 
     @cached_property
-    def _radii(self) -> Tensor:
-        return radii(self._real, self.neighbourhood)
+    def _squares(self) -> Tensor:
+        return kth_squares(self._real, self.neighbourhood)
 
     # Σ₁Σ₂ and Σ₂^½ Σ₁ Σ₂^½ have the same eigenvalues; the second matrix is symmetric.
     def _symmetric_distance(self, found: dict[str, Any]) -> float:
@@ -110,17 +104,3 @@ class Reference:
         difference = found["mu"] - real["mu"]
         traces = np.trace(found["sigma"]) + np.trace(real["sigma"])
         return float(difference @ difference + traces - 2 * trace)
-
-
-def radii(features: Tensor, neighbourhood: int) -> Tensor:
-    """Distance (N,) of each of the features (N, d) to its k-th neighbour without itself."""
-    nearest = neighbourhood + 1
-    # kthvalue, which is faster on CPUs, is refused on GPUs where sums are to repeat.
-    return torch.cat(
-        [
-            distances.kthvalue(nearest).values
-            if distances.device.type == "cpu"
-            else distances.topk(nearest, largest=False).values[:, -1]
-            for distances in (torch.cdist(rows, features) for rows in features.split(ROWS))
-        ]
-    )

@@ -1,6 +1,7 @@
-"""FD, KID, Inception Score, precision and recall of features, computed by torch-fidelity.
+"""FD, KID, Inception Score, precision and recall of features: the numbers of torch-fidelity.
 
-Features are passed in float64: in float32 torch-fidelity's means and distances lose digits.
+It computes the first three, from features in float64: in float32 its means and distances lose
+digits. Precision and recall are its counts in float64, from ``mclr.metrics.neighbours``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.version import __version__ as torch_fidelity_version
 
 from mclr.errors import UserError
@@ -25,9 +25,6 @@ from mclr.settings.base import canonical
 
 SEED = 2020
 """Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""
-
-ALL_PAIRS = 20_000
-"""Up to so many images the distances of all pairs are held in memory (3 GB), else in blocks."""
 
 
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
@@ -90,12 +87,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int) -> tup
     Raises:
         UserError: other dimensions, at most k images, or a value that is not finite.
     """
-    require_comparable(generated, real, neighbourhood + 1, "precision and recall")
-    found = prc_features_to_metric(
-        generated, real, prc_neighborhood=neighbourhood, prc_batch_size=10_000,
-        save_cpu_ram=max(len(generated), len(real)) > ALL_PAIRS, verbose=False,
-    )  # fmt: skip
-    return found["precision"], found["recall"]
+    return Reference(real, neighbourhood, device=real.device).precision_recall(generated)
 
 
 def inception_score(logits: Tensor, splits: int) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """The models that a tier can have: one of each family's, told apart by ``family``.
 
 All answer the same: ``architecture()``, ``guide_architecture()``, ``coder``, ``has_coder``,
-``coder_spec()``, ``nfe_of()``, ``releases``, ``guided_by``; and ``guide``, ``sampler``, ``noise``,
-``transform`` and ``decoding``, which are None where a family has none.
+``coder_spec()``, ``nfe_of()``, ``releases``, ``guided_by``, ``has_dial``; and ``guide``,
+``sampler``, ``noise``, ``transform`` and ``decoding``, which are None where a family has none.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.models.family import Family
 from mclr.models.spec import DiffusersSpec, ModelSpec
 
@@ -25,7 +26,8 @@ def make_family(
     Of a sampling job the specification also says what guides.
 
     Raises:
-        UserError: no such family, a tokenizer is missing, or one's own class cannot what is asked.
+        UserError: no such family, a tokenizer or the extra ``diffusers`` is missing, or one's own
+            class cannot what is asked.
     """
     content = spec.content()
     network, precision = content["network"], spec.precision
@@ -43,6 +45,7 @@ def make_family(
         sampler = content.get("sampler")
         return VarFamily(network, manifest, tokenizer, sampler, precision, device, decoding)
     if isinstance(spec.network, DiffusersSpec):
+        require("diffusers")
         from mclr.models.diffusers.family import DiffusersFamily
 
         told, sampler = spec.network, content.get("sampler")

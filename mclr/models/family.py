@@ -20,6 +20,7 @@ from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw, LevelDraw
 from mclr.models.finite import note_finite
+from mclr.models.precision import resolve_precision
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.weights import load_weights
 from mclr.prediction import Prediction
@@ -40,6 +41,8 @@ class Family(ABC):
     """Whether it has ``noisy_log_likelihood``, and ``draw`` gives σ and ε."""
     has_masks: ClassVar[bool] = False
     """Whether ``log_likelihood`` drops what ``draw.masks`` says, of any network it is given."""
+    has_dial: ClassVar[bool] = False
+    """Whether it has ``with_dial``, and its networks heed ``draw.dial`` (``mclr.models.dial``)."""
     official: ClassVar[str | None] = None
     """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
 
@@ -144,12 +147,28 @@ class Family(ABC):
 
         return Recipe(optimizer, learning_rate)
 
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The number type of this family's networks on ``device``, by its ``precision``."""
+        name: str = getattr(self, "precision", "float32")
+        return resolve_precision(name, device, on_gpu=torch.bfloat16)
+
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Whether weight decay in fine-tuning is for a parameter: not for biases and gains."""
         return parameter.ndim > 1
 
     def after_step(self, net: nn.Module) -> None:  # noqa: B027
         """Constraints restored after each optimiser step: none."""
+
+    def with_dial(self, net: nn.Module) -> nn.Module:
+        """``net`` with a dial, which does nothing yet: all that it says is the same to the bit.
+
+        Raises:
+            UserError: networks of the family cannot have one.
+        """
+        raise UserError(
+            f"{type(self).__name__}: networks of this family cannot take β as an input; give "
+            "objective.beta a number"
+        )
 
     def frozen(self, net: nn.Module) -> nn.Module:
         """``net`` for evaluation alone, while its weights stay: what can be done once is done.

@@ -6,6 +6,7 @@ needs to compute them for a few images, or for any number of images of a small n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,12 @@ class Replayed:
     def __init__(
         self, function: Function, record: Callable[[Function, Inputs], Recorded] | None = None
     ) -> None:
-        self._function, self._record = function, record or _OnGpu()
+        self._function, self._given, self._record = function, record, record or _OnGpu()
         self._recorded: dict[Any, tuple[Inputs, Recorded]] = {}
+
+    def __deepcopy__(self, memo: Any) -> Replayed:
+        """Of a copied function nothing is recorded yet."""
+        return Replayed(copy.deepcopy(self._function, memo), self._given)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The function's result of these inputs."""

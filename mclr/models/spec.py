@@ -13,18 +13,23 @@ from mclr.settings.base import Decoding, NoiseLevels, OnlySet, Positive, Precisi
 
 
 class Edm2Spec(OnlySet, Edm2Architecture):
-    """A denoiser: of pixels, or of an autoencoder's latents; ``unconditional``: without labels."""
+    """A denoiser: of pixels, or of an autoencoder's latents; ``unconditional``: without labels.
+
+    dial: whether it takes a number beside the label (``mclr.models.dial``).
+    """
 
     family: Literal["edm2"]
     autoencoder: AutoencoderArchitecture | Literal["sd-vae"] | None = None
     unconditional: bool = False
+    dial: bool = False
 
 
 class VarSpec(OnlySet, VarArchitecture):
-    """A next-scale transformer and the tokenizer whose tokens it models."""
+    """A next-scale transformer and the tokenizer whose tokens it models; ``dial`` as of EDM2."""
 
     family: Literal["var"]
     tokenizer: VqvaeArchitecture
+    dial: bool = False
 
 
 class DiffusersSpec(Spec):

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 Net = TypeVar("Net", bound=nn.Module)
 Shape = tuple[int, ...]
@@ -51,18 +52,54 @@ def trace(
         return measured(net, evaluate, free)
 
 
+MANY = 1_000_003
+"""Rows of a pass that stands for passes of any number: a prime, which no size of a network has."""
+
+
+def trace_rows(
+    make: Callable[[], Net],
+    evaluate: Callable[[Net, int], Any],
+    counts: tuple[int, ...],
+    *,
+    grad: bool = False,
+) -> dict[int, Trace]:
+    """``evaluate`` on each number of rows, by a single pass on the meta device.
+
+    A pass does the same on any number of rows, and a tensor whose bytes are divisible by ``MANY``
+    has a row for each.
+    """
+    with torch.device("meta"), torch.set_grad_enabled(grad):
+        net = make().train(grad).requires_grad_(grad)
+        watch = _watched(net, lambda net: evaluate(net, MANY), lambda shape: False, counts)
+    per_row, rest = divmod(watch.flops // 2, MANY)
+    if rest:
+        raise ValueError(f"multiply-adds {watch.flops // 2} are not {MANY} times those of a row")
+    peaks = zip(counts, watch.peaks, strict=True)
+    return {count: Trace(per_row * count, peak) for count, peak in peaks}
+
+
 def measured(
     net: Net,
     evaluate: Callable[[Net], Any],
     free: Callable[[Shape], bool] = lambda shape: False,
 ) -> Trace:
     """``evaluate`` on a network as it is."""
-    counter, live = FlopCounterMode(display=False), _Live(free)
-    live.ignore(net)
-    with counter, live:
+    watch = _watched(net, evaluate, free, ())
+    return Trace(watch.flops // 2, watch.peaks[0])
+
+
+def _watched(
+    net: Net,
+    evaluate: Callable[[Net], Any],
+    free: Callable[[Shape], bool],
+    counts: tuple[int, ...],
+) -> _Watch:
+    watch = _Watch(free, counts)
+    watch.ignore(net)
+    with watch:
         result = evaluate(net)
     del result
-    return Trace(int(counter.get_total_flops()) // 2, live.peak)
+    return watch
 
 
 def parameters(net: nn.Module) -> int:
@@ -80,12 +117,31 @@ def _materialise(net: nn.Module) -> None:
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-class _Live(TorchDispatchMode):
-    """Adds up the storages that operations make, for as long as they live."""
+def _as_computed(out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The result of a convolution with channels last where they are so in what goes in.
 
-    def __init__(self, free: Callable[[Shape], bool]) -> None:
+    So it is on every machine, and the meta device alone does not say so.
+    """
+    last = torch.channels_last
+    if x.ndim == 4 and last in (suggest_memory_format(x), suggest_memory_format(weight)):
+        return torch.empty_like(out, memory_format=last)
+    return out
+
+
+class _Watch(TorchDispatchMode):
+    """Adds up the operations, and the storages that they make for as long as those live.
+
+    counts: numbers of rows that a pass of ``MANY`` rows stands for; none if it is as it is.
+
+    torch has a mode for the former, which costs as much again as the pass itself; its table of
+    formulas is used here.
+    """
+
+    def __init__(self, free: Callable[[Shape], bool], counts: tuple[int, ...]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.free, self.known, self.now, self.peak = free, set[int](), 0, 0
+        self.free, self.known, self.flops = free, set[int](), 0
+        self.counts, self.now = counts, [0] * max(1, len(counts))
+        self.peaks = [*self.now]
 
     def ignore(self, net: nn.Module) -> None:
         """Views of parameters and buffers are no new memory."""
@@ -96,6 +152,12 @@ class _Live(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and out.is_meta:
+            out = _as_computed(out, *args[:2])
+        if func is torch.ops.prim.device.default:
+            return out
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and not self.free(tuple(tensor.shape)):
                 self._note(tensor.untyped_storage())
@@ -105,10 +167,12 @@ class _Live(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key not in self.known:
             self.known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._gone, key, size)
+            rows = 0 if size % MANY else size // MANY
+            sizes = [rows * count or size for count in self.counts] or [size]
+            self.now = [now + more for now, more in zip(self.now, sizes, strict=True)]
+            self.peaks = [*map(max, self.peaks, self.now)]
+            weakref.finalize(storage, self._gone, key, sizes)
 
-    def _gone(self, key: int, size: int) -> None:
+    def _gone(self, key: int, sizes: list[int]) -> None:
         self.known.discard(key)
-        self.now -= size
+        self.now = [now - less for now, less in zip(self.now, sizes, strict=True)]

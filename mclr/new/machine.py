@@ -17,7 +17,7 @@ from mclr.errors import UserError
 from mclr.models.config import Model
 from mclr.models.cost import Cost
 from mclr.models.costs import cost_of
-from mclr.models.precision import DTYPES, cpu_has_bfloat16
+from mclr.models.precision import DTYPES, NARROW, cpu_has_bfloat16
 from mclr.settings.base import Precision
 
 GPU_PRECISION: dict[str, Precision] = {
@@ -30,9 +30,6 @@ GPU_PRECISION: dict[str, Precision] = {
 ON_A_GPU = 4
 """Jobs that share a GPU: their Python takes turns with its work."""
 
-NARROW = 24
-"""Channels below which 16-bit numbers gain nothing on a CPU (docs/speed.md)."""
-
 LARGE = 50e6
 """Parameters above which a narrower network of the kind is timed, which takes a second."""
 
@@ -42,7 +39,11 @@ PASS_MACS = {False: 5e9, True: 500e9}
 MOST_ROWS = 128
 """As in a minibatch: on small networks what a step does besides counts."""
 
-REPEATS = 5
+REPEATS = (2, 5)
+"""Least and most steps that are timed."""
+
+ENOUGH = 1.0
+"""Seconds of timed steps after which no more than the least are taken: long ones scatter less."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Machine:
         """The numbers that a network of this width is fastest in here."""
         if self.gpu:
             return GPU_PRECISION[family]
-        return "bfloat16" if channels >= NARROW and cpu_has_bfloat16() else "float32"
+        return "bfloat16" if channels >= NARROW["edm2"] and cpu_has_bfloat16() else "float32"
 
 
 def this_machine(cores: int | None = None, device: str = "auto") -> Machine:
@@ -118,8 +119,8 @@ def _seconds(cost: Cost, dtype: torch.dtype, rows: int, device: torch.device) ->
     try:
         net = cost.build().to(device).train().requires_grad_(True)
         optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
-        found = []
-        for _ in range(1 + REPEATS):
+        found: list[float] = []
+        while len(found) <= REPEATS[0] or (sum(found[1:]) < ENOUGH and len(found) <= REPEATS[1]):
             start = _now(device)
             cost.evaluate(net, rows, dtype, device).float().square().mean().backward()
             optimiser.step()

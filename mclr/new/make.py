@@ -21,6 +21,7 @@ from mclr.new.machine import this_machine
 from mclr.new.propose import Proposal, propose
 from mclr.new.survey import survey
 from mclr.new.write import Case
+from mclr.waiting import no_collection, waiting
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def make(
             tell(line + "\n")
     machine = this_machine(wanted.cores, device)
     case = Case(wanted.name, str(wanted.path), found, machine, wanted.hours)
-    proposal = propose(case, base)
+    with waiting("mclr new") as progress, no_collection():
+        proposal = propose(case, base, progress)
     write_text(wanted.path, proposal.text)
     return Made(case, proposal)
 

@@ -23,6 +23,7 @@ from mclr.new.machine import Machine, rate
 from mclr.new.sizes import MOST_PASSES, Size, grids_for, sizes_for
 from mclr.new.write import Case, Choice, images_fit, n_reference_of, render
 from mclr.planning.plan import Plan
+from mclr.waiting import Tell, silent
 
 HOUR = 3600.0
 LONGER = (64, 32, 16, 8, 4, 2)
@@ -39,12 +40,12 @@ class Proposal:
     seconds: float
 
 
-def propose(case: Case, base: GivenBase | None = None) -> Proposal:
+def propose(case: Case, base: GivenBase | None = None, tell: Tell = silent) -> Proposal:
     """The configuration for a case: trained from nothing, or from a base model that is there.
 
     Of the networks that fit the images, the largest whose least base training and one of the two
     larger grids are done in time; then as long a base training as the time allows. If there is
-    none, the largest with the smallest grid.
+    none, the largest with the smallest grid. ``tell`` gets what is timed and planned at the moment.
 
     Raises:
         UserError: the images are too small, or nothing is done in time.
@@ -56,9 +57,11 @@ def propose(case: Case, base: GivenBase | None = None) -> Proposal:
             "expected at least 8; give larger images"
         )
     shortest = math.inf
-    for choice in _choices(case, sizes):
+    for number, choice in enumerate(_choices(case, sizes), start=1):
+        tell(f"timing this machine and planning, experiment {number}")
         seconds = reckon(case, choice)
         if seconds <= case.hours * HOUR:
+            tell(f"planning a longer base training of experiment {number}")
             return _finished(case, _longest(case, choice))
         shortest = min(shortest, seconds)
     if shortest == math.inf:

@@ -7,7 +7,7 @@ of the whole, so that neither micro-batches nor several processes change the gra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,10 @@ class Batch:
     def take(self, part: Tensor) -> Batch:
         """The samples ``part`` (P,)."""
         return Batch(self.x[part], self.labels[part], self.draw.take(part))
+
+    def at_rest(self) -> Batch:
+        """The same without values of a dial: a network is asked at that which it is set to."""
+        return replace(self, draw=replace(self.draw, dial=None))
 
     def to(self, device: torch.device) -> Batch:
         """This minibatch on ``device``."""

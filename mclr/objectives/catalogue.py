@@ -11,6 +11,7 @@ from mclr.objectives.ccdpo import ENTRY as CCDPO
 from mclr.objectives.ddo import ENTRY as DDO
 from mclr.objectives.distill import ENTRY as DISTILL
 from mclr.objectives.gft import ENTRY as GFT
+from mclr.objectives.gft import WITH_DIAL
 from mclr.objectives.mclr import ENTRY as MCLR
 from mclr.objectives.mclr import WITH_DSM
 from mclr.objectives.method import Method
@@ -25,6 +26,7 @@ METHODS = {
         untrained.CFG,
         DISTILL,
         GFT,
+        WITH_DIAL,
         MG,
         DDO,
         CCA,

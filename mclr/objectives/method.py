@@ -17,10 +17,11 @@ class Method:
     for the base model itself. title: in sentences. ``marker`` is matplotlib's code and ``symbol``
     plotly's name of one shape, ``colour`` is ``#rrggbb``.
 
-    in_table: whether it is a row of Table 1. if_final: it is one of models for which it was trained
-    with final seeds; elsewhere its runs are an ablation. exact: the suffix for models whose
+    in_table: whether it is a row of Table 1. if_final: it is one of models that have a run of it
+    without ``final: false``; elsewhere its runs are an ablation. exact: the suffix for models whose
     likelihoods are exact, where that is another. trained: whether it fine-tunes the network.
-    saturates: whether the loss has a lower bound, so that training comes to rest by itself.
+    saturates: whether the loss has a lower bound, so that training comes to rest by itself. dial:
+    whether its network has one (``mclr.models.dial``).
 
     source, meaning, equation: for a model card. note: title, formula and symbols, for MLflow.
     """
@@ -40,6 +41,7 @@ class Method:
     note: tuple[str, str, str] | None = None
     trained: bool = False
     saturates: bool = False
+    dial: bool = False
 
     def label(self, model_label: str) -> str:
         """Name in the paper's Table 1: the base model is called by the model's own label."""

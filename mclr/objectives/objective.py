@@ -49,6 +49,7 @@ class Needs:
     before training. noisy: draws of the likelihood of noisy samples, which diffusion models alone
     have. dropped: the probability that a sample loses its label; None: labels stay. predictions:
     whether it asks for denoised images or logits, which families of somebody's own may not tell.
+    dial: whether the network gets a dial, whose values are drawn for every sample (``draw.dial``).
     """
 
     partners: int = 0
@@ -57,6 +58,7 @@ class Needs:
     noisy: int = 0
     dropped: float | None = None
     predictions: bool = False
+    dial: bool = False
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ class Own(Objective):
             made = cls.model_validate(self.__pydantic_extra__ or {})
         except ValidationError as error:
             raise UserError(_described(cls, error.errors()[0])) from None
+        if made.needs.dial:
+            raise UserError(f"{cls.__name__}: Needs.dial is for gft alone, whose runs plan it")
         if made.needs.negatives != self.needs.negatives:
             raise UserError(
                 f"n_negatives: {cls.__name__} needs {made.needs.negatives} samples of the frozen "

@@ -9,9 +9,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from mclr.errors import UserError
+from mclr.extras import command_for
 from mclr.operations.doctor_slurm import (
     SiteError,
     check_account,
@@ -122,6 +124,8 @@ print(remote.fs.unstrip_protocol(remote.path))
 
 
 def _dvc(folder: Path) -> str:
+    if find_spec("dvc") is None:
+        raise SiteError("dvc is not installed", f"run {command_for('dvc')}")
     command = [sys.executable, "-c", DVC_PROBE]
     advice = "see `dvc remote list`; credentials belong in .dvc/config.local"
     try:

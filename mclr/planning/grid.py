@@ -54,7 +54,7 @@ class Grid:
         """A run for each final seed; what is not trained again stays as it is."""
         first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
         if first.settings is None:
-            return [first]
+            return self._final_bases(first) or [first]
         told = self.tier.tuned[experiment]
         if told.epochs and "batch" in told.sweep and told.optimizer:
             raise UserError(
@@ -64,17 +64,55 @@ class Grid:
             )
         return [
             replace(
-                first, run_id=f"{experiment}-final-seed{s}", seed=s, checkpoints=(), is_final=True
+                first,
+                run_id=f"{experiment}-final-seed{s}",
+                seed=s,
+                checkpoints=(),
+                is_final=True,
+                own_start=self._own_start(told, s),
             )
             for s in seeds
         ]
+
+    def _final_bases(self, first: Run) -> list[Run]:
+        """The bases that are trained for final rows alone; none of what others trained."""
+        final = self.tier.final
+        if final is None or not final.bases or not self._is_trained(first):
+            return []
+        runs = [
+            replace(first, run_id=f"{first.run_id}-seed{seed}", seed=seed, is_final=True)
+            for seed in final.seeds[: final.bases]
+        ]
+        for run in runs:
+            if run.run_id in (*self.runs, *self.experiments):
+                raise UserError(f"runs.{run.run_id}: is the name of a base; choose another")
+        return runs
+
+    def _is_trained(self, run: Run) -> bool:
+        return run.is_base and not isinstance(self.model(run).base, Released)
+
+    def _own_start(self, told: FineTuning, seed: int) -> str:
+        """The final run that a final run starts from; "" where it starts as the grid does."""
+        base = self.runs[f"{told.model}-base"]
+        if self.tier.final is None or not self.tier.final.bases or not self._is_trained(base):
+            return ""
+        if told.start:
+            return f"{told.start}-final-seed{seed}"
+        return f"{base.run_id}-seed{self.tier.final.base_seed(seed)}"
 
     def _final_points(self, experiment: str) -> list[Point]:
         """The selected point of each final run; of a base model, with and without guidance."""
         first, seeds = self.of(experiment)[0], self.tier.final.seeds if self.tier.final else []
         if first.settings is None:
             step, scales = first.checkpoints[-1], [0.0, None] if first.is_base else [0.0]
-            return [Point(first, step, g, seed, FINAL) for g in scales for seed in seeds]
+            runs = {run.seed: run for run in self.finals[experiment] if run.is_final}
+            final = self.tier.final
+
+            def sampled(seed: int) -> Run:
+                own = final.base_seed(seed) if final and runs else None
+                return first if own is None else runs[own]
+
+            return [Point(sampled(seed), step, g, seed, FINAL) for g in scales for seed in seeds]
         return [Point(run, None, 0.0, run.seed, FINAL) for run in self.finals[experiment]]
 
     def _study_points(self, experiment: str) -> list[Point]:
@@ -100,19 +138,22 @@ class Grid:
         A base model is evaluated without guidance and at each guidance scale, for every block of
         image seeds; a fine-tuned model without guidance, on the block of its own seed, or on
         every block if others tuned it. Where raw weights and their average are both measured, each
-        step is two points.
+        step is two points; where its network has a dial, one for each value.
         """
         return [
-            Point(run.measured_as(averaged), step, guidance, seed, averaged=averaged)
+            Point(run.measured_as(averaged).turned(value), step, guidance, seed, averaged=averaged)
             for run in self.of(experiment)
             for step, averaged in run.weights
+            for value in run.values
             for guidance in ([0.0, *self.model(run).guidance] if run.is_base else [0.0])
             for seed in ([run.seed] if run.settings else self.tier.seeds)
         ]
 
     def model_of(self, start: str) -> str:
-        """The model of a start: its own name, or that of an experiment's runs."""
-        return start if start in self.tier.models else self.tier.runs[start].model
+        """The model of a start: its own name, or that of an experiment's runs, or of a run."""
+        if start in self.tier.models:
+            return start
+        return (self.tier.runs if start in self.tier.runs else self.runs)[start].model
 
     def tuned_by_mclr(self, model: str) -> list[str]:
         """Experiments that fine-tune a model with plain MCLR; its main one comes first."""

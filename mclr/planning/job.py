@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mclr.data.released import FOLDER, released_paths
@@ -107,7 +108,16 @@ class Reads:
 
     def net_files(self, model: str, name: str) -> list[str]:
         """A file of each feature net at a model's resolution, by its name in ``NET_FILES``."""
-        return [self.files.net(folder, NET_FILES[name]) for folder in self.nets_of(model).values()]
+        return [*self._net_files[model, name]]
+
+    @cached_property
+    def _net_files(self) -> dict[tuple[str, str], list[str]]:
+        """Of every model and name, once for the thousands of jobs that read them."""
+        return {
+            (model, name): [self.files.net(folder, file) for folder in self.nets_of(model).values()]
+            for model in self.tier.models
+            for name, file in NET_FILES.items()
+        }
 
     def statistics_of(self, folder: str) -> str | None:
         """Published statistics for the images that a feature net sees, if there are some."""

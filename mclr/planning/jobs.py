@@ -44,13 +44,20 @@ class Jobs(ModelJobs, ResultJobs):
 
     def needs(self, job: Job) -> list[str]:
         """Names of the jobs that make what a job reads; nothing makes a file of the user's own."""
-        makers = (self._makers.get(file) for file in flat(job.inputs))
-        return list(dict.fromkeys(maker for maker in makers if maker))
+        if job.name not in self._needs:
+            makers = map(self._makers.get, flat(job.inputs))
+            self._needs[job.name] = [*dict.fromkeys(maker for maker in makers if maker)]
+        return self._needs[job.name]
 
     @cached_property
     def by_name(self) -> dict[str, Job]:
         """Every job that there is, in the order in which data flow."""
         return {job.name: job for job in self._all()}
+
+    @cached_property
+    def _needs(self) -> dict[str, list[str]]:
+        """What was found of jobs so far; a job of a name is always the same."""
+        return {}
 
     @cached_property
     def _makers(self) -> dict[str, str]:
@@ -61,7 +68,14 @@ class Jobs(ModelJobs, ResultJobs):
         """The job that makes the checkpoints of a run."""
         if run.taken:
             return self.take_over(run.run_id)
-        return self.network("base", run.model) if run.is_base else self.finetune(run.run_id)
+        if run.is_base:
+            is_own = run.is_final
+            return self.final_base(run.run_id) if is_own else self.network("base", run.model)
+        return self.finetune(run.run_id)
+
+    def final_bases(self, model: str) -> list[Run]:
+        """The bases that are trained for the final rows of a model."""
+        return [run for run in self.plan.all_of(f"{model}-base") if run.is_final]
 
     def _target(self, target: str) -> str:
         """The job that makes a target."""
@@ -114,6 +128,7 @@ class Jobs(ModelJobs, ResultJobs):
             job = self.network(role, model)
             yield from self._fetched(job)
             yield job
+        yield from (self.final_base(run.run_id) for run in self.final_bases(model))
         yield self.floors(model)
 
     def _fetched(self, job: Job) -> Iterator[Job]:

@@ -102,6 +102,15 @@ class ModelJobs(Reads):
         kind = self._kind("import-base", model)
         return Job(f"import_{role}", model, kind, taken, outputs, specify)
 
+    def final_base(self, run_id: str) -> Job:
+        """What trains a base of final rows, with its own seed."""
+        run = self.plan.runs[run_id]
+        outputs = self._trained(run_id) | {"checkpoint": self.plan.start_checkpoint(run_id)}
+        inputs, kind = self._training_data(run.model), self._kind("base", run.model)
+        return Job(
+            "base", run_id, kind, inputs, outputs, partial(self.plan.final_base_spec, run_id)
+        )
+
     def take_over(self, run_id: str) -> Job:
         """What takes over a network that others fine-tuned."""
         run = self.plan.runs[run_id]

@@ -52,9 +52,11 @@ class Plan(Grid):
 
     def start_checkpoint(self, start: str) -> str:
         """The weights that fine-tuning starts from and compares with."""
-        if start not in self.tier.models:
+        if start in self.tier.runs:
             return self.files.best(start)
-        run = self.runs[f"{start}-base"]
+        run = self.runs[f"{start}-base" if start in self.tier.models else start]
+        if run.settings:
+            return self.files.final(run.run_id)
         return self.files.checkpoint(run.run_id, run.checkpoints[-1])
 
     def guide_checkpoint(self, model: str) -> str:
@@ -66,7 +68,7 @@ class Plan(Grid):
     def weights(self, point: Point) -> str:
         """The checkpoint that a point samples."""
         run = point.run
-        if run.is_final:
+        if run.is_final and run.settings:
             return self.files.final(run.run_id)
         if point.step is None:
             return self.files.best(run.experiment)
@@ -94,6 +96,13 @@ class Plan(Grid):
         about = {"identity": _identity(run), "base": plain(settings.base)}
         return BaseSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
+    def final_base_spec(self, run_id: str) -> BaseSpec:
+        """What trains a base of final rows: the model's, with another seed."""
+        run = self.runs[run_id]
+        spec = self.base_spec(run.model)
+        base = plain(self.tier.models[run.model].base) | {"seed": run.seed}
+        return spec.with_(identity=_identity(run), base=base)
+
     def taken_spec(self, run_id: str) -> BaseSpec:
         """What imports a network that others fine-tuned: as a base model of others."""
         run = self.runs[run_id]
@@ -116,9 +125,17 @@ class Plan(Grid):
             raise UserError(f"{run_id} is the run of a base model; it fine-tunes nothing")
         settings, told = self.model(run), plain(run.settings) | {"sweep": {}}
         told.pop("recipe", None)  # what it says is there
+        told.pop("dial", None)  # where it is measured changes nothing in training
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
         about |= run.settings.objective.code
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
+
+    def training_spec(self, run_id: str) -> BaseSpec | FinetuneSpec:
+        """What a run that is trained here is told."""
+        run = self.runs[run_id]
+        if not run.is_base:
+            return self.finetune_spec(run_id)
+        return self.final_base_spec(run_id) if run.is_final else self.base_spec(run.model)
 
     # Jobs that sample or measure.
 
@@ -146,7 +163,11 @@ class Plan(Grid):
         }
         how |= {"grid_classes": evaluation.grid_classes} if evaluation.grid_classes else {}
         how |= {"guide_network": _guide(settings)[1]} if guide == "net" else {}
-        return SampleSpec.model_validate(how | _generation(settings))
+        how |= {} if point.run.value is None else {"beta": point.run.value}
+        content = how | _generation(settings)
+        if point.run.has_dial:
+            content["network"] |= {"dial": True}
+        return SampleSpec.model_validate(content)
 
     def evaluate_spec(self, evaluation: str) -> EvaluateSpec:
         """Protocol, and for each point the columns of its row in ``metrics.parquet``."""

@@ -17,7 +17,9 @@ class Run:
     """One training run: a base model, or one fine-tuning job; or a network that others tuned.
 
     A final run has no checkpoints of its own: it trains up to the step that was selected, which
-    is known when the grid has been measured; so are its swept hyperparameters.
+    is known when the grid has been measured; so are its swept hyperparameters. A final run of a
+    base model is one of other bases (``final.bases``). ``own_start``: the final run that a final
+    run starts from, where it is not what the grid starts from.
     """
 
     run_id: str
@@ -29,6 +31,9 @@ class Run:
     settings: FineTuning | None
     is_final: bool = False
     taken: ReleasedTuning | None = None
+    value: float | None = None
+    """At which the dial of its network stands, of a measured point."""
+    own_start: str = ""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -40,7 +45,8 @@ class Run:
         how = {"optimizer": plain(self.settings.optimizer)} if self.settings.optimizer else {}
         start = {"from": self.settings.start} if self.settings.start else {}
         settings = {"lr": self.settings.lr, "batch": self.settings.batch}
-        return {**settings, **objective, **noise, **how, **start}
+        dial = {} if self.value is None else {"dial": self.value}
+        return {**settings, **objective, **noise, **how, **start, **dial}
 
     @property
     def evaluated(self) -> tuple[bool, ...]:
@@ -51,6 +57,20 @@ class Run:
     def weights(self) -> list[tuple[int, bool]]:
         """Its checkpoints: each step, and whether the weights are an average."""
         return [(step, averaged) for step in self.checkpoints for averaged in self.evaluated]
+
+    @property
+    def has_dial(self) -> bool:
+        """Whether its network takes a number that is set when images are drawn."""
+        return self.settings is not None and self.settings.objective.needs.dial
+
+    @property
+    def values(self) -> list[float] | list[None]:
+        """At which its dial is measured; [None] without one."""
+        return self.settings.dial if self.settings and self.has_dial else [None]
+
+    def turned(self, value: float | None) -> Run:
+        """This run as if its dial were always at a value: so each is a hyperparameter."""
+        return replace(self, value=value)
 
     def measured_as(self, averaged: bool) -> Run:
         """This run as if its average, or its raw weights, alone were measured.
@@ -64,12 +84,18 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What it starts from: its model's base, by the model's name, or an experiment's best."""
-        return (self.settings.start if self.settings else None) or self.model
+        """What it starts from, by name: a model's base, an experiment's best, or a final run."""
+        return self.own_start or (self.settings.start if self.settings else None) or self.model
 
     @property
     def is_base(self) -> bool:
         return self.settings is None and self.taken is None
+
+
+def dial_of(hyperparameters: str) -> float | None:
+    """Where the dial stands by hyperparameters, as JSON text; None without one."""
+    value = json.loads(hyperparameters).get("dial")
+    return None if value is None else float(value)
 
 
 def is_average(hyperparameters: str) -> bool:
@@ -119,15 +145,21 @@ class Point:
         """Folder of this point's files below ``features/`` and ``grids/``."""
         experiment = self.run.experiment
         if self.stage == GRID:
-            ending = "-average" if self.averaged else ""
+            ending, value = "-average" if self.averaged else "", self.run.value
+            dial = "" if value is None else f"-beta-{value:g}"
             return (
                 f"{experiment}/{self.run.run_id}/step-{self.step:06d}{ending}"
-                f"/guidance-{self.guidance:g}/seed-{self.seed}"
+                f"/guidance-{self.guidance:g}{dial}/seed-{self.seed}"
             )
         if self.stage == FINAL:
             return f"{experiment}-final/{self.run.run_id}/{self.method}/seed-{self.seed}"
         how = f"dial-{self.dial:g}" if self.dial != 1 else f"{self.method}-{self.guidance:g}"
         return f"{experiment}-study/{self.run.run_id}/{how}/seed-{self.seed}"
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether a selection decides how it is sampled: its guidance, or where its dial stands."""
+        return self.guidance is None or (self.run.has_dial and self.run.value is None)
 
     @property
     def needs_base(self) -> bool:

@@ -24,7 +24,7 @@ class ResultJobs(Reads):
             "weights": self.plan.weights(point),
             "tokenizer": self.tokenizer_of(model),
             "guide": [guides[role](model)] if role in guides else [],
-            "selection": self._selection(point.run) if point.guidance is None else [],
+            "selection": self._selection(point.run) if point.is_selected else [],
             "nets": self.net_files(model, "net"),
         }
         return Job(
@@ -122,11 +122,11 @@ class ResultJobs(Reads):
         return Job("effective_config", "", "effective-config", {}, outputs)
 
     def claims(self) -> Job:
-        outputs = self._results(data="claims.json", page="claims.md")
+        outputs = self._results(data="claims.json", page="claims.md", table="claims.csv")
         return Job("claims", "", "claims", self._measured(), outputs)
 
     def table1(self) -> Job:
-        outputs = self._results(data="table1.json", points="points.csv")
+        outputs = self._results(data="table1.json", points="points.csv", costs="equal_cost.csv")
         outputs |= {"table": self.views.tables}
         return Job("table1", "", "table", self._measured(), outputs)
 

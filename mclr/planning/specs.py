@@ -99,7 +99,8 @@ class NegativesSpec(ModelSpec):
 
 
 class SampleSpec(ModelSpec):
-    """The samples of one point. ``guidance`` None: the selected scale.
+    """The samples of one point. ``guidance`` None: the selected scale. ``beta``: where the dial of
+    the network stands, if it has one; the selected value if absent.
 
     guide: what guides, "null" label, "base" model, or a "net" of the model's own, which is then
     ``guide_network``. interval: noise levels outside which nothing does. dial: see
@@ -118,6 +119,7 @@ class SampleSpec(ModelSpec):
     labels: LabelScheme
     grid_rows: Count
     grid_classes: list[int] | None = None
+    beta: float | None = None
 
 
 class PlannedPoint(Section):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
+from pydantic.fields import FieldInfo
 
 from mclr.config.objectives import RELEASED_SUFFIX, FineTuning
 from mclr.config.tier import Tier
@@ -40,7 +41,8 @@ def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> 
     of_method = (tried["model"] == row["model"]) & (tried["method"] == row["method"])
     tried = tried[of_method & (tried["stage"] == GRID)]
     found = []
-    if row["guidance"] and row["guidance"] == tried["guidance"].max():
+    largest = row["guidance"] and row["guidance"] == tried["guidance"].max()
+    if largest and _falls(metrics, tier, row):
         found.append("γ largest")
     if not row["guidance"]:
         same = tried["hyperparameters"] == row["hyperparameters"]
@@ -57,6 +59,20 @@ def edges_of(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> 
             ends = {min(values): "smallest", max(values): "largest"}
             found += [f"{SYMBOLS.get(key, key)} {ends[value]}"] if value in ends else []
     return tuple(found)
+
+
+def _falls(metrics: pd.DataFrame, tier: Tier, row: Mapping[Hashable, Any]) -> bool:
+    """Whether guidance lowers FD of the net that chooses at all: if not, more would not, either.
+
+    Where the base model was not measured nothing is known, and the edge counts.
+    """
+    column, rows = f"fd_{tier.report.nets[0]}", complete(metrics)
+    if row["method"] != "cfg" or column not in rows:
+        return True
+    grid = rows[(rows["model"] == row["model"]) & (rows["stage"] == GRID)]
+    guided = grid[(grid["method"] == "cfg") & (grid["guidance"] == row["guidance"])]
+    base = grid[(grid["method"] == "base") & grid["seed"].isin(guided["seed"])]
+    return bool(base.empty or guided.empty or guided[column].mean() < base[column].mean())
 
 
 def _settings(text: Any) -> dict[str, Any]:
@@ -82,6 +98,14 @@ def _is_bound(tier: Tier, row: Mapping[Hashable, Any], key: str, value: float) -
     )
 
 
+def _constraints(field: FieldInfo) -> list[Any]:
+    """Of a field, of the kinds of value that it may have, and of the values of a list."""
+    kinds = get_args(field.annotation)
+    parts = [part for kind in kinds for part in getattr(kind, "__metadata__", ())]
+    inner = [one for part in parts if isinstance(part, FieldInfo) for one in part.metadata]
+    return [*field.metadata, *inner]
+
+
 def _bounds(run: FineTuning, key: str) -> set[float]:
     *above, key = key.split(".")
     sections: list[Any] = [run, run.objective, *([run.noise] if run.noise else [])]
@@ -93,7 +117,7 @@ def _bounds(run: FineTuning, key: str) -> set[float]:
         for section in sections
         for name, field in type(section).model_fields.items()
         if key in (name, field.alias)
-        for constraint in field.metadata
+        for constraint in _constraints(field)
     ]
     ends = (getattr(c, bound, None) for c in constraints for bound in ("ge", "le"))
     return {float(end) for end in ends if end is not None}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mclr.config.tier import Tier
 from mclr.planning.plan import Plan
-from mclr.planning.points import FINAL, GRID, STUDY, Point, is_average
+from mclr.planning.points import FINAL, GRID, STUDY, Point, dial_of, is_average
 from mclr.report.embedded import image_uri
 from mclr.report.lines import point_key
 from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
@@ -78,7 +78,9 @@ def points_by_key(metrics: pd.DataFrame, tier: Tier) -> dict[str, Point]:
     plan = Plan(tier)
     every = [point for points in plan.evaluations.values() for point in points]
     grid = {
-        (p.run.run_id, p.step, p.guidance, p.seed, p.averaged): p for p in every if p.stage == GRID
+        (p.run.run_id, p.step, p.guidance, p.seed, p.averaged, p.run.value): p
+        for p in every
+        if p.stage == GRID
     }
     # A study samples the run that was selected, which its point cannot name.
     study = {(p.run.experiment, p.method, p.guidance, p.dial): p for p in every if p.stage == STUDY}
@@ -93,8 +95,10 @@ def points_by_key(metrics: pd.DataFrame, tier: Tier) -> dict[str, Point]:
             how = (run.experiment, row["method"], row["guidance"], row["dial"])
             point = study.get(how)
         else:
-            averaged = is_average(str(row["hyperparameters"]))
-            point = grid.get((run.run_id, row["step"], row["guidance"], row["seed"], averaged))
+            settings = str(row["hyperparameters"])
+            weights = is_average(settings), dial_of(settings)
+            where = run.run_id, row["step"], row["guidance"], row["seed"]
+            point = grid.get((*where, *weights))
         if point is not None:
             found.setdefault(point_key(row), point)
     return found

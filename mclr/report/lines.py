@@ -28,6 +28,7 @@ LABELS = {
     "guidance": "Guidance scale γ",
     "dial": "Dial t: base 0, MCLR 1",
     "nfe": "Network evaluations per image (NFE)",
+    "images": "Images drawn in all",
 }
 DIGITS = {"fd": 2, "is": 2, "precision": 3, "recall": 3}
 
@@ -89,15 +90,17 @@ def start(view: ModelView, x: str, y: str) -> Series:
 def floor(view: ModelView, lines: Iterable[Series], y: str) -> list[Series]:
     """The level that real images reach, across the range of the other lines; none if unknown."""
     ends = [value for series in lines for value in series.x]
-    level = view.real[y].dropna()
-    if level.empty or not ends:
+    reached = view.real[y].dropna()
+    if reached.empty or not ends:
         return []
-    value, method = float(level.iloc[0]), untrained.REAL
-    xs = (min(ends), max(ends))
-    words = f"<b>{method.suffix}</b><br>{LABELS[y][:-2]} {value:.3g}"
-    return [
-        Series(method.suffix, method, xs, (value, value), (None, None), (words, words), guide=True)
-    ]
+    value, method = float(reached.iloc[0]), untrained.REAL
+    return [level(method.suffix, method, value, (min(ends), max(ends)), y)]
+
+
+def level(label: str, method: Method, value: float, ends: tuple[float, float], y: str) -> Series:
+    """A value that does not depend on x, from one end to the other."""
+    words = f"<b>{label}</b><br>{LABELS[y][:-2]} {value:.3g}"
+    return Series(label, method, ends, (value, value), (None, None), (words, words), guide=True)
 
 
 def real_point(view: ModelView, x: str, y: str) -> list[Series]:

@@ -48,13 +48,13 @@ def _released(run: ReleasedTuning) -> Method:
 def methods_for(tier: Tier, model: str) -> dict[str, Method]:
     """The same as they are called beside one model, and whether they are rows of its table."""
     is_exact = tier.models[model].noise is None
-    runs = [run for run in tier.tuned.values() if run.model == model and run.final and tier.final]
-    trained = {run.objective.method for run in runs}
+    runs = [run for run in tier.tuned.values() if run.model == model and run.final]
+    compared = {run.objective.method for run in runs}
     return {
         name: replace(
             method,
             suffix=method.exact if is_exact and method.exact else method.suffix,
-            in_table=method.in_table or (method.if_final and name in trained),
+            in_table=method.in_table or (method.if_final and name in compared),
         )
         for name, method in methods_of(tier).items()
     }

@@ -111,6 +111,14 @@ KINDS = {
         "The rows of Table 1 and the best of each sampling study by network evaluations per image.",
         "NFE column of Table 1",
     ),
+    "equal-cost": Kind(
+        "Quality at equal total cost",
+        "The lowest FD that each method reaches if making it and drawing so many images costs no "
+        "more network passes than drawing them with CFG does. A marker is a checkpoint, at the "
+        "number of images from which on it is worth its training; CFG and the base model cost "
+        "nothing to make. The search for settings is not counted.",
+        "not there: ours",
+    ),
     "progressive": Kind(
         "Images under growing guidance, and under MCLR training",
         "Top: the base model with growing CFG scale γ. Bottom: the guidance-free model along MCLR "
@@ -158,7 +166,7 @@ def kinds_of(tier: Tier, model: str) -> list[str]:
     if any(study.guidance or study.autoguidance or study.interval for study in studied):
         kinds.append("sampling")
     kinds += ["dial"] if any(study.dial for study in studied) else []
-    kinds += ["cost"] if tuned else []
+    kinds += ["cost", "equal-cost"] if tuned else []
     kinds += ["progressive"] if "mclr" in tuned else []
     return kinds
 

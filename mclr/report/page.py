@@ -128,7 +128,7 @@ def _words(metrics: pd.DataFrame, tier: Tier, sources: Sources) -> dict[str, Any
         "paper_titles": TITLES,
         "own": is_own(tier),
         "verdict": verdict(main, tier),
-        "beside": [] if is_own(tier) else beside_paper(main, tier),
+        "beside": [] if is_own(tier) else beside_paper(main, tier, sources.claims["minds"]),
         "short": facts.in_short(main, tier),
         **sources.claims,
         "classes": CLASSES,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import pandas as pd
+
 from mclr.objectives import untrained
 from mclr.report.chart import Panel, Series
-from mclr.report.lines import LABELS, floor, gamma_notes, line, real_point, ring_of, start
+from mclr.report.lines import LABELS, floor, gamma_notes, level, line, real_point, ring_of, start
+from mclr.report.making import improving
 from mclr.report.names import MEASURED, SWEEPS
-from mclr.report.scale import LINEAR, Scale, of_metric, of_steps
+from mclr.report.scale import LINEAR, LOG, Scale, of_metric, of_steps
 from mclr.report.summary import METRICS, REAL
 from mclr.report.view import ModelView
 
@@ -98,6 +101,29 @@ def cost(view: ModelView) -> Panels:
     return panels, 2
 
 
+def equal_cost(view: ModelView) -> Panels:
+    """FD of each method at the total cost of CFG, against the number of images drawn with it."""
+    base = view.best["fd"]["base"]
+    found = {
+        name: improving(view.making.with_costs(view.chosen(name)), base)
+        for name, method in view.methods.items()
+        if method.trained and name in view.best.index
+    }
+    reached = [float(rows["images"].max()) for rows in found.values() if len(rows)]
+    last = 2 * max(reached, default=1.0)
+    lines = []
+    for name, rows in found.items():
+        if len(rows):
+            stays = pd.concat([rows, rows.tail(1).assign(images=last)], ignore_index=True)
+            lines.append(line(view.methods[name].suffix, view.methods[name], stays, "images", "fd"))
+    first = min((min(series.x) for series in lines), default=last / 2) / 2
+    for name in ("base", "cfg"):
+        if name in view.best.index:
+            method, value = view.methods[name], view.best["fd"][name]
+            lines.append(level(method.label(view.label), method, value, (first, last), "fd"))
+    return [_panel("images", "fd", lines)], 1
+
+
 # ------------------------------------------------------------------ panels
 
 
@@ -144,17 +170,32 @@ def _compared(view: ModelView) -> list[str]:
 
 
 def trade_off(view: ModelView, x: str, y: str, methods: Iterable[str]) -> Panel:
-    """Two metrics against each other; paths start at the base model, studies at MCLR's best."""
+    """Two metrics against each other; paths start at the base model, studies at MCLR's best.
+
+    A path goes along training, of CFG along γ, of a network with a dial along that.
+    """
     lines = []
     for name in methods:
         if name == "cfg" or name in STUDIES:
             lines.append(_guided(view, name, x, y))
+            continue
+        if view.methods[name].dial:
+            lines.append(_turned(view, name, x, y))
             continue
         path = view.from_base(view.chosen(name))
         ring, end = ring_of(view, name, path), {len(path) - 1: "End"}
         method = view.methods[name]
         lines.append(line(method.suffix, method, path, x, y, notes=end, ring=ring))
     return _panel(x, y, [*lines, *real_point(view, x, y), start(view, x, y)])
+
+
+def _turned(view: ModelView, name: str, x: str, y: str) -> Series:
+    """The path of one checkpoint along the dial of its network, after the base model."""
+    path = view.from_base(view.turned(name))
+    ring = int((path["hyperparameters"] == view.best.loc[name, "hyperparameters"]).argmax())
+    notes = {i: f"β={path['beta'][i]:g}" for i in sorted({1, ring, len(path) - 1})}
+    method = view.methods[name]
+    return line(method.suffix, method, path, x, y, notes=notes, ring=ring)
 
 
 def _guided(view: ModelView, name: str, x: str, y: str) -> Series:
@@ -184,6 +225,8 @@ def _scale(name: str, lines: list[Series], axis: int) -> Scale:
     made = [value for is_real, value in values if not is_real]
     if name == "step":
         return of_steps(made)
+    if name == "images":
+        return LOG
     if name not in METRICS:
         return LINEAR
     return of_metric(made, [v for is_real, v in values if is_real], log=name == "fd")
@@ -197,5 +240,6 @@ PANELS: dict[str, Callable[[ModelView], Panels]] = {
     "sampling": sampling,
     "dial": dial,
     "cost": cost,
+    "equal-cost": equal_cost,
     **{kind: sweep(kind) for kind in SWEEPS},
 }

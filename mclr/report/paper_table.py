@@ -76,11 +76,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Beside:
-    """One model beside the paper's: for each method a ``Pair`` per entry of ``TITLES``."""
+    """One model beside the paper's.
+
+    Of each method a ``Pair`` per entry of ``TITLES``, and what would change our mind about it.
+    """
 
     ours: str
     paper: str
-    rows: tuple[tuple[str, tuple[Pair, ...]], ...]
+    rows: tuple[tuple[str, tuple[Pair, ...], str], ...]
 
 
 TITLES = ("FD ↓", "FD ÷ base", "Prec. ↑", "Rec. ↑", "IS ↑", "IS ÷ base")
@@ -96,8 +99,13 @@ def counterpart(model: Model) -> PaperBlock | None:
     return COUNTERPARTS.get((model.family, model.has_coder))
 
 
-def beside_paper(table: Table, tier: Tier) -> list[Beside]:
-    """Of every model with a counterpart the methods that both have; ``table`` is Table 1."""
+def beside_paper(
+    table: Table, tier: Tier, minds: Mapping[str, Mapping[str, str]] | None = None
+) -> list[Beside]:
+    """Of every model with a counterpart the methods that both have; ``table`` is Table 1.
+
+    minds: by model and method what would change our mind.
+    """
     found = []
     for (name, model), block in zip(tier.models.items(), table.blocks, strict=True):
         paper = counterpart(model)
@@ -110,7 +118,11 @@ def beside_paper(table: Table, tier: Tier) -> list[Beside]:
             for row, line in zip(records, block.rows, strict=True)
         }
         rows = tuple(
-            (METHODS[m].label(paper.model), _pairs(m, paper, cells[m], measured))
+            (
+                METHODS[m].label(paper.model),
+                _pairs(m, paper, cells[m], measured),
+                (minds or {}).get(name, {}).get(m, ""),
+            )
             for m in paper.rows
             if m in measured
         )

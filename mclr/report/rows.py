@@ -13,10 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.tier import Tier, fd_and_rest
+from mclr.config.evaluation import fd_and_rest
+from mclr.config.tier import Tier
 from mclr.objectives.method import Method
 from mclr.planning.points import FINAL, GRID
 from mclr.report.edges import MARK, NOTE, edges_of
+from mclr.report.making import Making
 from mclr.report.methods import describe, methods_for
 from mclr.report.summary import REAL, check_metrics, table_rows
 
@@ -60,11 +62,13 @@ class Cell:
 class Row:
     """One method: where its best FD was found (``chosen``), and its cells, one per column.
 
+    ``training``: passes that it took to make it, see ``mclr.report.making``.
     A method that was chosen at an edge of its sweep is marked, see ``mclr.report.edges``.
     """
 
     method: str
     nfe: str
+    training: str
     chosen: str
     cells: tuple[Cell, ...]
 
@@ -106,6 +110,7 @@ def make_table(
     rows = rows[[methods[m][name].in_table or name == REAL for m, name in pairs]]
     found = pd.concat([_of_model(rows, name) for name in tier.models], ignore_index=True)
     edges = [edges_of(metrics, tier, row) for row in found.to_dict("records")]
+    found = Making(metrics, tier).with_costs(found)
     found["edge"] = ["; ".join(words) for words in edges]
     source = tier.tier if tier.data.source == "images" else tier.data.source
     blocks = tuple(
@@ -113,7 +118,8 @@ def make_table(
         for name, model in tier.models.items()
     )
     name = "table1_selected" if stage == GRID else "table1" if features is None else f"table1_{net}"
-    caption = _caption(found, tier, net, stage) + (NOTE if any(edges) else "") + _packages(metrics)
+    caption = _caption(found, tier, net, stage) + (NOTE if any(edges) else "")
+    caption += _left_out(metrics, tier, methods) + _packages(metrics)
     return Table(name, found, blocks, caption)
 
 
@@ -130,12 +136,19 @@ def _block(heading: str, label: str, rows: pd.DataFrame, methods: Mapping[str, M
         Row(
             methods[row["method"]].label(label) + (f" {MARK}" if row["edge"] else ""),
             "–" if row["method"] == REAL else str(int(row["nfe"])),
+            _training(row),
             _chosen(row),
             cells,
         )
         for row, cells in zip(rows.to_dict("records"), zip(*columns, strict=True), strict=True)
     ]
     return Block(heading, tuple(found))
+
+
+def _training(row: Mapping[Hashable, Any]) -> str:
+    passes = row["training_passes"]
+    is_known = row["method"] != REAL and math.isfinite(passes)
+    return f"{passes:,.0f}" if is_known else "–"
 
 
 def _chosen(row: Mapping[Hashable, Any]) -> str:
@@ -180,6 +193,7 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
     low, high = int(generated["n_seeds"].min()), int(generated["n_seeds"].max())
     seeds = f"{low}" if low == high else f"{low} to {high}"
     spread = "; value ± sample standard deviation over seeds" if high > 1 else ""
+    spread += _bases(tier) if stage == FINAL else ""
     protocols = dict(zip(generated["model"], generated["protocol"], strict=True))
     same = len(set(protocols.values())) == 1
     named = [p if same else f"{p} ({model})" for model, p in protocols.items()]
@@ -190,6 +204,29 @@ def _caption(rows: pd.DataFrame, tier: Tier, net: str, stage: str) -> str:
         f"seed{'s' if high > 1 else ''} per row{spread}. {_on(net)}; "
         f"protocol {', '.join(dict.fromkeys(named))}."
     )
+
+
+def _left_out(metrics: pd.DataFrame, tier: Tier, methods: Mapping[str, dict[str, Method]]) -> str:
+    """Which methods were measured as ablations alone, and so are no rows, in words."""
+    found = [
+        f"{method.suffix.lstrip('+')} ({tier.models[model].label})"
+        for model, known in methods.items()
+        for name, method in known.items()
+        if method.if_final and not method.in_table
+        if ((metrics["model"] == model) & (metrics["method"] == name)).any()
+    ]
+    if not found:
+        return ""
+    return f" Measured as an ablation, without final seeds, and so no row: {', '.join(found)}."
+
+
+def _bases(tier: Tier) -> str:
+    """How many base models the final rows have, where it is not one."""
+    if not tier.final or not tier.final.bases:
+        return ""
+    bases, seeds = tier.final.bases, len(tier.final.seeds)
+    own = "its own base model" if bases == seeds else f"one of {bases} base models in turn"
+    return f"; the rows of each seed have {own}, trained with another seed"
 
 
 def _packages(metrics: pd.DataFrame) -> str:

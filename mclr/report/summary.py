@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mclr.config.tier import Tier, fd_and_rest
+from mclr.config.evaluation import fd_and_rest
+from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.objectives.catalogue import place
 from mclr.planning.points import FINAL, GRID, STUDY

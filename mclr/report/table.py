@@ -15,7 +15,7 @@ from mclr.report.names import other_nets
 from mclr.report.rows import COLUMNS, HEADER, Table, make_table
 
 CSV_COLUMNS = [
-    *("model", "method", "nfe"),
+    *("model", "method", "nfe", "training_passes"),
     *("fd", "fd_std", "precision", "precision_std", "recall", "recall_std", "is", "is_std"),
     *("step", "guidance", "hyperparameters", "n_seeds", "stage", "accuracy", "accuracy_std"),
     "edge",

@@ -10,7 +10,7 @@ from typing import Any
 from mclr.config.tier import Tier
 from mclr.objectives.method import Method
 from mclr.report.edges import MARK
-from mclr.report.methods import methods_of
+from mclr.report.methods import methods_for
 from mclr.report.rows import Table
 from mclr.report.summary import REAL
 from mclr.settings.data import OwnImages
@@ -18,6 +18,8 @@ from mclr.settings.data import OwnImages
 MARGIN = 0.05
 """Ours: a smaller share of the base model's FD counts as no difference."""
 
+RULE = f"a gain counts from {MARGIN:.0%} on".replace("%", " %")
+"""The same in words."""
 
 IMAGENET = 1000
 """Classes of the one set of images that the paper has among those that a tier names by a path."""
@@ -49,8 +51,21 @@ class Outcome:
     @property
     def helped(self) -> bool:
         """Whether FD is lower by ``MARGIN`` and by twice the standard error of the difference."""
-        needed = max(MARGIN * self.base, 2 * math.hypot(self.error, self.base_error))
-        return self.base - self.fd >= needed
+        return self.base - self.fd >= max(MARGIN * self.base, self.noise)
+
+    @property
+    def noise(self) -> float:
+        """Twice the standard error of the difference in FD."""
+        return 2 * math.hypot(self.error, self.base_error)
+
+    @property
+    def short(self) -> str:
+        """Why a lower FD is no help, in words; '' where it is one, or FD is not lower."""
+        if self.helped or self.fd >= self.base:
+            return ""
+        if self.change > -MARGIN:
+            return RULE
+        return f"a gain counts from {self.noise:.3g} on, twice its standard error"
 
     @property
     def words(self) -> str:
@@ -90,9 +105,9 @@ def percent(change: float) -> str:
 
 def outcomes(table: Table, tier: Tier) -> dict[str, Outcomes]:
     """By model; rows whose FD is not finite are left out, and so are models without a base."""
-    methods = methods_of(tier)
     found = {}
     for name, model in tier.models.items():
+        methods = methods_for(tier, name)
         records = table.rows[table.rows["model"] == name].to_dict("records")
         rows = {str(row["method"]): row for row in records if math.isfinite(row["fd"])}
         if "base" in rows:
@@ -169,10 +184,12 @@ def of_own_images(rows: Outcomes, tuned: Outcome | None = None) -> str:
     if tuned is None:
         return f"{rows.label}: nothing was fine-tuned."
     against = f"FD {tuned.fd:.3g} against {rows.base:.3g} without it"
+    change = percent(tuned.change)
     if tuned.helped:
-        first = f"{tuned.name} helped on these images: {against} ({percent(tuned.change)})."
+        first = f"{tuned.name} helped on these images: {against} ({change})."
     else:
-        first = f"{tuned.name} did not help on these images: {against}."
+        short = f"; {tuned.short}" if tuned.short else ""
+        first = f"{tuned.name} did not help on these images: {against} ({change}{short})."
     return f"{first} {_next(rows, tuned)}".strip()
 
 
@@ -193,11 +210,10 @@ def _next(rows: Outcomes, tuned: Outcome) -> str:
         return f"Use guidance {cfg.guidance:g} instead: FD {cfg.fd:.3g}."
     if tuned.edge:
         return beyond
-    return (
-        "Guidance does not help either: train the base model longer."
-        if cfg
-        else ("Compare it with guidance, or train the base model longer.")
-    )
+    if cfg is None:
+        return "Compare it with guidance, or train the base model longer."
+    short = f" ({percent(cfg.change)}; {cfg.short})" if cfg.short else ""
+    return f"Guidance does not help either{short}: train the base model longer."
 
 
 def markdown_of(table: Table, tier: Tier) -> str:

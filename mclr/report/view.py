@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from mclr.config.tier import Tier
-from mclr.planning.points import FINAL, GRID, STUDY
+from mclr.planning.points import FINAL, GRID, STUDY, dial_of
+from mclr.report.making import Making
 from mclr.report.methods import describe, methods_for
 from mclr.report.names import swept_value
 from mclr.report.summary import REAL, of_one_checkpoint, summarise, table_rows
@@ -28,6 +29,7 @@ class ModelView:
         self.summary = summary[summary["stage"] != FINAL]
         best = table_rows(own, features, tier.report.features, GRID)
         self.best = best.set_index("method")
+        self.making = Making(own, tier)
         base = self.summary[self.summary["method"] == "base"]
         self._start = base.head(1).assign(step=0, dial=0.0)
 
@@ -44,6 +46,16 @@ class ModelView:
         rows = self._of(method, GRID)
         rows = rows[rows["hyperparameters"] == self.best.loc[method, "hyperparameters"]]
         return rows.sort_values(["step", "guidance"])
+
+    def turned(self, method: str) -> pd.DataFrame:
+        """Rows of the checkpoint of Table 1 along its dial, from little guidance to much."""
+        best, rows = self.best.loc[method], self._of(method, GRID)
+        settings = _without_dial(str(best["hyperparameters"]))
+        same = rows["hyperparameters"].map(_without_dial) == settings
+        found = rows[same & (rows["step"] == best["step"])]
+        return found.assign(beta=found["hyperparameters"].map(dial_of)).sort_values(
+            "beta", ascending=False
+        )
 
     def studied(self, method: str, along: str = "guidance") -> pd.DataFrame:
         """Rows of a sampling study of one checkpoint along γ or t: see ``of_one_checkpoint``."""
@@ -62,7 +74,7 @@ class ModelView:
                     found[value] = rows.sort_values("step")
         return [
             (_words(value, keys), found[value]["method"].iloc[0], found[value])
-            for value in sorted(found, key=json.loads)
+            for value in sorted(found, key=_nameless_first)
         ]
 
     def from_base(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -78,6 +90,16 @@ class ModelView:
         is_meant = (self.summary["method"] == method) & (self.summary["stage"] == stage)
         found: pd.DataFrame = self.summary[is_meant]
         return found
+
+
+def _nameless_first(value: str) -> list[tuple[bool, str | float]]:
+    """Key that sorts values of ``swept_value``; None is that of a run that does not name it."""
+    return [(False, 0) if one is None else (True, one) for one in json.loads(value)]
+
+
+def _without_dial(hyperparameters: str) -> str:
+    settings = json.loads(hyperparameters)
+    return json.dumps({key: settings[key] for key in sorted(settings) if key != "dial"})
 
 
 def _words(value: str, keys: tuple[str, ...]) -> str:

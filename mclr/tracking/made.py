@@ -44,7 +44,7 @@ def made_with(plan: Plan, run: Run, provenance: Mapping[str, Any]) -> Made:
         return planned
     model, method, seed, hyperparameters = (provenance[key] for key in IDENTITY)
     made = Made(model, method, seed, hyperparameters, known=True)
-    chosen = _swept(plan, run) if run.is_final else set()
+    chosen = _swept(plan, run) if run.is_final and run.settings else set()
     before, now = made.parameters, planned.parameters
     if run.is_final and len(run.evaluated) > 1:  # one of the two kinds of weights was selected
         for averaged in run.evaluated:
@@ -69,7 +69,7 @@ def _swept(plan: Plan, run: Run) -> set[str]:
 def _digest(plan: Plan, run: Run) -> str | None:
     """Of the specification that the run would have now; None without the file of its class."""
     try:
-        spec = plan.base_spec(run.model) if run.is_base else plan.finetune_spec(run.run_id)
+        spec = plan.training_spec(run.run_id)
     except UserError:
         return None
     return hashlib.sha256(canonical(spec).encode()).hexdigest()

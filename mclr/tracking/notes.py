@@ -12,6 +12,9 @@ from mclr.settings.base import canonical
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment (Markdown)."""
 
+COLOUR = "mlflow.runColor"
+"""The tag that MLflow draws a run by: one colour for a method, that of our figures."""
+
 EXPERIMENT = """\
 Runs of the MCLR reproduction: an experiment per tier and model, with a run per training and below
 it a run per evaluated point. The tier's own experiment has a run `report`: figures and Table 1.
@@ -20,7 +23,9 @@ it a run per evaluated point. The tier's own experiment has a run `report`: figu
   names everywhere; `best_…` are those of the checkpoint of lowest FD.
 - The step of every metric is the number of images seen in training.
 - `guidance` is CFG's γ (0: none), `nfe` the network evaluations per image.
-- `mclr show` prints links to the trade-off of the points and to the training curves.
+- A method has one colour everywhere, that of our figures.
+- `mclr show` prints links: `points` has Table 1's points and the paths that lead to them (tag
+  `mclr.shown`), `sweep` everything that was tried, `training` the curves of the training runs.
 """
 
 
@@ -42,6 +47,7 @@ def point_name(run: Run, row: Mapping[str, Any]) -> str:
         row["method"] if unusual else "",
         f"γ {row['guidance']:g}" if row["guidance"] else "",
         f"t {row['dial']:g}" if row["dial"] != 1 else "",
+        f"β {row['hyperparameters']['dial']:g}" if "dial" in row["hyperparameters"] else "",
         f"seed {row['seed']}" if run.is_base else "",
     ]
     return " ".join(word for word in words if word)

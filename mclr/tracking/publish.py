@@ -27,6 +27,7 @@ from mclr.tracking.store import (
     resolve_uri,
 )
 from mclr.tracking.views import describe
+from mclr.waiting import Tell, silent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,6 +51,7 @@ def publish(
     tracking_uri: str | None = None,
     *,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
+    tell: Tell = silent,
 ) -> Counter[str]:
     """Bring MLflow up to date with the files of a tier.
 
@@ -62,6 +64,7 @@ def publish(
         results_dir: ``results/<tier>``; the lock lies beside it, shared by all tiers.
         tracking_uri: default MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``.
         lock_timeout_s: seconds to wait for another publisher.
+        tell: gets how many of the runs are published.
 
     Returns:
         How many runs, points and reports were ``created``, ``unchanged``, ``resumed`` (interrupted
@@ -72,17 +75,20 @@ def publish(
     """
     if not results_dir.is_dir():
         raise UserError(f"{results_dir}: no results to publish; run `snakemake` first")
+    tell("reading the results")
     with only_publisher(results_dir.parent / ".track.lock", lock_timeout_s):
         records = read_records(tier, results_dir)
         _tell_others(records)
+        tell("opening the store")
         with open_store(resolve_uri(tracking_uri)) as client:
             counts: Counter[str] = Counter()
             for model in dict.fromkeys(record.model for record in records):
                 experiment = find_or_create_experiment(client, tier, model)
                 describe(client, experiment, charts=bool(model))
                 publisher = _Publisher(client, experiment.experiment_id, _origin(results_dir))
-                for record in records:
+                for number, record in enumerate(records):
                     if record.model == model:
+                        tell(f"{number + 1} of {len(records)} runs, {record.key}")
                         publisher.publish(record, parent=None)
                 publisher.drop_twins()
                 counts += publisher.counts

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.events import read_events
+from mclr.events import ended, read_events
 from mclr.files import read_json, sha256
 from mclr.objectives.method import Method
 from mclr.planning.plan import Plan
@@ -27,7 +27,8 @@ from mclr.report.methods import methods_of, with_entries
 from mclr.settings.base import dotted
 from mclr.settings.released import Released
 from mclr.tracking.made import made_with
-from mclr.tracking.notes import NOTE, note, point_name
+from mclr.tracking.notes import COLOUR, NOTE, note, point_name
+from mclr.tracking.shown import SHOWN, shown
 
 # Facts of provenance.json that become tags; packages follow as ``package.<name>``.
 FACTS = (
@@ -125,11 +126,13 @@ def read_records(tier: Tier, results_dir: Path) -> list[Record]:
     plan = Plan(tier)
     methods = methods_of(with_entries(tier, results_dir))
     records = []
-    for experiment in plan.experiments:
-        rows, protocol = _evaluated_rows(results_dir, experiment)
+    evaluated = {name: _evaluated_rows(results_dir, name) for name in plan.experiments}
+    places = shown(tier, (row for rows, _ in evaluated.values() for row in rows))
+    for experiment, (rows, protocol) in evaluated.items():
         for run in plan.all_of(experiment):
             own = [row for row in rows if row["run_id"] == run.run_id]
             reader = _RunReader(plan, run, results_dir, own, protocol, methods)
+            reader.places = places
             if reader.events:
                 records.append(reader.record())
     report = _report(results_dir)
@@ -150,13 +153,8 @@ def unfinished(tier: Tier, results_dir: Path) -> list[str]:
     return [
         run_id
         for run_id in Plan(tier).runs
-        if not _ended(read_events(_events_file(results_dir, run_id)))
+        if not ended(read_events(_events_file(results_dir, run_id)))
     ]
-
-
-def _ended(events: list[dict[str, Any]]) -> bool:
-    """Whether the last event is the end: a run that was prolonged has one further up as well."""
-    return bool(events) and bool(events[-1]["event"] == "end")
 
 
 def _events_file(results_dir: Path, run_id: str) -> Path:
@@ -185,6 +183,7 @@ class _RunReader:
         methods: Mapping[str, Method],
     ) -> None:
         self.run, self.rows, self.protocol = run, rows, protocol
+        self.methods, self.places = methods, dict[str, str]()
         self.folder = results_dir / "runs" / run.run_id
         self.nets = plan.tier.report.nets
         self.events = read_events(_events_file(results_dir, run.run_id))
@@ -198,7 +197,7 @@ class _RunReader:
         self.batch = int(self.made.hyperparameters.get("batch", batch))
 
     def record(self) -> Record:
-        run, ended = self.run, _ended(self.events)
+        run, is_over = self.run, ended(self.events)
         return Record(
             key=run.run_id,
             kind="run",
@@ -212,8 +211,8 @@ class _RunReader:
                 if (self.folder / name).is_file()
             },
             start_ms=_milliseconds(self.events[0]),
-            end_ms=_milliseconds(self.events[-1]) if ended else None,
-            finished=ended,
+            end_ms=_milliseconds(self.events[-1]) if is_over else None,
+            finished=is_over,
             children=tuple(self._point(row) for row in self.rows),
             planned=not self.made.known,
             note=self.made.other,
@@ -224,7 +223,7 @@ class _RunReader:
         facts = {name: UNKNOWN if fact is None else fact for name, fact in facts.items()}
         packages = self.provenance.get("packages", {})
         versions = {f"package.{name}": version for name, version in packages.items()}
-        notes = {NOTE: self.words}
+        notes = {NOTE: self.words, **self._colour(self.made.method)}
         return _texts({"experiment": self.run.experiment, **notes, **facts, **versions})
 
     def _training(self) -> list[Value]:
@@ -238,7 +237,8 @@ class _RunReader:
 
     def _evaluated(self) -> list[Value]:
         """FD, IS, precision and recall without guidance at each checkpoint, mean over the blocks
-        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both."""
+        of image seeds; of raw weights, and as ``average_fd`` … of their average, if of both. Of a
+        network with a dial, where that gives the lowest FD."""
         plain = [row for row in self.rows if row["method"] == self.made.method]
         if len(self.run.evaluated) == 1:
             return self._along(plain)
@@ -251,6 +251,8 @@ class _RunReader:
         for step in sorted({row["step"] for row in plain}):
             rows = [row for row in plain if row["step"] == step]
             scores = [self._scores(row) for row in rows]
+            if self.run.has_dial:
+                scores = [min(scores, key=lambda score: score["fd"])]
             for name in scores[0]:
                 mean = fmean(score[name] for score in scores)
                 values.append(Value(f"{prefix}{name}", mean, *self._when(step)))
@@ -274,17 +276,22 @@ class _RunReader:
         names = ("model", "method", "guidance", "step", "seed", "nfe")
         parameters = {name: row[name] for name in names}
         step, time_ms = self._when(row["step"])
+        about = {"checkpoint": row["checkpoint"], "protocol": self.protocol}
+        about |= {SHOWN: self.places[row["path"]]} if row["path"] in self.places else {}
         numbers = {**self._scores(row), **_numbers(row, besides=IDENTITY)}
         return Record(
             key=row["path"],
             kind="point",
             name=point_name(self.run, row),
             params=_texts(dotted({**parameters, **row["hyperparameters"]})),
-            tags=_texts({"checkpoint": row["checkpoint"], "protocol": self.protocol}),
+            tags=_texts({**about, **self._colour(row["method"])}),
             metrics=tuple(Value(n, v, step, time_ms) for n, v in numbers.items()),
             start_ms=time_ms,
             end_ms=time_ms,
         )
+
+    def _colour(self, method: str) -> dict[str, str]:
+        return {COLOUR: self.methods[method].colour} if method in self.methods else {}
 
     def _scores(self, row: dict[str, Any]) -> dict[str, float]:
         """The four metrics of Table 1 under fixed names, in the report's feature space."""

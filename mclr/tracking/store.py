@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.extras import told
 from mclr.tracking.database import advice, prepare
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
                 prepare(uri)
             yield MlflowClient(tracking_uri=uri)
         except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
+            if isinstance(error, ImportError) and (missing := told(error)):
+                raise UserError(missing) from error
             words = str(error) or type(error).__name__
             reason = words.splitlines()[0].replace(uri, masked(uri))
             todo = advice(uri, words) if is_database(uri) else ""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mclr.config.tier import Tier
 from mclr.tracking.notes import EXPERIMENT, NOTE
+from mclr.tracking.shown import SHOWN
 from mclr.tracking.store import find_experiment, is_database, masked, open_store, resolve_uri
 
 if TYPE_CHECKING:
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 PORT = 5000
-POINTS, TRAINING = "points", "training"
+POINTS, SWEEP, TRAINING = "points", "sweep", "training"
 TAG = "mlflow.sharedViewState."
 COLUMNS = ("model", "method", "seed", "step", "guidance", "lr", "beta", "lambda")
 RUNS_SHOWN = 100
+"""At most so many runs are loaded at once."""
+HEIGHT = 420
+"""Of a chart, in pixels."""
+ON_PATHS, TABLE_FIRST = f"tags.`{SHOWN}` LIKE '%'", (f"tags.`{SHOWN}`", False)
+EVERY_POINT, LOW_FD_FIRST = "tags.`mclr.kind` = 'point'", ("metrics.`fd`", True)
+EVERY_RUN = "tags.`mclr.kind` = 'run'"
+Charts = Mapping[str, list[dict[str, Any]]]
+"""By the names of their sections."""
 PAGE: dict[str, Any] = {
     "columnOrder": [],
     "columnWidths": {},
@@ -46,7 +56,6 @@ PAGE: dict[str, Any] = {
         "lineSmoothness": 0,
         "selectedXAxisMetricKey": "",
     },
-    "orderByAsc": True,
     "startTime": "ALL",
     "lifecycleFilter": "Active",
     "datasetsFilter": [],
@@ -59,17 +68,23 @@ class Look(NamedTuple):
 
     command: str
     links: list[tuple[str, str, str]]
-    """Model, view (``points`` or ``training``), address."""
+    """Model, view (``points``, ``sweep`` or ``training``), address."""
 
 
 def describe(client: MlflowClient, experiment: Experiment, *, charts: bool) -> None:
     """Store note and views in the experiment; nothing is written when they are there."""
-    trade_offs = [_scatter("is", "fd"), _scatter("recall", "precision")]
+    trade_offs = {
+        "FD ↓, IS ↑": [_scatter("fd", "is")],
+        "Recall ↑, precision ↑": [_scatter("recall", "precision")],
+    }
     names = ("train/loss", "train/margin", "fd", "is", "precision", "recall")
     curves = [_curve(name) for name in names]
     views = {
-        TAG + POINTS: _view("Evaluated points", "point", "fd", "Trade-offs", trade_offs),
-        TAG + TRAINING: _view("Training runs", "run", "best_fd", "Against images seen", curves),
+        TAG + POINTS: _view("Table 1 and its paths", ON_PATHS, TABLE_FIRST, trade_offs),
+        TAG + SWEEP: _view("Every point of the sweep", EVERY_POINT, LOW_FD_FIRST, trade_offs),
+        TAG + TRAINING: _view(
+            "Training runs", EVERY_RUN, ("metrics.`best_fd`", True), {"Against images seen": curves}
+        ),
     }
     tags = {
         **(views if charts else {}),
@@ -92,26 +107,36 @@ def _set_tag(client: MlflowClient, experiment_id: str, name: str, value: str) ->
             raise
 
 
-def _view(title: str, kind: str, order: str, section: str, charts: list[dict[str, Any]]) -> str:
-    """The tag's value: one section of charts over the runs of one kind, lowest ``order`` first.
+def _view(title: str, which: str, order: tuple[str, bool], charts: Charts) -> str:
+    """The tag's value: sections of full-width charts over the runs of a filter, in an order.
 
     Sorted by time, MLflow would fold points into their training runs and draw those instead.
     """
+    key, ascending = order
+    numbered = {f"mclr{i}": named for i, named in enumerate(charts)}
     state = {
         **PAGE,
-        "searchFilter": f"tags.`mclr.kind` = '{kind}'",
-        "orderByKey": f"metrics.`{order}`",
+        "searchFilter": which,
+        "orderByKey": key,
+        "orderByAsc": ascending,
         "selectedColumns": [f"params.`{name}`" for name in COLUMNS],
-        "compareRunCharts": [{**chart, "metricSectionId": "mclr"} for chart in charts],
+        "compareRunCharts": [
+            {**chart, "metricSectionId": uuid}
+            for uuid, named in numbered.items()
+            for chart in charts[named]
+        ],
         "compareRunSections": [
             {
-                "uuid": "mclr",
-                "name": section,
+                "uuid": uuid,
+                "name": named,
                 "display": True,
                 "isReordered": True,
                 "deleted": False,
                 "isGenerated": False,
+                "columns": 1,
+                "cardHeight": HEIGHT,
             }
+            for uuid, named in numbered.items()
         ],
     }
     text = json.dumps(state, separators=(",", ":")).encode()
@@ -158,9 +183,9 @@ def _curve(metric: str) -> dict[str, Any]:
 
 
 def ui_url(experiment_id: str, view: str = POINTS, server: str = f"http://127.0.0.1:{PORT}") -> str:
-    """The link that lands on the charts of a view (``points`` or ``training``)."""
+    """The link that lands on the charts of a view (``points``, ``sweep`` or ``training``)."""
     page = f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs"
-    return f"{page}?viewStateShareKey={view}&compareRunsMode=CHART"
+    return f"{page}?viewStateShareKey={view}&compareRunsMode=CHART&workflowType=machine_learning"
 
 
 def ui_command(uri: str) -> str:
@@ -184,6 +209,6 @@ def how_to_look(tier: Tier, tracking_uri: str | None = None) -> Look:
         (model, view, ui_url(experiment.experiment_id, view, server))
         for model, experiment in found.items()
         if experiment is not None
-        for view in (POINTS, TRAINING)
+        for view in (POINTS, SWEEP, TRAINING)
     ]
     return Look(ui_command(uri), links)

@@ -36,6 +36,7 @@ def finetune_trainee(
     # In evaluation mode, as the reference: dropout is the draws' affair, shared by both.
     net = copy.deepcopy(base).eval().requires_grad_(True)
     family.after_step(net)
+    net = family.with_dial(net) if objective.needs.dial else net
     share.prepare(net)
     how, last = settings.how, settings.checkpoints[-1]
     # What imitates guidance may learn from the average, whether that is kept or not.

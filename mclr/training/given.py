@@ -77,6 +77,8 @@ class Steps:
             labels = torch.where(dropped, self.data.classes, given.batch.labels)
             batch = replace(given.batch, labels=labels)
             given = replace(given, batch=batch, without_label=dropped)
+        if needs.dial:
+            given = replace(given, batch=_with_values(given.batch, rng))
         if needs.negatives:
             if self.negatives is None:
                 name = self.settings.objective.method.upper()
@@ -119,6 +121,12 @@ class Steps:
         rng = step_generator(self.seed, step, stream, 6)
         seeds = torch.randint(2**31, (self.settings.batch,), generator=rng)
         return Masks(seeds, self.settings.optimizer.dropout)
+
+
+def _with_values(batch: Batch, rng: torch.Generator) -> Batch:
+    """The minibatch with a value of the network's dial for each sample: uniform in (0, 1]."""
+    values = move(1 - torch.rand(len(batch.labels), generator=rng), batch.labels.device)
+    return replace(batch, draw=replace(batch.draw, dial=values))
 
 
 def noisy_likelihood(

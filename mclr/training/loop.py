@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from threading import current_thread, main_thread
 from types import FrameType
 
 import torch
@@ -39,7 +40,9 @@ class _Signals:
         self.received = 0
 
     def __enter__(self) -> _Signals:
-        self.previous = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Python lets the main thread alone do so; in another one signals are not this loop's.
+        caught = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+        self.previous = {s: signal.signal(s, self._note) for s in caught}
         return self
 
     def __exit__(self, *_: object) -> None:

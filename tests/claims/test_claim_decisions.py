@@ -9,20 +9,21 @@ import pandas as pd
 import pytest
 from claim_rows import base, rows
 
-from mclr.claims.bootstrap import Region, interval_of
 from mclr.claims.claim import ABOVE, BELOW, COMPARABLE, best, table
 from mclr.claims.curves import Curve, NotMeasuredError, View
+from mclr.claims.paired import effects_of
 from mclr.claims.questions import Cost, Difference, Quantity, Spread
+from mclr.claims.region import Region
 from mclr.claims.shapes import AtEqual, Together, Trend, Turn
-from mclr.claims.statistics import collapse, detour, gap_at_equal_x, spearman_interval, turn
+from mclr.claims.statistics import collapse, detour, gap_at_equal_x, turn
 
 
 def view(*parts: pd.DataFrame) -> View:
     return View(pd.concat(parts, ignore_index=True), "edm2", "cnn", "cnn")
 
 
-def curve(values: list[list[float]], seeds: tuple[int, ...], noise: float | None = None) -> Curve:
-    return Curve(np.arange(len(values), dtype=float), np.array(values), seeds, (), noise)
+def curve(values: list[list[float]], seeds: tuple[int, ...]) -> Curve:
+    return Curve(np.arange(len(values), dtype=float), np.array(values), seeds, ())
 
 
 def minus(means: list[np.ndarray]) -> float:
@@ -32,56 +33,26 @@ def minus(means: list[np.ndarray]) -> float:
 # ------------------------------------------------------------------ verdicts and intervals
 
 
-@pytest.mark.parametrize(
-    ("region", "interval", "verdict"),
-    [
-        (BELOW, (-2, -1), "supported"),
-        (BELOW, (-2, 0.1), "inconclusive"),
-        (BELOW, (0, 0.1), "not supported"),
-        (Region(high=0), (-1, 0), "supported"),
-        (Region(high=0), (0, 1), "inconclusive"),
-        (COMPARABLE, (-0.1, 0.05), "supported"),
-        (COMPARABLE, (0.05, 0.2), "inconclusive"),
-        (COMPARABLE, (0.11, 0.2), "not supported"),
-    ],
-)
-def test_an_interval_inside_the_region_supports_and_one_outside_denies(
-    region: Region, interval: tuple[float, float], verdict: str
-) -> None:
-    assert region.verdict(*interval) == verdict
-
-
 def test_regions_in_words() -> None:
     assert [r.words() for r in (BELOW, Region(low=-0.02), Region())] == ["< 0", "≥ −0.02", ""]
     assert COMPARABLE.words(percent=True) == "within ±10 %"
 
 
-def test_equal_seeds_are_drawn_together() -> None:
-    left, right = curve([[1, 5, 9]], (0, 1, 2)), curve([[2, 6, 10]], (0, 1, 2))
-    assert interval_of([left, right], minus) == (-1, -1)
-    low, high = interval_of([left, curve([[2, 6, 10]], (3, 4, 5))], minus) or (0, 0)
-    assert low < -4 and high > 2
+def test_pairs_are_rows_of_the_same_seed() -> None:
+    left = curve([[1, 5, 9]], (0, 1, 2))
+    assert effects_of([left, curve([[10, 2, 6]], (2, 0, 1))], minus).values == (-1, -1, -1)
+    partly = effects_of([left, curve([[2, 6, 10]], (1, 2, 3))], minus)
+    assert partly.values == (3, 3) and partly.mean == 3
+    apart = effects_of([left, curve([[2, 6, 13]], (3, 4, 5))], minus)
+    assert apart.values == () and apart.mean == -2 and apart.interval is None
 
 
-def test_percentiles_are_those_of_the_bootstrap_distribution() -> None:
-    seeds, values = tuple(range(40)), np.random.default_rng(1).normal(size=40)
-    low, high = interval_of([curve([values.tolist()], seeds)], lambda m: float(m[0][0])) or (0, 0)
-    half = 1.96 * values.std() / math.sqrt(40)
-    assert low == pytest.approx(values.mean() - half, abs=0.03)
-    assert high == pytest.approx(values.mean() + half, abs=0.03)
+def test_a_seed_without_a_number_is_left_out() -> None:
+    def one_over(means: list[np.ndarray]) -> float:
+        return 1 / float(means[0][0]) if means[0][0] else math.nan
 
-
-def test_two_seeds_give_the_range_of_both() -> None:
-    assert interval_of([curve([[1, 3]], (0, 1))], lambda m: float(m[0][0])) == (1, 3)
-
-
-def test_one_seed_has_no_interval_unless_the_noise_is_known() -> None:
-    one = curve([[10.0], [12.0]], (0,))
-    assert interval_of([one], lambda m: float(m[0].min())) is None
-    noisy = curve([[10.0], [12.0]], (0,), noise=0.05)
-    low, high = interval_of([noisy], lambda m: float(m[0].min())) or (0, 0)
-    # As wide as the noise of a single value, 10 ± 1.96 · 0.5, and centred on the effect.
-    assert (low, high) == (pytest.approx(9.0, abs=0.15), pytest.approx(11.0, abs=0.15))
+    found = effects_of([curve([[1.0, 0.0, 2.0]], (0, 1, 2))], one_over)
+    assert found.values == (1.0, 0.5) and found.mean == 0.75
 
 
 # ------------------------------------------------------------------ numbers of a curve
@@ -93,11 +64,6 @@ def test_statistics_in_closed_form() -> None:
     assert collapse(np.array([5.0, 2.0, 3.0])) == pytest.approx(0.5)
     assert turn(np.array([10.0, 6.0, 7.0]), 1) == pytest.approx(0.1)
     assert turn(np.array([10.0, 11.0, 12.0]), 0) == 0
-    low, high = spearman_interval(0.5, 30)
-    half = 1.96 * math.sqrt(1.06 / 27)
-    assert (math.atanh(low), math.atanh(high)) == pytest.approx(
-        (math.atanh(0.5) - half, math.atanh(0.5) + half)
-    )
 
 
 def test_gap_at_equal_x_interpolates_within_the_range_of_the_other() -> None:
@@ -114,8 +80,9 @@ def test_gap_at_equal_x_interpolates_within_the_range_of_the_other() -> None:
 def test_a_difference_pairs_seeds_and_gives_its_rows() -> None:
     found = view(base(fd=[10.0, 20.0]), rows("mclr", {50: {"fd": 30.0}, 100: {"fd": [8.0, 18.0]}}))
     answer = Difference("fd", table("mclr"), table("base"), BELOW).ask(found)
-    assert answer.effect == -2 and answer.interval == (-2, -2)
-    assert answer.relative == pytest.approx(-2 / 15)
+    assert answer.effect == -2 and answer.found.values == (-2, -2)
+    assert answer.relative is not None
+    assert answer.relative.mean == pytest.approx((-2 / 10 - 2 / 20) / 2)
     used = [
         (row["method"], row["step"], row["seed"], row["value"]) for row in answer.curves[0].rows
     ]
@@ -146,7 +113,7 @@ def test_the_best_of_several_methods_counts() -> None:
         rows("mclr+cfg", {0.5: {"is": 10.0}}, guided=True, stage="study"),
     )
     answer = Difference("is", best("mclr+cfg"), best("mclr", "cfg"), ABOVE).ask(found)
-    assert answer.effect == 1 and answer.interval == (1, 1)
+    assert answer.effect == 1 and answer.found.values == (1, 1)
 
 
 def test_anchored_mclr_is_never_merged_with_mclr() -> None:
@@ -163,29 +130,29 @@ def test_trends_count_from_the_base_model_on_each_seeds_curve() -> None:
     rising = {50: {"is": [7.0, 7.0]}, 100: {"is": [8.0, 6.5]}, 200: {"is": [9.0, 9.0]}}
     answer = Trend("is", "mclr", +1).ask(view(base(**{"is": 6.0}), rows("mclr", rising)))
     assert answer.effect == pytest.approx((1 + 0.8) / 2)
-    assert answer.interval == (pytest.approx(0.8), pytest.approx(1.0))
+    assert answer.found.values == pytest.approx((1.0, 0.8))
     single = rows("mclr", {k: {"is": v["is"][0]} for k, v in rising.items()}, seeds=(0,))
     alone = Trend("is", "mclr", -1).ask(view(base(**{"is": 6.0}), single))
-    assert alone.effect == -1 and alone.interval is not None and alone.interval[1] < 0
+    assert alone.effect == -1 and alone.found.n == 1
     with pytest.raises(NotMeasuredError, match="2 points of mclr"):
         Trend("is", "mclr", 1).ask(view(base(), rows("mclr", {50: {}})))
 
 
 @pytest.mark.parametrize(
-    ("fds", "verdict", "note"),
+    ("fds", "turns", "note"),
     [
-        ([6.0, 5.0, 8.0], "supported", "lowest at step 100"),
-        ([12.0, 13.0, 14.0], "not supported", "lowest at step 0"),
+        ([6.0, 5.0, 8.0], True, "lowest at step 100"),
+        ([12.0, 13.0, 14.0], False, "lowest at step 0"),
         ([9.0, 8.0, 7.0], None, "lowest at step 200, the last point"),
     ],
 )
-def test_a_turn_needs_a_fall_and_a_rise(fds: list[float], verdict: str | None, note: str) -> None:
+def test_a_turn_needs_a_fall_and_a_rise(fds: list[float], turns: bool | None, note: str) -> None:
     points = {step: {"fd": fd} for step, fd in zip((50, 100, 200), fds, strict=True)}
     question = Turn("mclr")
     answer = question.ask(view(base(fd=10.0), rows("mclr", points)))
     assert answer.note == note
-    found = answer.interval and question.region.verdict(*answer.interval)
-    assert found == verdict
+    assert answer.is_open == (turns is None)
+    assert turns is None or question.region.holds(answer.effect) == turns
 
 
 def test_paths_that_move_alike_agree() -> None:
@@ -228,4 +195,4 @@ def test_cost_is_exact_with_any_number_of_seeds() -> None:
         rows("cfg", {1.0: {}}, seeds=(0,), guided=True),
     )
     answer = Cost("mclr", "cfg", Region(high=0.5)).ask(found)
-    assert answer.interval == (0.5, 0.5) and answer.exact
+    assert answer.effect == 0.5 and answer.exact

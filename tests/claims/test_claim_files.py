@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from claim_rows import base, rows
+from claim_rows import rows
 from click.testing import CliRunner
 
 from mclr.claims.catalogue import catalogue
@@ -16,6 +17,8 @@ from mclr.cli import cli
 from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.jobs.claims import claims
+
+SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +33,13 @@ def metrics() -> pd.DataFrame:
         step: {"fd": fd, "is": 6 + step / 100, "precision": 0.7 + step / 1000, "recall": r}
         for step, fd, r in ((50, 7.0, 0.58), (100, 5.0, 0.55), (200, 8.0, 0.5))
     }
+    guided_points = {0.5: {"fd": [4.0, 4.4, 4.2], "is": 7.0}, 1.0: {"fd": 6.0}}
     return pd.concat(
         [
-            base(fd=[10.0, 10.2], **{"is": 6.0}),
-            rows("mclr", falling),
-            rows("cfg", {0.5: {"fd": [4.0, 4.4], "is": 7.0}, 1.0: {"fd": 6.0}}, guided=True),
-            rows("cca", {50: {"fd": [4.5, 5.6]}}, **{"lambda": 1.0}),
+            rows("base", {0: {"fd": [10.0, 10.2, 9.9], "is": 6.0}}, seeds=SEEDS),
+            rows("mclr", falling, seeds=SEEDS),
+            rows("cfg", guided_points, seeds=SEEDS, guided=True),
+            rows("cca", {50: {"fd": [4.5, 5.6, 5.1]}}, seeds=SEEDS, **{"lambda": 1.0}),
         ]
     )
 
@@ -55,8 +59,7 @@ def test_ids_are_unique_and_every_claim_names_its_source() -> None:
     ("claim", "verdict"),
     [
         ("mclr-lowers-fd", "supported"),
-        ("mclr-is-rises", "supported"),
-        ("mclr-recall-falls", "supported"),
+        ("mclr-is-rises", "inconclusive"),  # ρ = 1 on each of three seeds: sign flips decide
         ("mclr-fd-turns", "supported"),
         ("cfg-at-most-mclr", "supported"),
         ("mclr-below-cca", "inconclusive"),
@@ -75,13 +78,34 @@ def test_claims_on_autoregressive_models_are_not_asked_of_diffusion(
     assert "mclr-comparable-ccdpo" not in found
 
 
-def test_one_seed_decides_nothing_but_shapes_and_counts(metrics: pd.DataFrame, tier: Tier) -> None:
-    single = metrics[metrics["seed"] == 0]
-    alone = {finding.claim.id: finding for finding in findings(single, tier)}
-    assert alone["mclr-lowers-fd"].verdict == "inconclusive"
-    assert alone["mclr-lowers-fd"].note == "one seed"
-    assert alone["mclr-fd-turns"].verdict == "supported"
-    assert alone["half-the-evaluations"].note == ""
+def test_one_seed_and_two_are_an_observation(metrics: pd.DataFrame, tier: Tier) -> None:
+    for n, words in ((1, "one seed, as claimed"), (2, "2 seeds, as claimed")):
+        few = {f.claim.id: f for f in findings(metrics[metrics["seed"] < n], tier)}
+        assert few["mclr-lowers-fd"].verdict == few["mclr-lowers-fd"].corrected == "observation"
+        assert few["mclr-lowers-fd"].note == words and few["mclr-lowers-fd"].p is None
+        assert few["cca-lowers-fd"].note.startswith(words)
+        decided = {i for i, f in few.items() if f.verdict in ("supported", "not supported")}
+        assert decided == {"half-the-evaluations"}, "counted, without chance"
+    single = {f.claim.id: f for f in findings(metrics[metrics["seed"] == 0], tier)}
+    assert single["mclr-below-cca"].note.startswith("one seed, not as claimed")
+
+
+def test_holm_corrects_within_a_family(found: dict[str, Finding]) -> None:
+    families: dict[str, list[Finding]] = {}
+    for finding in found.values():
+        if finding.p is not None:
+            families.setdefault(finding.claim.topic, []).append(finding)
+    assert len(families) > 2
+    for members in families.values():
+        smallest = min(members, key=lambda finding: finding.p or 0)
+        assert smallest.p is not None
+        assert smallest.holm == pytest.approx(min(1, len(members) * smallest.p))
+    cfg = found["cfg-at-most-mclr"]
+    assert cfg.p is not None and cfg.p < 0.05 < (cfg.holm or 0)
+    assert (cfg.verdict, cfg.corrected) == ("supported", "inconclusive")
+    base = found["mclr-lowers-fd"]
+    assert (base.verdict, base.corrected) == ("supported", "supported")
+    assert base.signs == 0.25, "the least that three seeds can give"
 
 
 def test_json_holds_what_was_judged_and_its_rows(
@@ -92,10 +116,12 @@ def test_json_holds_what_was_judged_and_its_rows(
     entry = next(claim for claim in content["claims"] if claim["id"] == "cfg-at-most-mclr")
     assert entry["supported_if"] == "≤ 0" and "Section 6.2" in entry["source"]
     (finding,) = entry["findings"]
-    assert (finding["model"], finding["net"], finding["seeds"]) == ("edm2", "cnn", 2)
+    assert (finding["model"], finding["net"], finding["seeds"]) == ("edm2", "cnn", 3)
     assert finding["effect"] == pytest.approx(4.2 - 5.0)
-    assert finding["interval"] == pytest.approx([-1.0, -0.6])
-    assert [row["value"] for row in finding["rows"]] == [4.0, 4.4, 5.0, 5.0]
+    half = 4.302653 * 0.2 / 3**0.5  # t(0.975, 2) · s / √n
+    assert finding["interval"] == pytest.approx([-0.8 - half, -0.8 + half], abs=1e-5)
+    assert finding["effects"] == pytest.approx([-1.0, -0.6, -0.8])
+    assert [row["value"] for row in finding["rows"]] == [4.0, 4.4, 4.2, 5.0, 5.0, 5.0]
     assert finding["rows"][0].keys() >= {"run_id", "step", "guidance", "seed", "stage", "column"}
 
 
@@ -108,8 +134,13 @@ def test_files(metrics: pd.DataFrame, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "claims.json").read_text())["tier"] == "digits"
     text = (tmp_path / "claims.md").read_text()
     line = next(row for row in text.splitlines() if row.startswith("| CFG's best FD is at most"))
-    assert "cnn: ✓ −16 % [−20, −12]" in line and line.endswith("|  |")
+    assert "cnn: ✓ ? −0.8 [−1.3, −0.303], −16 % (p 0.02, Holm 0.061, sign flips 0.25; " in line
+    assert "3 seeds could show 0.65)" in line and line.endswith("|  |")
+    lines = list(csv.DictReader((tmp_path / "claims.csv").open()))
+    one = next(entry for entry in lines if entry["id"] == "cfg-at-most-mclr")
+    assert (one["verdict"], one["corrected"], one["seeds"]) == ("supported", "inconclusive", "3")
+    assert one["family"] == "MCLR and CFG" and float(one["p_holm"]) > float(one["p"]) > 0
     again = tmp_path / "again"
     claims(load_tier(Path("config/digits.yaml")), tmp_path / "metrics.parquet", again)
-    for name in ("claims.json", "claims.md"):
+    for name in ("claims.json", "claims.md", "claims.csv"):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes()

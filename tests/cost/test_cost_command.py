@@ -17,6 +17,7 @@ from mclr.commands.plan import plan as command
 from mclr.config.reading import load_tier, parse_tier
 from mclr.cost.cuts import cuts_of
 from mclr.cost.table import duration, number, quantity, size_text
+from mclr.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +55,27 @@ def test_numbers_for_programs(tiny: dict[str, Any], tmp_path: Path) -> None:
     assert {"24 GB", "40 GB", "80 GB"} == found["memory"][0]["micro_batch"].keys()
 
 
+def test_cores_in_the_place_of_gpus(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Every job holds a core; half the rate takes twice as long; without one it is timed here."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(tiny))
+    on_cpu = (str(config), "--hardware", "cpu", "--cores", "2")
+    text = run(*on_cpu, "--rate", "10")
+    assert "Time on 2 cores\n" in text and "core-seconds of computing" in text
+    assert "at 10 Gflop/s a core (as told)" in text and "GPU" not in text and "H100" not in text
+    fast, slow = (json.loads(run(*on_cpu, "--json", "--rate", rate)) for rate in ("10", "5"))
+    hours = (found["total"]["gpu_hours"]["core"] for found in (slow, fast))
+    assert next(hours) == pytest.approx(2 * next(hours))
+    jobs = fast["total"]["jobs"]
+    assert fast["schedule"]["busy"] >= 10 * jobs and fast["schedule"]["gpus"] == 2
+    assert fast["schedule"]["makespan"] >= fast["schedule"]["busy"] / 2
+    timed = run(*on_cpu)
+    rate = float(re.findall(r"at ([\d.]+) Gflop/s a core \(timed here, on training", timed)[0])
+    assert 0 < rate < 1000
+    with pytest.raises(UserError, match="--cores, --rate: are of processors"):
+        run(str(config), "--cores", "2")
+
+
 def test_a_missing_configuration_is_told() -> None:
     done = CliRunner().invoke(cli, ["plan", "absent.yaml"])
     assert "absent.yaml: no such configuration file" in str(done.exception)
@@ -75,6 +97,11 @@ def test_cuts_leave_what_they_say() -> None:
     assert seeds is not None and len(seeds.seeds) == 1
     plain = cuts["no ablations, no studies"]
     assert all(run.final for run in plain.runs.values()) and not plain.studies
+
+
+def test_rows_of_a_tier_without_final_seeds_are_no_ablations() -> None:
+    cuts = {cut.name for cut in cuts_of(load_tier(ROOT / "config" / "digits.yaml"))}
+    assert "half of the checkpoints" in cuts and "no ablations, no studies" not in cuts
 
 
 def test_cuts_that_change_nothing_or_break_the_tier_are_left_out(tiny: dict[str, Any]) -> None:

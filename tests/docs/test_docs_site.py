@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,27 @@ def test_citation_and_citation_page_agree() -> None:
     assert paper["identifiers"][0]["value"].removeprefix("arXiv:") in page
     for author in paper["authors"]:
         assert f"{author['family-names']}, {author['given-names']}" in page
+
+
+INCLUDE = re.compile(r"<!-- include: (\S+)(?: \w+)? -->\n(.*?)\n<!-- end of include -->", re.DOTALL)
+
+
+def test_readers_of_the_files_see_links_and_the_site_the_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No page shows a marker of inclusion; what stands in its place links to the file itself."""
+    monkeypatch.syspath_prepend(ROOT / "workflow")
+    hooks = importlib.import_module("site_hooks")
+    found = 0
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text()
+        assert "--8<--" not in text, page
+        assert text.count("<!-- include: ") == len(INCLUDE.findall(text)), page
+        for marker, shown in INCLUDE.findall(text):
+            found += 1
+            name = marker.split(":")[0]
+            (link,) = re.findall(r"^\[`[^`]+`\]\((\S+)\)$", shown)
+            assert (page.parent / link).resolve() == ROOT / name and (ROOT / name).is_file()
+            made = hooks.on_page_markdown(text)
+            assert f'--8<-- "{marker}"' in made and shown not in made
+    assert found >= 10

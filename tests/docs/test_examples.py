@@ -18,8 +18,10 @@ from mclr.jobs.training import finetune
 from mclr.models.families import make_family
 from mclr.models.family import load_network
 from mclr.objectives import Batch, Given, draw_partners
+from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
+from mclr.report.methods import methods_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
 import own_objective
@@ -83,3 +85,29 @@ def test_the_example_of_an_own_objective_is_a_valid_tier(monkeypatch: pytest.Mon
     check_own(plan)
     betas = [run.hyperparameters["beta"] for run in plan.of("edm2-ipo")]
     assert betas == [0.02, 0.1] and {run.method for run in plan.of("edm2-ipo")} == {"ipo"}
+
+
+def test_the_example_of_what_imitates_guidance_is_a_row_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Planned whole; the strengths are one and the same guidance."""
+    monkeypatch.chdir(ROOT)
+    tier = load_tier(Path("docs/examples/imitations.yaml"))
+    plan, methods = Plan(tier), methods_for(tier, "edm2")
+    trained = {"mclr", "mclr+dsm", "distill", "gft", "gft+dial", "mg"}
+    assert {run.method for run in plan.runs.values()} == trained | {"base"}
+    assert all(methods[name].in_table for name in trained)
+    jobs = Jobs(plan)
+    finals = [run for runs in plan.finals.values() for run in runs if run.is_final]
+    assert {jobs.finetune(run.run_id).rule for run in finals} == {"finetune_final"}
+    assert len(finals) == len(trained)
+    strengths: dict[str, Any] = {
+        "distill": lambda objective: objective.gamma,
+        "gft": lambda objective: 1 / objective.beta - 1,
+        "mg": lambda objective: objective.w / (1 - objective.w),
+    }
+    runs = tier.tuned
+    gammas = {name: of(runs[f"edm2-{name}"].objective) for name, of in strengths.items()}
+    assert set(gammas.values()) == {1} and 1 in tier.models["edm2"].guidance
+    assert 0.5 in runs["edm2-gft-dial"].dial
+    assert len(plan.points("edm2-gft-dial")) == 2 * len(runs["edm2-gft-dial"].dial)

@@ -22,6 +22,7 @@ K, DRAWS = 3, 5
 OBJECTIVES = {
     "distill": {"gamma": 1},
     "gft": {"beta": 0.5},
+    "gft+dial": {"beta": "input"},
     "mg": {"w": 0.5},
     "ddo": {"alpha": 1, "beta": 1, "n_negatives": 10},
     "cca": {"beta": 1, "lambda": 1, "K": K},
@@ -57,6 +58,8 @@ def test_a_row_has_the_passes_and_the_end_of_its_objective(name: str) -> None:
     assert run.objective.method == name
     assert Passes(count(row[3]), count(row[4])) == objective_passes(run.objective)
     assert row[6] == ("yes" if METHODS[name].saturates else "no")
+    assert row[7] == ("β" if METHODS[name].dial else "no")
+    assert METHODS[name].dial == run.objective.needs.dial
     stored = row[5]
     assert ("base model" in stored) == bool(run.objective.needs.reference or name == "wmclr")
     assert ("samples" in stored) == bool(run.objective.needs.negatives)

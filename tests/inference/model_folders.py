@@ -9,7 +9,7 @@ import torch
 from tiny import Trained, edited
 
 from mclr.files import read_json, save_tensors
-from mclr.inference.folder import FORMAT, Images, ModelConfig, write_folder
+from mclr.inference.folder import FORMAT, DialConfig, Images, ModelConfig, write_folder
 from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.latents import build_autoencoder, encode_moments, latent_statistics
 from mclr.models.families import make_family
@@ -44,7 +44,7 @@ def make(kind: str, trained: Trained, plan: Plan, place: Path) -> Made:
     return Made(place / kind, spec, weights, tokenizer)
 
 
-def config_of(spec: SampleSpec, manifest: Path) -> ModelConfig:
+def config_of(spec: SampleSpec, manifest: Path, dial: DialConfig | None = None) -> ModelConfig:
     content = read_json(manifest)
     images = Images(channels=1, resolution=8, class_names=content["class_names"])
     return ModelConfig(
@@ -54,6 +54,7 @@ def config_of(spec: SampleSpec, manifest: Path) -> ModelConfig:
         precision=spec.precision,
         sampler=spec.sampler,
         images=images,
+        dial=dial,
         null_label=True,
         batch=spec.batch,
         training={},

@@ -81,6 +81,14 @@ def test_the_page_works(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("mclr draw --model my-model --seed -1 --out x.png", "seed -1 is out of range"),
         ("mclr draw --model nowhere --out x.png", "nowhere: no such folder"),
         ("mclr draw --model my-model --classes 3 --out my-model", "is a folder"),
+        (
+            "mclr draw --model my-model --out x.txt",
+            "x.txt: .txt is no format of a picture; expected",
+        ),
+        (
+            "mclr draw --model my-model --out x",
+            "x: has no ending of a picture; expected one of .png",
+        ),
     ):
         status, out, err = mclr(line)
         assert (status, out) == (2, "") and text in err and "Traceback" not in err, line

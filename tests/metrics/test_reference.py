@@ -11,8 +11,9 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from mclr.errors import UserError
-from mclr.metrics import reference
-from mclr.metrics.reference import Reference, radii
+from mclr.metrics import neighbours, reference
+from mclr.metrics.neighbours import kth_squares
+from mclr.metrics.reference import Reference
 
 
 def points(n: int, d: int, seed: int) -> Tensor:
@@ -43,7 +44,7 @@ def test_fd_is_the_librarys(direct: int, n: int, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("rows", [7, 2000])
 def test_precision_and_recall_are_the_librarys(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "ROWS", rows)
+    monkeypatch.setattr(neighbours, "ROWS", rows)
     generator, values = torch.Generator().manual_seed(0), set()
     real = torch.randn(61, 5, generator=generator, dtype=torch.float64)
     one = Reference(real, 3)
@@ -70,7 +71,7 @@ def test_what_depends_on_real_images_alone_is_computed_once(
 
         return call
 
-    monkeypatch.setattr(reference, "radii", counted(radii))
+    monkeypatch.setattr(reference, "kth_squares", counted(kth_squares))
     monkeypatch.setattr(
         reference, "fid_features_to_statistics", counted(fid_features_to_statistics)
     )
@@ -79,12 +80,6 @@ def test_what_depends_on_real_images_alone_is_computed_once(
         one.precision_recall(points(n, 4, n))
         one.frechet_distance(points(n, 4, n))
     assert sorted(sizes) == [20, 20, 21, 21, 30, 30]
-
-
-def test_radii_in_closed_form() -> None:
-    line = torch.tensor([[0.0], [1], [3], [7]], dtype=torch.float64)
-    assert radii(line, 1).tolist() == [1, 1, 2, 4]
-    assert radii(line, 2).tolist() == [3, 2, 3, 6]
 
 
 def test_mistakes_are_explained() -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.metrics import scores as metrics
 from mclr.metrics.features import Features
 from mclr.metrics.reference import Reference
 from mclr.metrics.scores import (
@@ -38,23 +37,6 @@ def test_fd_in_closed_form() -> None:
     expected = 4 + 1 + (2 * deviation) ** 2 + (0.5 * deviation) ** 2
     assert frechet_distance(points, other) == pytest.approx(expected, rel=1e-12)
     assert frechet_distance(points, points) == pytest.approx(0, abs=1e-12)
-
-
-def test_many_images_are_compared_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many of either kind; the counts are the same."""
-    seen, library = [], metrics.prc_features_to_metric
-    monkeypatch.setattr(
-        metrics, "prc_features_to_metric",
-        lambda *features, save_cpu_ram, **options: seen.append(save_cpu_ram)
-        or library(*features, save_cpu_ram=save_cpu_ram, **options),
-    )  # fmt: skip
-    sets = [(points(n), points(m) + 0.5) for n, m in ((40, 30), (30, 40), (30, 31))]
-    found = []
-    for limit in (39, 100):
-        monkeypatch.setattr(metrics, "ALL_PAIRS", limit)
-        found.append([precision_recall(x, y, 3) for x, y in sets])
-    assert found[0] == found[1]
-    assert seen == [True, True, False] + 3 * [False]
 
 
 def test_collapsed_generator_has_high_precision_and_low_recall() -> None:

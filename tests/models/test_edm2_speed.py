@@ -64,6 +64,18 @@ def test_frozen_is_the_network(net: Precond, inputs: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_the_bits_are_the_same(
+    net: Precond, inputs: Any, dtype: torch.dtype
+) -> None:
+    """Though less memory is touched then; nor does a pass change what it was given."""
+    before = [tensor.clone() for tensor in inputs]
+    with torch.no_grad():
+        found, again = net(*inputs, dtype=dtype), net(*inputs, dtype=dtype)
+    assert torch.equal(found, net(*inputs, dtype=dtype)) and torch.equal(found, again)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
+
+
 def test_frozen_is_a_picture_of_one_moment(net: Precond, inputs: Any) -> None:
     frozen = net.frozen()
     before = frozen(*inputs)

@@ -30,6 +30,9 @@ def test_a_type_by_name_is_itself_everywhere(name: str, device: torch.device) ->
         ({}, torch.float32),
         ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
         ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
         ({"amx_bf16": True}, torch.bfloat16),
     ],
 )

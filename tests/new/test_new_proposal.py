@@ -181,7 +181,10 @@ def test_more_time_gives_more(steady: None) -> None:
     found = images(each=600)
     least = propose(case(found, 0.05))
     more = propose(case(found, 0.12))
-    most = propose(case(found, 2.0))
+    told: list[str] = []
+    most = propose(case(found, 2.0), tell=told.append)
+    assert told[0] == "timing this machine and planning, experiment 1"
+    assert told[-1].startswith("planning a longer base training of experiment ")
     assert least.choice.grid == GRIDS[2] and most.choice.grid == GRIDS[0]
     assert more.choice.images > least.choice.images or more.choice.grid != least.choice.grid
     assert isinstance(most.choice.size, Size) and most.choice.size.channels == 32

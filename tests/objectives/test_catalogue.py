@@ -37,7 +37,7 @@ VISION = {
 }
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 SHOWN = [m for m in METHODS.values() if m.in_table or m.if_final]
-IMITATIONS = ("distill", "gft", "mg")
+IMITATIONS = ("distill", "gft", "gft+dial", "mg")
 
 
 def linear(colour: str) -> Array:

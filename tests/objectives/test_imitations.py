@@ -7,7 +7,7 @@ table, so that gradients are those of the expectation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from naive import (
 )
 from torch import Tensor, nn
 
+from mclr.errors import UserError
 from mclr.likelihood import Draw
 from mclr.objectives import Distill, Gft, Mg
 from mclr.objectives.base import Batch, Loss, Predict, Predictions
@@ -273,3 +274,93 @@ def test_training_goes_from_the_exact_model_to_its_cfg(family: str, name: str) -
         distances.append(world.distance(policy))
     assert distances[5] < 0.9 * distances[0]
     assert distances[-1] < 1e-4 * distances[0]
+
+
+# ------------------------------------------------------------------ β as an input
+
+BETAS = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
+
+
+def along_the_dial(world: Exact, values: Tensor) -> tuple[Exact, Tensor]:
+    """The world with every sample at every β, and CFG at γ = 1/β − 1 for each, (B, …).
+
+    values (B, …): what a network says at each β; without a value at β = 1.
+    """
+    n, many = len(world.batch.labels), len(BETAS)
+    batch = world.batch.take(torch.arange(n).repeat(many))
+    draw = replace(batch.draw, dial=BETAS.repeat_interleave(n))
+    strength = (world.guided - world.model) / GAMMA
+
+    def predict(table: Table) -> Predict:
+        def said(x: Tensor, labels: Tensor, draw: Draw) -> Prediction:
+            if draw.dial is None:
+                return world.predict(Part(table.values[-1]))(x, labels, draw)  # type: ignore[arg-type]
+            rows = [draw.dial == beta for beta in BETAS]
+            found = torch.zeros(())
+            for k, chosen in enumerate(rows):
+                part = world.predict(Part(table.values[k]))  # type: ignore[arg-type]
+                own = part(x[chosen], labels[chosen], draw.take(chosen.nonzero()[:, 0]))
+                if found.ndim == 0:
+                    found = own.values.new_zeros(len(x), *own.values.shape[1:])
+                found = found.index_put((chosen.nonzero()[:, 0],), own.values)
+            whole = world.predict(Part(table.values[0]))(x, labels, draw)  # type: ignore[arg-type]
+            return replace(whole, values=found)
+
+        return said
+
+    guided = torch.stack([world.model + (1 / beta - 1) * strength for beta in BETAS])
+    return Exact(replace(batch, draw=draw), values, guided, predict), guided
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a network says at one β, as a table."""
+
+    values: Tensor
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_a_dial_the_gradient_is_zero_at_cfg_for_every_value(family: str) -> None:
+    exact = WORLDS[family]()
+    everywhere = exact.model.expand(len(BETAS), *exact.model.shape)
+    world, guided = along_the_dial(exact, everywhere)
+    dialled, rows = Gft(name="gft", beta="input"), every(world.batch)
+
+    def slopes(values: Tensor) -> Tensor:
+        policy = Table(values)
+        said = world.predict(policy)
+        given = Predictions(said, said, said, len(exact.model) - 1)
+        value = gft_loss(dialled, given, world.batch, rows).value
+        (found,) = torch.autograd.grad(value, [policy.values])
+        return found.abs().flatten(1).max(1).values
+
+    assert (slopes(guided) < 1e-14).all()
+    assert (slopes(everywhere)[:-1] > 1e-4).all()
+    assert slopes(everywhere)[-1] < 1e-14  # at β = 1 the model of the data is the optimum
+    mixed = torch.stack([guided[1], guided[0], guided[2]])  # each at the other's β
+    assert (slopes(mixed)[:-1] > 1e-4).all()
+
+
+def test_with_a_dial_every_sample_has_its_own_mix() -> None:
+    """The same loss as with β fixed, sample by sample; what is said without a label is at rest."""
+    nets = toy("diffusion")
+    batch = nets.batch(LABELS)
+    betas = torch.linspace(0.1, 1, len(LABELS), dtype=torch.float64)
+    dialled = replace(batch, draw=replace(batch.draw, dial=betas))
+    asked: list[Tensor | None] = []
+    said = nets.predict(nets.policy)
+
+    def policy(x: Tensor, labels: Tensor, draw: Draw) -> Prediction:
+        asked.append(draw.dial)
+        return said(x, labels, draw)
+
+    given = Predictions(policy, policy, policy, NULL)
+    found = gft_loss(Gft(name="gft", beta="input"), given, dialled, every(batch)).value
+    parts = [
+        gft_loss(Gft(name="gft", beta=beta), nets.predictions(), batch, torch.tensor([i])).value
+        for i, beta in enumerate(betas.tolist())
+    ]
+    assert_equal(nets.policy, found, torch.stack(parts).sum())
+    assert asked[0] is None and torch.equal(asked[1], betas)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="value of the dial for every sample"):
+        gft_loss(Gft(name="gft", beta="input"), given, batch, every(batch))

@@ -68,7 +68,7 @@ def _content() -> dict[str, Any]:
         "models": {"edm2": edm2, "var": var},
         "runs": {
             "edm2-mclr": _run("edm2", steps, {"lr": [1e-5, 1e-4]}, name="mclr"),
-            "edm2-mclr-dsm": _run("edm2", steps, {}, name="mclr", dsm=1.0),
+            "edm2-mclr-dsm": _run("edm2", steps, {}, name="mclr", dsm=1.0) | {"final": False},
             "edm2-ccdpo": _run("edm2", steps, {"objective.beta": [0.1, 1.0]}, name="ccdpo", beta=1),
             "edm2-cca": _run("edm2", steps, {}, name="cca", beta=0.5, **{"lambda": 1.0}),
             "edm2-ddo": _run("edm2", steps, {}, name="ddo", alpha=4.0, beta=0.05, n_negatives=10),
@@ -100,7 +100,6 @@ def rich_tier() -> Tier:
     content["features"]["other-net"] = content["features"]["digits-net"]
     content["final"] = {"seeds": [2, 3, 4]}
     content["runs"]["edm2-cca"]["sweep"] = {"objective.lambda": [1.0, 10.0]}
-    content["runs"]["edm2-mclr-dsm"]["final"] = False
     noise = {"noise": {"P_mean": 0.5, "P_std": 1.0}, "final": False}
     content["runs"]["edm2-mclr-noise"] = content["runs"]["edm2-mclr"] | {"sweep": {}} | noise
     content["studies"] = {
@@ -115,11 +114,8 @@ def anchored_tier() -> Tier:
     """Final seeds, for MCLR with a likelihood term too; for EDM2 beside the ablation of that."""
     content = _content()
     content["final"] = {"seeds": [2, 3, 4]}
-    content["runs"]["edm2-anchored"] = content["runs"]["edm2-mclr-dsm"]
-    content["runs"]["edm2-mclr-dsm"] = content["runs"]["edm2-mclr-dsm"] | {
-        "objective": {"name": "mclr", "dsm": 4.0},
-        "final": False,
-    }
+    content["runs"]["edm2-anchored"] = content["runs"]["edm2-mclr-dsm"] | {"final": True}
+    content["runs"]["edm2-mclr-dsm"] |= {"objective": {"name": "mclr", "dsm": 4.0}}
     content["runs"]["var-anchored"] = _run("var", [50, 100, 200], {}, name="mclr", dsm=2.0)
     return parse_tier(content, "test")
 

@@ -13,7 +13,7 @@ from tiny import Trained
 from torch import Tensor
 
 from mclr.cli import cli
-from mclr.config.tier import Separation
+from mclr.config.evaluation import Separation
 from mclr.files import read_json
 from mclr.likelihood import Draw
 from mclr.metrics.separation import (

@@ -45,8 +45,8 @@ def series(chart: Chart, label: str, panel: int = 0) -> Series:
 def test_figure_names_come_from_the_configuration(tier: Tier) -> None:
     shared = ["fd-is", "precision-recall", "class-accuracy"]
     sweeps = ["dsm-ablation", "ccdpo-beta", "mclr-lr"]
-    edm2 = ["metrics-vs-step", *shared, *sweeps, "cost", "progressive"]
-    var = ["metrics-vs-step", *shared, "cost", "progressive"]
+    edm2 = ["metrics-vs-step", *shared, *sweeps, "cost", "equal-cost", "progressive"]
+    var = ["metrics-vs-step", *shared, "cost", "equal-cost", "progressive"]
     assert figure_names(tier) == [f"edm2-{k}" for k in edm2] + [f"var-{k}" for k in var]
     bare = tier.model_copy(update={"runs": {}})
     assert figure_names(bare) == [f"{m}-{kind}" for m in ("edm2", "var") for kind in shared]

@@ -147,7 +147,7 @@ def test_charts_and_their_library_are_held_once_and_compressed(
     page = Page(report)
     assert "plotly.js v" in unpacked(report, "plotly")[:200]
     drawn = json.loads(unpacked(report, "charts"))
-    assert list(drawn) == [chart.stem for chart in charts(metrics, tier)] and len(drawn) == 13
+    assert list(drawn) == [chart.stem for chart in charts(metrics, tier)] and len(drawn) == 15
     places = [attrs["id"] for _, attrs in page.tags if "plot" in (attrs.get("class") or "").split()]
     assert places == [f"chart-{name}" for name in drawn]
     assert all("min-height" in (a["style"] or "") for _, a in page.tags if "style" in a)
@@ -171,7 +171,7 @@ def test_claims_are_folded_and_say_what_they_come_to(report: str) -> None:
     page = Page(report)
     topics = [attrs for tag, attrs in page.tags if attrs.get("class") == "topic"]
     assert len(topics) > 5 and all("open" not in attrs for attrs in topics)
-    assert re.search(r"Better than the base model \d+ supported", page.text)
+    assert re.search(r"Better than the base model \d+ observation", page.text)
 
 
 def test_the_page_begins_with_what_came_out(report: str) -> None:
@@ -276,8 +276,12 @@ def test_unknown_code_is_no_clean_code() -> None:
 def test_table_claims_features_protocol_and_provenance_are_told(report: str) -> None:
     text = Page(report).text
     assert "MCLR reaches a lower FD than CC-DPO" in text
-    assert "✓ −25 % [−25.2, −24.8] digits-net" in text
-    assert "supported, 0 not supported" not in text and "not measured, counted per model" in text
+    assert "○ −3, −25 % digits-net" in text
+    assert "not measured, counted per model" in text and "With Holm’s correction" in text
+    assert (
+        "What would change our mind" in text and "Seen on too few seeds (2): 5 would tell" in text
+    )
+    assert "training passes" in text and re.search(r"\+MCLR † 31 [\d,]{4,} 9\.00", text)
     assert "digits-net 98.6 % 100.0 %" in text
     assert "protocol id p-0123abcd" in text and "k = 3 nearest neighbours" in text
     assert "git commit c0ffee1234567890 git dirty yes hardware Some CPU, 2 cores" in text

@@ -8,7 +8,16 @@ import pytest
 from mclr.config.tier import Tier
 from mclr.models.config import Model
 from mclr.models.own.config import OwnModel
-from mclr.report.paper_table import EDM2_L, EDM2_S, TITLES, VAR_D24, beside_paper, counterpart
+from mclr.report.paper_table import (
+    EDM2_L,
+    EDM2_S,
+    TITLES,
+    VAR_D24,
+    Beside,
+    Pair,
+    beside_paper,
+    counterpart,
+)
 from mclr.report.table import tables
 
 
@@ -44,9 +53,9 @@ def test_methods_in_common_are_shown_with_their_ratios(metrics: pd.DataFrame, ti
     edm2, var = beside_paper(tables(metrics, tier)[0], tier)
     assert (edm2.ours, edm2.paper) == ("EDM2", "EDM2-S, ImageNet 64×64")
     names = ["EDM2-S", "+CFG", "+DDO", "+CCA", "+CC-DPO", "+MCLR"]
-    assert [method for method, _ in edm2.rows] == names
-    assert [method for method, _ in var.rows] == ["VAR-d24", "+CFG", "+MCLR"]
-    cells = dict(zip(TITLES, dict(edm2.rows)["+CFG"], strict=True))
+    assert [method for method, _, _ in edm2.rows] == names
+    assert [method for method, _, _ in var.rows] == ["VAR-d24", "+CFG", "+MCLR"]
+    cells = dict(zip(TITLES, _pairs_of(edm2)["+CFG"], strict=True))
     assert (cells["FD ↓"].paper, cells["FD ↓"].ours) == ("43.75", "8.00")
     # 43.75 / 95.20 and 8 / 20; 127.40 / 60.43 and 8 / 6
     assert (cells["FD ÷ base"].paper, cells["FD ÷ base"].ours) == ("0.46", "0.40")
@@ -54,8 +63,20 @@ def test_methods_in_common_are_shown_with_their_ratios(metrics: pd.DataFrame, ti
     assert (cells["Rec. ↑"].paper, cells["Rec. ↑"].ours) == ("0.565", "0.560")
 
 
+def _pairs_of(found: Beside) -> dict[str, tuple[Pair, ...]]:
+    return {method: pairs for method, pairs, _ in found.rows}
+
+
 def test_what_was_not_measured_is_no_ratio(metrics: pd.DataFrame, tier: Tier) -> None:
     metrics.loc[metrics["method"] == "cfg", "fd_digits-net"] = float("nan")
     edm2 = beside_paper(tables(metrics, tier)[0], tier)[0]
-    pairs = dict(edm2.rows)["+CFG"]
+    pairs = _pairs_of(edm2)["+CFG"]
     assert (pairs[0].ours, pairs[1].ours, pairs[1].paper) == ("n/a", "–", "0.46")
+
+
+def test_each_row_says_what_would_change_our_mind(metrics: pd.DataFrame, tier: Tier) -> None:
+    said = {"edm2": {"+": "nothing", "mclr": "five seeds"}}
+    edm2, var = beside_paper(tables(metrics, tier)[0], tier, said)
+    words = {method: mind for method, _, mind in edm2.rows}
+    assert words["+MCLR"] == "five seeds" and words["EDM2-S"] == ""
+    assert {mind for _, _, mind in var.rows} == {""}

@@ -151,6 +151,27 @@ def test_anchored_mclr_of_one_model_makes_no_row_of_another_ones_ablation(
     assert var.rows[-1].method.startswith("+MCLR + likelihood")
 
 
+def test_anchored_mclr_is_a_row_of_a_tier_without_final_seeds(
+    metrics: pd.DataFrame, tier: Tier
+) -> None:
+    """As every other method is there, unless its run says that it is an ablation."""
+    run = tier.runs["edm2-mclr-dsm"].model_copy(update={"final": True})
+    compared = tier.model_copy(update={"runs": tier.runs | {"edm2-mclr-dsm": run}})
+    row = make_table(metrics, compared).blocks[0].rows[-1]
+    assert (row.method, row.cells[0].value) == ("+MCLR + DSM", "9.10")
+    assert [r.method for r in make_table(metrics, tier).blocks[0].rows][-1] == "+MCLR †"
+
+
+def test_the_caption_names_anchored_mclr_where_it_is_an_ablation_alone(
+    metrics: pd.DataFrame, tier: Tier, anchored_metrics: pd.DataFrame, anchored_tier: Tier
+) -> None:
+    note = "Measured as an ablation, without final seeds, and so no row: MCLR + DSM (EDM2)."
+    assert note in make_table(metrics, tier).caption
+    assert "ablation" not in make_table(anchored_metrics, anchored_tier).caption
+    unmeasured = metrics[metrics["method"] != "mclr+dsm"]
+    assert "ablation" not in make_table(unmeasured, tier).caption
+
+
 def test_marks_best_second_and_ties(metrics: pd.DataFrame, tier: Tier) -> None:
     rows = {row.method: row for row in make_table(metrics, tier).blocks[0].rows}
     ranks = {name: [cell.rank for cell in row.cells] for name, row in rows.items()}
@@ -182,7 +203,7 @@ def test_written_files(metrics: pd.DataFrame, tier: Tier, tmp_path: Path) -> Non
     assert [path.name for path in paths] == ["table1.csv", "table1.md", "table1.tex"]
     table = pd.read_csv(tmp_path / "table1.csv")
     assert ",".join(table.columns) == (
-        "model,method,nfe,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
+        "model,method,nfe,training_passes,fd,fd_std,precision,precision_std,recall,recall_std,is,is_std,"
         "step,guidance,hyperparameters,n_seeds,stage,accuracy,accuracy_std,edge"
     )
     assert len(table) == 9

@@ -94,6 +94,17 @@ def test_guidance_has_the_base_below_and_an_edge_above(tier: Tier) -> None:
     assert edges_of(pd.DataFrame([base]), tier, base) == ()
 
 
+@pytest.mark.parametrize(("fd", "edges"), [(9.0, ("γ largest",)), (10.0, ()), (11.0, ())])
+def test_guidance_that_does_not_lower_fd_has_no_edge(
+    fd: float, edges: tuple[str, ...], tier: Tier
+) -> None:
+    """Where CFG is no better than the base, its largest γ is no place that ended too early."""
+    column = f"fd_{tier.report.nets[0]}"
+    tried = [point("base", 400) | {column: 10.0, "seed": 0}]
+    tried += [point("cfg", 400, g) | {column: f, "seed": 0} for g, f in ((0.5, 12.0), (1.0, fd))]
+    assert edges_of(pd.DataFrame(tried), tier, tried[-1]) == edges
+
+
 def test_one_checkpoint_alone_is_the_last(tier: Tier) -> None:
     row = point("ddo", 50, lr=1e-4)
     assert edges_of(pd.DataFrame([row]), tier, row) == ("last checkpoint",)

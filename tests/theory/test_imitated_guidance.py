@@ -1,139 +1,61 @@
-"""Distillation, GFT and MG have classifier-free guidance as their optimum, on exact worlds.
-
-Denoisers by quadrature of Gaussian mixtures, token models in tables; the mixes are the library's.
-"""
+"""Distillation, GFT and MG have classifier-free guidance as their optimum, on exact worlds."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
 
-from mclr.prediction import Denoised, Logits
-from mclr.theory.lab.mixtures import Array, Level, World, guided_score, line, plane
-from mclr.theory.lab.score_matching import (
-    Grid,
-    grid_1d,
-    grid_2d,
-    relative_error,
-    stationary,
-)
+from mclr.theory.lab.mixtures import Level
+from mclr.theory.lab.score_matching import relative_error
 from mclr.theory.lab.tabular import positive_worlds, total_variation
-
-SIGMA_DATA = 0.7
-GAMMAS = (0.5, 1.0, 3.0)
-SIGMAS = (0.4, 1.0)
+from mclr.theory.topics import imitation as topic
 
 
-def beta_of(gamma: float) -> float:
-    return 1 / (1 + gamma)
+def test_every_statement_holds(tmp_path: Path) -> None:
+    statements = topic.run(tmp_path)
+    assert len({s.id for s in statements}) == len(statements) == 8
+    assert [s.id for s in statements if not s.holds] == []
 
 
-def w_of(gamma: float) -> float:
-    return gamma / (1 + gamma)
+@pytest.mark.parametrize("name", topic.GRIDS)
+@pytest.mark.parametrize("method", topic.METHODS)
+def test_another_strength_is_not_the_optimum(name: str, method: str) -> None:
+    """At γ neither the exact model, nor CFG at w or 1/β in the place of γ, is at rest."""
+    world, grid = topic.GRIDS[name]()
+    found, curvature = topic.denoiser_at_rest(method, name, 1.0, 0.4)
+    assert (curvature > 0).all()
+    for gamma in (0.0, 0.5, 2.0):
+        other = topic.guided_denoiser(world, grid, Level(0.4), gamma)
+        assert relative_error(found, other) > 1e-2
 
 
-WORLDS = {"line": (line(), grid_1d(-2, 3, 9)), "plane": (plane(), grid_2d(8, seed=1))}
-
-
-def expected_error(grid: Grid, mass: Tensor, level: Level, said: Denoised) -> Tensor:
-    """E over x ~ p and y of w(σ) ‖x − D(y)‖², each y by itself: a sum over the table."""
-    transition = grid.transition(level)
-    x = torch.from_numpy(grid.x)
-    total = torch.zeros((), dtype=torch.float64)
-    for j in range(len(grid.y)):
-        row = Denoised(said.values[j].expand(len(x), -1), said.sigma[0].expand(len(x)), SIGMA_DATA)
-        total = total - (mass * transition[:, j] * row.log_likelihood(x)).sum()
-    return total
-
-
-def guided_denoiser(world: World, grid: Grid, level: Level, c: int, gamma: float) -> Array:
-    """D of Eq. (7): y + σ² (s_c + γ (s_c − s))."""
-    own, every = world.classes[c].at(level), world.marginal.at(level)
-    return np.asarray(grid.y + level.variance * guided_score(own, every, grid.y, gamma))
-
-
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("gamma", GAMMAS)
-@pytest.mark.parametrize("sigma", SIGMAS)
-@pytest.mark.parametrize("method", ["gft", "mg", "distill"])
-def test_denoisers_at_rest_are_guided(world: str, gamma: float, sigma: float, method: str) -> None:
-    """At β = 1/(1 + γ), w = γ/(1 + γ) and γ: y + σ² times the CFG score, to quadrature's error.
-
-    The null label's denoiser is at rest where label dropout puts it, at that of the marginal.
-    """
-    exact, grid = WORLDS[world]
-    level, c, shape = Level(sigma), 1, grid.y.shape
-    own, marginal = grid.mass(exact.classes[c]), grid.mass(exact.marginal)
-    levels = torch.full((len(grid.y),), sigma, dtype=torch.float64)
-
-    def said(table: Tensor) -> Denoised:
-        return Denoised(table, levels, SIGMA_DATA)
-
-    def dropped(table: Tensor) -> Tensor:
-        return expected_error(grid, marginal, level, said(table))
-
-    null = stationary(dropped, shape).table
-    assert relative_error(null, guided_denoiser(exact, grid, level, c, -1.0)) < 1e-9
-    without = said(torch.from_numpy(null))
-
-    def objective(table: Tensor) -> Tensor:
-        policy = said(table)
-        if method == "gft":
-            return expected_error(
-                grid, own, level, policy.unguided(without, 1 / beta_of(gamma) - 1)
-            )
-        if method == "mg":
-            w, here = w_of(gamma), said(table.detach())
-            moved = policy.shifted(here.unguided(without, w / (1 - w)).values - here.values)
-            return expected_error(grid, own, level, moved)
-        base = said(torch.from_numpy(guided_denoiser(exact, grid, level, c, 0.0)))
-        return policy.divergence(base.guided(without, gamma)).sum()
-
-    found = stationary(objective, shape)
-    assert (found.curvature > 0).all()
-    assert relative_error(found.table, guided_denoiser(exact, grid, level, c, gamma)) < 1e-9
-    assert relative_error(found.table, guided_denoiser(exact, grid, level, c, 0.0)) > 1e-2
-
-
-@pytest.mark.parametrize("gamma", GAMMAS)
-@pytest.mark.parametrize("ramp", [0.5, 1.0])
-@pytest.mark.parametrize("method", ["gft", "mg", "distill"])
-def test_tokens_at_rest_are_powered(gamma: float, ramp: float, method: str) -> None:
-    """p(x|c) (p(x|c)/p(x))^γ, normalised: the guided softmax of one token, reached from p(x|c)."""
+@pytest.mark.parametrize("method", topic.METHODS)
+@pytest.mark.parametrize("ramp", topic.RAMPS)
+def test_tokens_come_to_rest_there_from_the_exact_model(method: str, ramp: float) -> None:
+    """Down the slope alone, and not at any other strength."""
     for world in positive_worlds()[:2]:
-        p, marginal = torch.from_numpy(world.conditional[1]), torch.from_numpy(world.marginal)
-        powered = p.log() + ramp * gamma * (p.log() - marginal.log())
-        optimum = powered.softmax(0).numpy()
-        strength = torch.tensor([[ramp]], dtype=torch.float64)
-        codes = torch.arange(len(p))[:, None]
-
-        def said(logits: Tensor, strength: Tensor = strength) -> Logits:
-            return Logits(logits.expand(len(logits), 1, -1), strength)
-
-        def loss(
-            logits: Tensor, p: Tensor = p, marginal: Tensor = marginal, codes: Tensor = codes
-        ) -> Tensor:
-            policy, null = said(logits), said(marginal.log())
-            if method == "distill":
-                return policy.divergence(said(p.log()).guided(null, gamma)).mean()
-            if method == "gft":
-                mixed = policy.unguided(null, gamma)
-            else:
-                here = said(logits.detach())
-                mixed = policy.shifted(here.unguided(null, gamma).values - here.values)
-            return -(p * mixed.log_likelihood(codes)).sum()
-
-        def slope(logits: Tensor) -> Tensor:
-            logits = logits.clone().requires_grad_()
-            (found,) = torch.autograd.grad(loss(logits), logits)
-            return found
-
-        assert slope(powered).abs().max() < 1e-14
-        logits = p.log()
+        optimum = topic.guided_logits(world, ramp * 3.0)
+        logits = topic.guided_logits(world, 0.0)
+        start = float(total_variation(logits.softmax(0).numpy(), optimum.softmax(0).numpy()))
         for _ in range(3000):
-            logits = logits - 2 * slope(logits)
-        apart = float(total_variation(logits.softmax(0).numpy(), optimum))
-        start = float(total_variation(p.numpy(), optimum))
+            logits = logits - 2 * topic.token_slope(method, world, 3.0, ramp, logits)
+        apart = float(total_variation(logits.softmax(0).numpy(), optimum.softmax(0).numpy()))
         assert apart < 1e-2 * start
+        wrong = topic.guided_logits(world, 1.1 * ramp * 3.0)
+        assert topic.token_slope(method, world, 3.0, ramp, wrong).abs().max() > 1e-4
+
+
+def test_the_dial_is_told_apart_by_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all β had one network, no table would be at rest for each of them."""
+    usual = topic.said(torch.zeros(2, 1, dtype=torch.float64), 0.4).unguided
+    assert topic.dial_error("line", 0.4) < 1e-9
+    kind = type(usual.__self__)  # type: ignore[attr-defined]
+    plain = kind.unguided
+
+    def same(self: object, null: object, gamma: torch.Tensor) -> object:
+        return plain(self, null, gamma.mean().expand_as(gamma))
+
+    monkeypatch.setattr(kind, "unguided", same)
+    assert topic.dial_error("line", 0.4) > 1e-2

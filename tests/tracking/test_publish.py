@@ -40,6 +40,15 @@ def test_twice_is_once(tier: Tier, results: Path, runs: Runs) -> None:
     assert len(first) == ALL
 
 
+def test_every_run_is_told_when_its_turn_comes(tier: Tier, results: Path) -> None:
+    told: list[str] = []
+    publish(tier, results, tell=told.append)
+    assert told[:2] == ["reading the results", "opening the store"]
+    *runs, last = told[2:]
+    assert [text.partition(" runs, ")[0] for text in runs] == ["1 of 4", "2 of 4", "3 of 4"]
+    assert "1 of 4 runs, edm-base" in runs and last.startswith("4 of 4 runs, ")
+
+
 def test_a_published_tier_reads_back(tier: Tier, results: Path, runs: Runs) -> None:
     publish(tier, results)
     parents = {run.data.tags["mclr.key"]: run for run in runs("run")}

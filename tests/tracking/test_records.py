@@ -36,7 +36,7 @@ def test_a_run_has_few_parameters_and_says_where_it_comes_from(tier: Tier, resul
         "experiment": "edm-mclr", "git_commit": "abc123", "git_dirty": "false",
         "data_sha256": "d" * 64, "config_sha256": digest, "code": "k" * 16,
         "hardware": "a processor", "python": "3.11", "package.torch": "2.14.1",
-        "mlflow.note.content": note(METHODS["mclr"]),
+        "mlflow.note.content": note(METHODS["mclr"]), "mlflow.runColor": METHODS["mclr"].colour,
     }  # fmt: skip
     assert sorted(run.artefacts) == ["config.yaml", "provenance.json"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tracking_files import small_tier, train
 
+from mclr.objectives.gft import Gft
 from mclr.planning.plan import Plan
 from mclr.planning.points import is_average
 from mclr.settings.base import canonical
@@ -37,3 +38,25 @@ def test_series_of_both(tmp_path: Path) -> None:
     assert children == ["raw", "average"] * 2
     names = [child.name for child in record.children[:2]]
     assert names == ["edm-mclr-seed0 step 10", "edm-mclr-seed0 step 10 average"]
+
+
+def test_series_of_a_dial(tmp_path: Path) -> None:
+    """At each step where FD is lowest; every value is a point of its own, by name too."""
+    tier = small_tier()
+    update = {"objective": Gft(name="gft", beta="input"), "dial": [0.5, 1.0]}
+    run = tier.runs["edm-mclr"].model_copy(update=update)
+    plan = Plan(tier.model_copy(update={"runs": {"edm-mclr": run}}))
+    train(tmp_path / "runs" / "edm-mclr-seed0", 5, 20)
+    rows: list[dict[str, Any]] = []
+    for point in plan.evaluate_spec("edm-mclr").points:
+        half = point.hyperparameters["dial"] == 0.5
+        better = half == (point.step == 20)  # at the first step without guidance
+        values = {"fd_cnn": 3.0 if better else 5.0, "is_mean": 4.0 if half else 2.0}
+        values |= {"precision_cnn": 0.5, "recall_cnn": 0.5}
+        rows += [point.model_dump() | values] if point.seed == 0 else []
+    record = _RunReader(plan, plan.runs["edm-mclr-seed0"], tmp_path, rows, "p", {}).record()
+    found = {name: [v.value for v in record.metrics if v.name == name] for name in ("fd", "is")}
+    assert found == {"fd": [3, 3], "is": [2, 4]}
+    names = [child.name for child in record.children]
+    steps = "edm-mclr-seed0 step 10", "edm-mclr-seed0 step 20"
+    assert names == [f"{step} β {value}" for step in steps for value in ("0.5", "1")]

@@ -31,12 +31,15 @@ def state(view: str) -> Any:
 def test_both_views_are_stored_and_fit_a_tag(tier: Tier, results: Path) -> None:
     publish(tier, results)
     views = stored_views()
-    assert sorted(views) == ["points", "training"]
+    assert sorted(views) == ["points", "sweep", "training"]
     assert max(map(len, views.values())) <= 5000
     points = state(views["points"])
     axes = [(c["xaxis"]["key"], c["yaxis"]["key"]) for c in points["compareRunCharts"]]
-    assert axes == [("is", "fd"), ("recall", "precision")]
-    assert points["searchFilter"] == "tags.`mclr.kind` = 'point'"
+    assert axes == [("fd", "is"), ("recall", "precision")]
+    assert points["searchFilter"] == "tags.`mclr.shown` LIKE '%'"
+    sections = points["compareRunSections"]
+    assert [s["columns"] for s in sections] == [1, 1] and "FD ↓" in sections[0]["name"]
+    assert state(views["sweep"])["searchFilter"] == "tags.`mclr.kind` = 'point'"
     assert state(views["training"])["searchFilter"] == "tags.`mclr.kind` = 'run'"
     assert state(views["training"])["compareRunCharts"][0]["metricKey"] == "train/loss"
     with open_store(resolve_uri(None)) as client:
@@ -60,7 +63,8 @@ def test_how_to_look_names_the_command_and_the_links(tier: Tier, results: Path) 
     assert how_to_look(tier) == (command, [])
     publish(tier, results)
     link = "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey={}&compareRunsMode=CHART"
-    links = [("edm", view, link.format(view)) for view in ("points", "training")]
+    link += "&workflowType=machine_learning"
+    links = [("edm", view, link.format(view)) for view in ("points", "sweep", "training")]
     assert how_to_look(tier) == (command, links)
 
 

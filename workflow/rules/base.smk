@@ -84,6 +84,11 @@ rule import_tokenizer:
 NETWORKS = [
     JOBS.network(role, model) for model in TIER.models for role in JOBS.roles(model)
 ] + [JOBS.take_over(run) for run in TIER.released]
+NETWORKS += [
+    JOBS.final_base(run.run_id)
+    for model in TIER.models
+    for run in JOBS.final_bases(model)
+]
 
 
 for job in NETWORKS:

@@ -36,6 +36,7 @@ rule claims:
             caption="../report/claims.rst",
             category="Claims",
         ),
+        FILES.result("claims.csv"),
     log:
         f"{RESULTS}/logs/claims.log",
     conda:

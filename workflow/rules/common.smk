@@ -1,11 +1,15 @@
 # Configuration, names and helpers shared by all rules.
 
+import atexit
 import json
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 from shlex import quote
+
+from snakemake.persistence.file import FilePersistence
 
 sys.path.insert(0, workflow.basedir)
 
@@ -17,6 +21,8 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.own import check_own
 from mclr.planning.plan import Plan
 from mclr.provenance import other_packages
+from mclr.forks.server import offer, withdraw
+from mclr.operations.record_reading import read_once
 from mclr.operations.records import restore
 from mclr.report.names import KINDS, figures_of, stem, views_of
 from mclr.operations.site import load_site
@@ -26,6 +32,13 @@ from mclr.versions.stored import load_versions
 from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)
+read_once(FilePersistence)
+
+# With --sdm apptainer, the image that jobs run in.
+if image := os.environ.get("MCLR_IMAGE"):
+
+    container: image
+
 
 DEFAULT_CONFIG = "config/digits.yaml"
 given_configs = [str(path) for path in workflow.config_settings.configfiles or []]
@@ -63,15 +76,25 @@ except UserError as error:
     sys.exit(f"mclr: error: {error}")
 
 
+# Jobs that run on this machine, beside this process, share the time that it takes to import torch;
+# not in an image, whose jobs are no forks of a process outside it.
+is_beside = not workflow.dryrun and not workflow.non_local_exec and not image
+if is_beside and (FORKS := offer()):
+    from mclr.forks.benchmarks import see_forks
+
+    see_forks(FORKS)
+    atexit.register(withdraw, FORKS)
+
+
 # Shorthands for the places of a tier's files.
 NAME, FILES, RESULTS = TIER.tier, PLAN.files, PLAN.files.results
-FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final]
+FINALS = [run.run_id for run in PLAN.runs.values() if run.is_final and run.settings]
 
 
 wildcard_constraints:
     model="|".join(TIER.models),
     experiment="|".join(PLAN.experiments),
-    start="|".join([*TIER.models, *TIER.runs]),
+    start="|".join([*TIER.models, *TIER.runs, *PLAN.runs]),
     evaluation="|".join(PLAN.evaluations),
     run="|".join(PLAN.runs),
     final="|".join(FINALS) or "none",

@@ -30,6 +30,7 @@ rule table1:
         [shown_table(path) for path in JOBS.views.tables],
         FILES.result("table1.json"),
         FILES.result("points.csv"),
+        FILES.result("equal_cost.csv"),
     log:
         f"{RESULTS}/logs/table1.log",
     conda:

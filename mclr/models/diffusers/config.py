@@ -271,6 +271,9 @@ class DiffusersModel(Section):
             raise ValueError(f"{self.label} is trained here, of no folder")
         return self.base.released
 
+    has_dial: ClassVar[bool] = False
+    """Whether a network can be given a dial: it would no longer be one that diffusers loads."""
+
     @property
     def released_null_label(self) -> bool:
         """Whether the network has an embedding for the null label."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mclr.data.released import released_row
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.models.diffusers.config import (
     Architecture,
     DitArchitecture,
@@ -70,6 +71,7 @@ def find_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     if found := HUB_ID.fullmatch(name):
+        require("huggingface_hub")
         try:
             from huggingface_hub import snapshot_download
 

@@ -115,6 +115,7 @@ class Edm2Network(Edm2Architecture):
     img_resolution: PositiveInt = Field(description="pixels (or latent cells) per side")
     img_channels: PositiveInt = Field(description="channels of the image or latent")
     label_dim: NonNegativeInt = Field(description="number of classes; 0 = unconditional")
+    dial: bool = Field(default=False, description="whether it takes a number beside the label")
 
     @model_validator(mode="after")
     def _halvings_fit(self) -> Edm2Network:
@@ -261,6 +262,8 @@ class Edm2Model(Section):
         return self
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
+    has_dial: ClassVar[bool] = True
+    """Whether a network can be given a dial, as ``Family.has_dial``."""
     released_null_label: ClassVar[bool] = False
     """Whether released weights know the null label. EDM2's own recipes drop no labels."""
     implementation: ClassVar[None] = None

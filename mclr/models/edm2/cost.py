@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mclr.data.load import Manifest
-from mclr.device import CPU
-from mclr.models.cost import Coder, DenoiserCost, traced_coder
+from mclr.models.cost import ROWS, Coder, DenoiserCost, traced_coder
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Model, Edm2Network
 from mclr.models.edm2.encoders import VAE_CHANNELS, VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
 from mclr.models.edm2.precond import Precond, build
-from mclr.models.trace import Trace, parameters, trace
+from mclr.models.trace import Trace, parameters, trace_rows
 from mclr.settings.base import canonical
 from mclr.settings.released import Released
 
@@ -31,6 +30,9 @@ SD_VAE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
+
+USUAL = ROWS, 2 * ROWS
+"""Rows of the passes that memory is told from (``Cost.training_bytes``), by one trace."""
 
 
 class Edm2Cost(DenoiserCost):
@@ -55,7 +57,10 @@ class Edm2Cost(DenoiserCost):
         return self.config
 
     def traced(self, rows: int, grad: bool) -> Trace:
-        return _traced(self.config, torch.bfloat16 if self.half else torch.float32, rows, grad)
+        dtype = torch.bfloat16 if self.half else torch.float32
+        if rows in USUAL:
+            return _traced(self.config, dtype, USUAL, grad)[rows]
+        return _traced(self.config, dtype, (rows,), grad)[rows]
 
     @property
     def parameters(self) -> int:
@@ -88,7 +93,7 @@ class Edm2Cost(DenoiserCost):
 def evaluation_macs(config: Edm2Network, rows: int = 1) -> int:
     """Multiply-adds of a call of the denoiser; sampling makes 2 num_steps − 1 of them."""
     with sdpa_kernel(SDPBackend.MATH):
-        return _traced(config, torch.float32, rows, False).macs
+        return _traced(config, torch.float32, (rows,), False)[rows].macs
 
 
 def _drawn(model: Edm2Model, manifest: Manifest) -> tuple[int, ...]:
@@ -102,9 +107,11 @@ def _drawn(model: Edm2Model, manifest: Manifest) -> tuple[int, ...]:
 
 
 @cache
-def _traced(config: Edm2Network, dtype: torch.dtype, rows: int, grad: bool) -> Trace:
-    evaluate = partial(_denoise, rows=rows, dtype=dtype, device=CPU)
-    return trace(lambda: Precond(config), evaluate, grad=grad)
+def _traced(
+    config: Edm2Network, dtype: torch.dtype, counts: tuple[int, ...], grad: bool
+) -> dict[int, Trace]:
+    evaluate = partial(_denoise, dtype=dtype, device=torch.device("meta"))
+    return trace_rows(lambda: Precond(config), evaluate, counts, grad=grad)
 
 
 def _denoise(net: Precond, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:

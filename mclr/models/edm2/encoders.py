@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.files import load_tensors, save_tensors
 from mclr.models.finite import note_finite
 from mclr.models.pixels import check_pixels
@@ -118,6 +119,7 @@ def read_vae(folder: Path) -> Any:
             f"{folder}: no {' and no '.join(missing)} of the autoencoder {VAE_NAME}; "
             f"download {', '.join(VAE_FILES)} from https://huggingface.co/{VAE_NAME} into it"
         )
+    require("diffusers")
     from diffusers import AutoencoderKL
 
     try:
@@ -146,6 +148,7 @@ def unpack_vae(file: Path) -> Any:
     tensors, metadata = load_tensors(file)
     if "config" not in metadata:
         raise UserError(f"{file}: not an autoencoder of `pack_vae`; delete it and run again")
+    require("diffusers")
     from diffusers import AutoencoderKL
 
     config = json.loads(metadata["config"])

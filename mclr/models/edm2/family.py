@@ -15,6 +15,7 @@ from mclr.device import CPU, fused
 from mclr.errors import UserError
 from mclr.likelihood import Denoise, Draw, noise_weight, noised
 from mclr.models.denoising import DenoisingFamily
+from mclr.models.dial import Dial
 from mclr.models.edm2.config import (
     SD_VAE,
     AutoencoderArchitecture,
@@ -27,7 +28,7 @@ from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
 from mclr.models.edm2.sampler import ConditionalDenoiser
 from mclr.models.pixels import RgbEncoder
-from mclr.models.precision import check_precision, resolve_precision
+from mclr.models.precision import NARROW, check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
 from mclr.settings.base import NoiseLevels
@@ -40,6 +41,7 @@ class Edm2Family(DenoisingFamily):
     """
 
     has_masks = True
+    has_dial = True
     official = "edm2"
 
     def __init__(
@@ -115,18 +117,29 @@ class Edm2Family(DenoisingFamily):
     def frozen(self, net: nn.Module) -> nn.Module:
         if isinstance(net, Frozen):
             return net
-        device = next(net.parameters()).device
-        return cast(Precond, net).frozen(resolve_precision(self.precision, device))
+        return cast(Precond, net).frozen(self.dtype(next(net.parameters()).device))
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The type of activations on ``device``."""
+        wide = self.config.model_channels >= NARROW["edm2"]
+        return resolve_precision(self.precision, device, wide=wide)
+
+    def with_dial(self, net: nn.Module) -> nn.Module:
+        unet = cast(Precond, net).unet
+        unet.dial = Dial(unet.width).to(self.device)
+        return net
 
     def _denoise(self, net: nn.Module, device: torch.device, draw: Draw | None = None) -> Denoise:
         denoiser = self._denoiser(net, device)
         if draw and draw.masks is not None:
             denoiser = partial(denoiser, masks=draw.masks)
+        if draw and draw.dial is not None:
+            denoiser = partial(denoiser, dial=draw.dial)
         return lambda noisy, sigma, labels: denoiser(noisy, sigma, self.one_hot(labels))
 
     def _denoiser(self, net: nn.Module, device: torch.device) -> Callable[..., Any]:
         """The network at this family's precision; a frozen one has its own."""
-        dtype = resolve_precision(self.precision, device)
+        dtype = self.dtype(device)
         if isinstance(net, Frozen) or dtype == torch.float32:
             return net
         return partial(net, dtype=dtype)

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.extras import require
 from mclr.files import load_tensors
 from mclr.models.edm2.config import AutoencoderArchitecture
 from mclr.models.edm2.encoders import FINAL_STD, draw_latents
@@ -58,6 +59,7 @@ def build_autoencoder(
         raise UserError(
             f"autoencoder.network.norm_groups: {groups} must divide each of the channels {widths}"
         )
+    require("diffusers")
     from diffusers import AutoencoderKL
 
     # diffusers draws from torch's own generator.

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mclr.errors import UserError
 from mclr.masks import Masks
+from mclr.models.dial import Dial
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import (
     SILU_RMS,
@@ -105,8 +106,9 @@ class Block(nn.Module):
         Without masks, dropout is that of the configuration, in training.
         """
         y = self.conv_res0(F.silu(x))
-        scale = self.emb_linear(emb, gain=self.emb_gain) + 1
-        y = F.silu(y * scale[:, :, None, None].to(y.dtype))
+        scale = (self.emb_linear(emb, gain=self.emb_gain) + 1)[:, :, None, None].to(y.dtype)
+        # In place where no gradient needs what was there: half the memory to touch.
+        y = F.silu(y * scale) if torch.is_grad_enabled() else F.silu(y.mul_(scale), inplace=True)
         if masks is None:
             y = F.dropout(y, self.config.dropout, self.training)
         else:
@@ -149,6 +151,8 @@ class UNet(nn.Module):
         self.emb_fourier = MPFourier(c_noise)
         self.emb_noise = MPConv(c_noise, c_emb)
         self.emb_label = MPConv(config.label_dim, c_emb) if config.label_dim else None
+        self.width = c_emb
+        self.dial = Dial(c_emb) if config.dial else None
         self.enc = self._encoder(widths, c_emb)
         self.dec = self._decoder(widths, c_emb)
         self.out_conv = MPConv(widths[0], config.img_channels, (3, 3))
@@ -200,12 +204,19 @@ class UNet(nn.Module):
                 width = channels
         return dec
 
-    def embed(self, c_noise: Tensor, class_labels: Tensor | None) -> Tensor:
-        """Embedding of noise level (N or 1,) and labels (N or 1, label_dim): (N or 1, E)."""
+    def embed(
+        self, c_noise: Tensor, class_labels: Tensor | None, dial: Tensor | None = None
+    ) -> Tensor:
+        """Embedding of noise level (N or 1,) and labels (N or 1, label_dim): (N or 1, E).
+
+        dial: values (N,) of its dial, if it has one; those that it is set to if absent.
+        """
         emb = self.emb_noise(self.emb_fourier(c_noise))
         if self.emb_label is not None and class_labels is not None:
             label = self.emb_label(class_labels * math.sqrt(class_labels.shape[1]))
             emb = mp_sum(emb, label, self.config.label_balance)
+        if self.dial is not None:
+            emb = emb + self.dial(dial)
         return mp_silu(emb)
 
     def forward(
@@ -214,8 +225,9 @@ class UNet(nn.Module):
         c_noise: Tensor,
         class_labels: Tensor | None,
         masks: Masks | None = None,
+        dial: Tensor | None = None,
     ) -> Tensor:
-        emb = self.embed(c_noise, class_labels)
+        emb = self.embed(c_noise, class_labels, dial)
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
         skips = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mclr.errors import UserError
 from mclr.masks import Masks
+from mclr.models.dial import dial_of
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.network import UNet
 from mclr.models.edm2.operations import FixedConv, MPConv, MPFourier
@@ -41,13 +42,14 @@ class Precond(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         masks: Masks | None = None,
+        dial: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Denoise x = image + sigma * noise.
 
         x: (N, C, H, W). sigma: scalar, (1,) or (N,), > 0, in units of x. class_labels: one-hot or
         soft (N or 1, label_dim); None = zeros, the null label; ignored if label_dim is 0.
         dtype: type of the U-Net's activations (official sampling on GPUs uses float16).
-        masks: of dropout, in the place of the configured one.
+        masks: of dropout, in the place of the configured one. dial: values (N,) of its dial.
         Returns D (N, C, H, W) float32 and, if asked, the log-variance u(sigma) (N or 1, 1, 1, 1).
         Raises UserError if class_labels has another width than label_dim.
         """
@@ -60,7 +62,7 @@ class Precond(nn.Module):
         c_out = sigma * s_d / variance.sqrt()
         c_in = variance.rsqrt()
         c_noise = sigma.flatten().log() / 4
-        f_x = self.unet((c_in * x).to(dtype), c_noise, labels, masks)
+        f_x = self.unet((c_in * x).to(dtype), c_noise, labels, masks, dial)
         d_x = torch.addcmul(c_skip * x, c_out, f_x.float())
         if not return_logvar:
             return d_x
@@ -116,6 +118,8 @@ class Frozen(nn.Module):
                 if isinstance(layer, MPConv):
                     gain = getattr(module, gains[name]) if name in gains else 1.0
                     module.add_module(name, FixedConv(layer, gain, dtype))
+        if dial := dial_of(self.net):
+            dial.fix()
         for module in self.net.modules():
             for name in [name for name, _ in module.named_parameters(recurse=False)]:
                 module.register_parameter(name, None)
@@ -134,9 +138,10 @@ class Frozen(nn.Module):
         return_logvar: bool = False,
         *,
         masks: Masks | None = None,
+        dial: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         out: Tensor | tuple[Tensor, Tensor] = self.net(
-            x, sigma, class_labels, return_logvar, dtype=self.dtype, masks=masks
+            x, sigma, class_labels, return_logvar, dtype=self.dtype, masks=masks, dial=dial
         )
         return out
 

@@ -90,6 +90,7 @@ class OwnModel(Section):
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null", "network", "interval"})
     """What its class may be able to do; which of these it can, the class says when a job starts."""
+    has_dial: ClassVar[bool] = False
     released_null_label: ClassVar[bool] = True
     """Whether released weights know the null label: taken for granted, since nobody can see it."""
 

@@ -156,6 +156,8 @@ class VarConfig(VarArchitecture):
     patch_nums: PatchNums = PATCH_NUMS_256
     vocab_size: int = Field(default=4096, ge=1)
     z_channels: int = Field(default=32, ge=1)
+    dial: bool = False
+    """Whether it takes a number beside the label."""
 
     _patch_nums = field_validator("patch_nums")(_checked_patch_nums)
 
@@ -248,6 +250,8 @@ class VarModel(Section):
     """float32 if absent."""
 
     guided_by: ClassVar[frozenset[str]] = frozenset({"null"})
+    has_dial: ClassVar[bool] = True
+    """Whether a network can be given a dial, as ``Family.has_dial``."""
     released_null_label: ClassVar[bool] = True
     """Whether released weights know the null label. Every VAR was trained with it."""
     implementation: ClassVar[None] = None

@@ -14,8 +14,10 @@ from mclr.device import CPU, move
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.models.dial import Dial
 from mclr.models.family import Family
 from mclr.models.precision import (
+    NARROW,
     autocast,
     check_precision,
     decoding_in,
@@ -41,6 +43,7 @@ class VarFamily(Family):
     """See ``mclr.models.family.Family``."""
 
     has_masks = True
+    has_dial = True
     official = "var"
 
     def __init__(
@@ -94,12 +97,14 @@ class VarFamily(Family):
     def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
-            return cast(Var, net).log_likelihood(labels, x, inputs, masks=draw.masks)
+            return cast(Var, net).log_likelihood(
+                labels, x, inputs, masks=draw.masks, dial=draw.dial
+            )
 
     def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Logits:
         inputs = self.vqvae.tokens_to_input(x)
         with self._autocast(x.device):
-            logits: Tensor = net(labels, inputs, masks=draw.masks)
+            logits: Tensor = net(labels, inputs, masks=draw.masks, dial=draw.dial)
         return Logits(logits, move(guidance_ramp(self.config.patch_nums), x.device))
 
     # Mean negative log-likelihood of a token: VAR's cross-entropy.
@@ -109,17 +114,26 @@ class VarFamily(Family):
     # FoundationVision/VAR, utils/lr_control.py filter_params and train.py.
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         spared = parameter.ndim == 1 or name.endswith("bias") or any(k in name for k in NO_DECAY)
-        return not spared
+        return not (spared or name.startswith("dial."))  # an embedding, as these are
+
+    def with_dial(self, net: nn.Module) -> nn.Module:
+        cast(Var, net).dial = Dial(self.config.width).to(self.device)
+        return net
 
     def frozen(self, net: nn.Module) -> nn.Module:
-        return cast(Var, net).frozen(self._dtype(next(net.parameters()).device))
+        return cast(Var, net).frozen(self.dtype(next(net.parameters()).device))
 
-    def _dtype(self, device: torch.device) -> torch.dtype:
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """The type of products on ``device``."""
         # Where float16 would need scaled losses to train a transformer, bfloat16 does not.
-        return resolve_precision(self.precision, device, on_gpu=torch.bfloat16)
+        return resolve_precision(self.precision, device, on_gpu=torch.bfloat16, wide=self._wide)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        return autocast(self.precision, device)
+        return autocast(self.precision, device, wide=self._wide)
+
+    @property
+    def _wide(self) -> bool:
+        return self.config.width >= NARROW["var"]
 
     def generate(
         self,

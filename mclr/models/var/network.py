@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from mclr.errors import UserError
 from mclr.likelihood import token_log_likelihood
 from mclr.masks import Masks
+from mclr.models.dial import Dial
 from mclr.models.replay import Recordings
 from mclr.models.var.config import VarConfig, scale_spans
 from mclr.models.var.layers import Attention, FeedForward, KvCache, Linear
@@ -117,6 +118,7 @@ class Var(nn.Module):
         width = config.width
         self.word_embed = Linear(config.z_channels, width)
         self.class_emb = uninitialised_embedding(config.num_classes + 1, width)
+        self.dial = Dial(width) if config.dial else None
         self.pos_start = nn.Parameter(torch.zeros(1, config.first_length, width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, config.length, width))
         self.lvl_embed = uninitialised_embedding(len(config.patch_nums), width)
@@ -158,7 +160,7 @@ class Var(nn.Module):
                 p.fill_(math.log(4.0))
             elif name.endswith("ada_gss"):
                 p.normal_(0, 1 / math.sqrt(self.config.width), generator=generator)
-            elif name.endswith("bias"):
+            elif name.endswith("bias") or name == "dial.weight":
                 p.zero_()
             else:
                 nn.init.trunc_normal_(p, std=std, generator=generator)
@@ -192,11 +194,12 @@ class Var(nn.Module):
         mask: Tensor | None = None,
         caches: list[KvCache] | None = None,
         masks: Masks | None = None,
+        dial: Tensor | None = None,
     ) -> Tensor:
         """Logits (N, l, V) of the l tokens at `positions`, from their embeddings x."""
         span = slice(*positions)
         x = x + self.lvl_embed(self.get_buffer("lvl_1L")[:, span]) + self.pos_1LC[:, span]
-        cond = self.class_emb(labels)
+        cond = self._condition(labels, dial)
         shared = self.config.shared_aln
         block_cond = self.shared_ada_lin(cond).view(len(x), 1, 6, -1) if shared else cond
         for i, block in enumerate(self.blocks):
@@ -208,10 +211,17 @@ class Var(nn.Module):
             out: Tensor = self.head(self.head_nm(x.to(self.pos_1LC), cond))
         return out
 
-    def _start(self, labels: Tensor) -> Tensor:
-        """Embeddings of the first scale, (N, first_l, C): the class and a start position."""
-        start: Tensor = self.class_emb(labels).unsqueeze(1) + self.pos_start
-        return start
+    def _condition(self, labels: Tensor, dial: Tensor | None = None) -> Tensor:
+        """What all is conditioned on, (N, C): the class, and the value of the dial if it has one.
+
+        dial: values (N,); the one that it is set to if absent.
+        """
+        cond: Tensor = self.class_emb(labels)
+        return cond if self.dial is None else cond + self.dial(dial)
+
+    def _start(self, labels: Tensor, dial: Tensor | None = None) -> Tensor:
+        """Embeddings of the first scale, (N, first_l, C): the condition and a start position."""
+        return self._condition(labels, dial).unsqueeze(1) + self.pos_start
 
     def _check_inputs(self, labels: Tensor, inputs: Tensor, expected_l: int) -> None:
         expected = (len(labels), expected_l, self.config.z_channels)
@@ -222,24 +232,37 @@ class Var(nn.Module):
                 "configured for (patch_nums, z_channels)"
             )
 
-    def forward(self, labels: Tensor, inputs: Tensor, *, masks: Masks | None = None) -> Tensor:
+    def forward(
+        self,
+        labels: Tensor,
+        inputs: Tensor,
+        *,
+        masks: Masks | None = None,
+        dial: Tensor | None = None,
+    ) -> Tensor:
         """Teacher-forced logits: labels (N,) int64, inputs (N, L - first_l, z) -> (N, L, V).
 
         `inputs` come from Vqvae.tokens_to_input. Drop path is what the masks say: without them it
-        is off, in train and in eval mode alike.
+        is off, in train and in eval mode alike. dial: values (N,) of its dial, if it has one.
         """
         length = self.config.length
         self._check_inputs(labels, inputs, length - self.config.first_length)
-        x = torch.cat([self._start(labels), self.word_embed(inputs)], dim=1)
+        x = torch.cat([self._start(labels, dial), self.word_embed(inputs)], dim=1)
         mask = self.get_buffer("attn_bias_for_masking")
-        return self._trunk(x, labels, (0, length), mask=mask, masks=masks)
+        return self._trunk(x, labels, (0, length), mask=mask, masks=masks, dial=dial)
 
     # l(x, c) = sum_i log p(token_i | coarser scales, c)
     def log_likelihood(
-        self, labels: Tensor, tokens: Tensor, inputs: Tensor, *, masks: Masks | None = None
+        self,
+        labels: Tensor,
+        tokens: Tensor,
+        inputs: Tensor,
+        *,
+        masks: Masks | None = None,
+        dial: Tensor | None = None,
     ) -> Tensor:
         """Exact log-likelihood in nats, summed over tokens: (N,) from tokens (N, L)."""
-        return token_log_likelihood(self(labels, inputs, masks=masks), tokens)
+        return token_log_likelihood(self(labels, inputs, masks=masks, dial=dial), tokens)
 
     def new_caches(self) -> list[KvCache]:
         """Empty key-value caches, one per block, for one batch of images to generate."""

@@ -31,6 +31,7 @@ TOPICS = {
     "corollary3": "Corollary 3: other guidance methods",
     "weighted": "Weighted MCLR in practice",
     "guidance": "Section 2.3: what CFG samples are not",
+    "imitation": "Distillation, GFT and MG: what has CFG as its optimum",
     "mixture_denoiser": "A trained denoiser beside the theory",
     "figure3": "Figure 3: what CFG and MCLR do to samples",
 }
