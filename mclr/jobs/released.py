@@ -17,10 +17,8 @@ from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.files import load_tensors, save_tensors, sha256, write_json, write_yaml
-from mclr.models.edm2.encoders import pack_vae
 from mclr.models.families import make_family
-from mclr.models.spec import DiffusersSpec, VarSpec
-from mclr.models.var.config import VarConfig, VqvaeConfig
+from mclr.models.foreign import official_tokenizer, pack_autoencoder_of, read_folder
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
@@ -54,16 +52,14 @@ def import_base(
     """
     started, manifest = time.time(), load_manifest(manifest_file)
     family = make_family(spec, manifest, tokenizer)
-    if isinstance(spec.network, DiffusersSpec):
-        from mclr.models.diffusers.checkpoint import read_weights, weights_file
-
-        source = weights_file(source, spec.network.model.part)
-        tensors, header = read_weights(spec.network, cast(Any, family).drawn, source), None
-        net = family.build(torch.Generator().manual_seed(0))
+    header: Header | None = None
+    found = read_folder(spec.network, family, source)
+    net = family.build(torch.Generator().manual_seed(0))
+    if found:
+        source, tensors = found
     else:
-        net = family.build(torch.Generator().manual_seed(0))
         official = cast(Kind | None, family.official)
-        tensors, header = read_released(source, official, _untold(getattr(net, "config", None)))
+        tensors, header = read_released(source, official, family.untold)
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
@@ -99,34 +95,16 @@ def import_tokenizer(spec: EncodeSpec, manifest_file: Path, source: Path, output
     Raises:
         UserError: the file (or folder) is missing, refused, or of another network.
     """
-    network = spec.network
-    if isinstance(network, DiffusersSpec):
-        from mclr.models.diffusers.checkpoint import pack_autoencoder
-
-        pack_autoencoder(source, output)
+    config = official_tokenizer(spec.network, manifest_file)
+    if config is None:
+        pack_autoencoder_of(spec.network, source, output)
         return
-    if not isinstance(network, VarSpec):
-        pack_vae(source, output)
-        return
-    channels = load_manifest(manifest_file).channels
-    config = VqvaeConfig(**network.tokenizer.model_dump(), img_channels=channels)
     net = Vqvae.build(config, torch.Generator().manual_seed(0))
-    tensors, header = read_released(source, "vqvae", _untold(config))
+    tensors, header = read_released(source, "vqvae", config.untold)
     if header:
         _require_same(net, header, source)
     load_weights(net, tensors, source)
     save_tensors(output, _floats(net), {"spec": canonical(spec)}, noted=True)
-
-
-def _untold(config: Any) -> dict[str, Any]:
-    """What an official file of this network does not tell, as the configuration has it."""
-    if isinstance(config, VqvaeConfig):
-        keys = ["patch_nums", "quant_resi", "using_znorm", "beta"]
-    elif isinstance(config, VarConfig):
-        keys = ["norm_eps"] if config.attn_l2_norm else ["norm_eps", "heads"]
-    else:
-        keys = []
-    return {key.replace("heads", "num_heads"): getattr(config, key) for key in keys}
 
 
 def read_released(

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -127,6 +128,35 @@ class Cost(ABC):
     def cache_bytes(self) -> int:
         """What sampling keeps of a row from pass to pass."""
         return 0
+
+
+class DenoiserCost(Cost):
+    """A denoiser of pixels, or of latents of an autoencoder: ``drawn`` (channels, side, side)."""
+
+    has_average = True
+    kept_bytes = 2
+    drawn: tuple[int, ...]
+    is_latent: bool
+
+    @property
+    def generation(self) -> int:
+        return self.evaluation * self.model.nfe_of(False)
+
+    def sampling(self, guided: bool, interval: Any = None, guide: Cost | None = None) -> float:
+        alone = self.model.nfe_of(False)
+        more = self.model.nfe_of(guided, interval) - alone
+        return alone * self.evaluation + more * (guide or self).evaluation
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels, or mean and deviation of latents."""
+        channels, *sides = self.drawn
+        return (2 * channels if self.is_latent else channels, *sides)
+
+    @property
+    def drawn_bytes(self) -> float:
+        """float32, of pixels or of drawn latents."""
+        return 4 * prod(self.drawn)
 
 
 def traced_coder(

@@ -7,7 +7,7 @@ under a label, and how to sample it. Label ``num_classes`` is the null label of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +45,11 @@ class Family(ABC):
     """Whether it has ``with_dial``, and its networks heed ``draw.dial`` (``mclr.models.dial``)."""
     official: ClassVar[str | None] = None
     """The kind of its published files, as ``mclr import-weights`` has them; None: safetensors."""
+
+    @property
+    def untold(self) -> Mapping[str, Any]:
+        """What an official file does not tell of its networks, as the configuration has it."""
+        return {}
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> nn.Module:

@@ -9,14 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from mclr.errors import UserError
-from mclr.models.diffusers.config import DitArchitecture
 from mclr.models.diffusers.folder import (
     CONFIG,
+    LABELS,
     VAE,
     find_folder,
     read_autoencoder,
     read_network,
     read_scheduler,
+    width_of,
 )
 from mclr.models.edm2.config import Edm2Architecture, Edm2Network
 from mclr.models.edm2.encoders import VAE_REDUCTION
@@ -86,7 +87,7 @@ class GivenBase:
     @property
     def width(self) -> int:
         """Channels of the network, as far as ``network`` says."""
-        if self.family == "diffusers":
+        if self.channels_wide:
             return self.channels_wide
         key, default = WIDTHS[self.family]
         return int(self.network.get(key, default))
@@ -180,7 +181,6 @@ def _diffusers(name: str, folder: Path) -> GivenBase:
     if is_latent:
         coder = read_autoencoder(folder)
         side, channels = side * coder.factor, coder.channels
-    is_dit = isinstance(network, DitArchitecture)
     return GivenBase(
         name,
         "diffusers",
@@ -190,10 +190,8 @@ def _diffusers(name: str, folder: Path) -> GivenBase:
         drawn.classes,
         is_latent,
         null_label=True,
-        label="DiT" if is_dit else "U-Net",
-        channels_wide=network.num_attention_heads * network.attention_head_dim
-        if isinstance(network, DitArchitecture)
-        else network.block_out_channels[0],
+        label=LABELS[network.kind],
+        channels_wide=width_of(network),
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from mclr.errors import UserError
 from mclr.implementation import of_others
 from mclr.models.config import Model
-from mclr.models.own.config import OwnModel
 from mclr.objectives.catalogue import METHODS
 from mclr.objectives.objective import Needs
 from mclr.objectives.own import Own, OwnObjective
@@ -32,8 +31,8 @@ def check_own(plan: Plan, *configs: Path) -> None:
     """
     _check_origin(plan, configs)
     for name, model in plan.tier.models.items():
-        if isinstance(model, OwnModel):
-            _check_family(plan, name, model)
+        if model.implementation:
+            _check_family(plan, name, model, model.implementation)
     known: dict[str, str] = {}
     labels = {entry.suffix: name for name, entry in METHODS.items()}
     for run in plan.runs.values():
@@ -54,7 +53,7 @@ def check_own(plan: Plan, *configs: Path) -> None:
 
 def _check_origin(plan: Plan, configs: tuple[Path, ...]) -> None:
     models, runs = plan.tier.models.items(), plan.tier.tuned.items()
-    own = [f"models.{name}" for name, model in models if isinstance(model, OwnModel)]
+    own = [f"models.{name}" for name, model in models if model.implementation]
     own += [f"runs.{name}.objective" for name, run in runs if isinstance(run.objective, Own)]
     for config in configs:
         if own and (place := of_others(config)):
@@ -105,7 +104,7 @@ def _check_predictions(run: Run, model: Model) -> None:
     from mclr.models.family import Family
     from mclr.models.own.family import family_class
 
-    if isinstance(model, OwnModel):
+    if model.implementation:
         cls = family_class(model.implementation)
         if cls.predict is Family.predict:
             raise UserError(
@@ -115,13 +114,13 @@ def _check_predictions(run: Run, model: Model) -> None:
             )
 
 
-def _check_family(plan: Plan, name: str, model: OwnModel) -> None:
+def _check_family(plan: Plan, name: str, model: Model, implementation: str) -> None:
     """Whether a family's class can do what the tier asks of it."""
     from mclr.models.own.family import family_class
 
     where, asked = f"models.{name}", {"null"} if model.guidance else set()
     try:
-        cls = family_class(model.implementation)
+        cls = family_class(implementation)
     except UserError as error:
         raise UserError(f"{where}.{error}") from error
     if missing := ", ".join(sorted(cls.__abstractmethods__)):

@@ -18,8 +18,7 @@ from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
 from mclr.models.edm2.checkpoint import read_edm2
 from mclr.models.edm2.config import Edm2Network
-from mclr.models.var.checkpoint import MARKS, ONE_PHI, PHI, read_var
-from mclr.models.var.config import VqvaeConfig
+from mclr.models.var.checkpoint import MARKS, official_names, read_var
 from mclr.weights.header import Kind, floating_types
 
 # Keys that do not change what a network computes in evaluation.
@@ -78,11 +77,8 @@ def _export_var(weights: Path, tensors: dict[str, Tensor], out: Path) -> Exporte
     elif MARKS["var"] in tensors and "blocks.0.attn.scale_mul_1H11" not in tensors:
         told = {"num_heads": 1}
     found = read_var(tensors, weights, told=told)
-    state = found.tensors
-    if isinstance(found.config, VqvaeConfig) and found.config.share_quant_resi == 1:
-        state = {name.replace(f"{PHI}0.", ONE_PHI): tensor for name, tensor in state.items()}
     with atomic(out) as temporary:
-        torch.save(state, temporary)
+        torch.save(official_names(found), temporary)
     return Exported(found.kind, found.parameters, floating_types(found.tensors.values()))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from mclr.errors import UserError
-from mclr.models.edm2.config import Edm2Sampler, heun_levels
+from mclr.models.edm2.config import Edm2Sampler, heun_nfe
 from mclr.settings.base import (
     Count,
     Decoding,
@@ -230,6 +230,9 @@ class DiffusersModel(Section):
     sigma_data: Positive | None = None
     """σ_d of w(σ), Eq. (150); 1 of latents and 0.5 of pixels, if absent."""
 
+    implementation: ClassVar[None] = None
+    """Its code is in this package."""
+
     @property
     def guided_by(self) -> frozenset[str]:
         """What can guide it. The levels of a scheduler's steps, diffusers alone knows."""
@@ -333,13 +336,8 @@ class DiffusersModel(Section):
 
         Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
         """
-        is_heun = isinstance(self.sampler, Edm2Sampler)
-        single = 2 * self.sampler.num_steps - 1 if is_heun else self.sampler.num_steps
-        if not guided or interval is None:
-            return single * (2 if guided else 1)
-        if not isinstance(self.sampler, Edm2Sampler):
+        if isinstance(self.sampler, Edm2Sampler):
+            return heun_nfe(self.sampler, guided, interval)
+        if guided and interval is not None:
             raise UserError(f"models: {self.label}: NFE of an interval are known of Heun alone")
-        low, high = interval
-        levels = heun_levels(self.sampler)
-        # Every level but the first is evaluated twice: at the end of a step and the next start.
-        return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)
+        return self.sampler.num_steps * (2 if guided else 1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable
 from functools import cache, cached_property, partial
-from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,33 +13,32 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mclr.data.load import Manifest
 from mclr.device import CPU
-from mclr.models.cost import Coder, Cost, traced_coder
+from mclr.models.cost import Coder, DenoiserCost
 from mclr.models.diffusers.config import DiffusersModel, DitArchitecture, UnetArchitecture
 from mclr.models.diffusers.folder import CONFIG, Drawn, read_config
 from mclr.models.diffusers.network import build
-from mclr.models.edm2.cost import SD_VAE
+from mclr.models.edm2.cost import SD_VAE, kl_coder
 from mclr.models.trace import Trace, parameters, trace
 from mclr.settings.base import canonical
 
 Sizes = tuple[DitArchitecture | UnetArchitecture, Drawn]
 
 
-class DiffusersCost(Cost):
+class DiffusersCost(DenoiserCost):
     """See ``mclr.models.cost.Cost``."""
 
     model: DiffusersModel
-    has_average = True
-    kept_bytes = 2
 
     def __init__(
         self, model: DiffusersModel, manifest: Manifest, *, is_guide: bool = False
     ) -> None:
         super().__init__(model, manifest, is_guide=is_guide)
-        self.vae, shape = autoencoder_config(model), manifest.shape
+        self.vae, self.drawn = autoencoder_config(model), manifest.shape
+        self.is_latent = bool(self.vae)
         if self.vae:
             side = manifest.resolution // 2 ** (len(self.vae["block_out_channels"]) - 1)
-            shape = self.vae.get("latent_channels", 4), side, side
-        self.sizes: Sizes = model.parts[0], Drawn(shape[0], shape[1], manifest.num_classes)
+            self.drawn = self.vae.get("latent_channels", 4), side, side
+        self.sizes: Sizes = model.parts[0], Drawn(*self.drawn[:2], manifest.num_classes)
 
     @property
     def key(self) -> Hashable:
@@ -53,15 +50,6 @@ class DiffusersCost(Cost):
     @property
     def parameters(self) -> int:
         return _parameters(self.sizes)
-
-    @property
-    def generation(self) -> int:
-        return self.evaluation * self.model.nfe_of(False)
-
-    def sampling(self, guided: bool, interval: Any = None, guide: Cost | None = None) -> float:
-        alone = self.model.nfe_of(False)
-        more = self.model.nfe_of(guided, interval) - alone
-        return alone * self.evaluation + more * (guide or self).evaluation
 
     def build(self) -> nn.Module:
         return build(*self.sizes, torch.Generator().manual_seed(0))
@@ -80,22 +68,9 @@ class DiffusersCost(Cost):
         )
         return DiffusersCost(self.model.model_copy(update=less), self.manifest)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Pixels, or mean and deviation of latents."""
-        drawn = self.sizes[1]
-        return (2 * drawn.channels if self.vae else drawn.channels, drawn.side, drawn.side)
-
-    @property
-    def drawn_bytes(self) -> float:
-        """float32, of pixels or of drawn latents."""
-        return 4 * prod((self.sizes[1].channels, self.sizes[1].side, self.sizes[1].side))
-
     @cached_property
     def coder(self) -> Coder:
-        if not self.vae:
-            return Coder()
-        return _autoencoder(canonical(self.vae), self.manifest.resolution)
+        return kl_coder(canonical(self.vae), self.manifest.resolution) if self.vae else Coder()
 
 
 def autoencoder_config(model: DiffusersModel) -> dict[str, Any]:
@@ -141,17 +116,3 @@ def _evaluate(
 def _parameters(sizes: Sizes) -> int:
     with torch.device("meta"):
         return parameters(_build(sizes))
-
-
-@cache
-def _autoencoder(text: str, side: int) -> Coder:
-    from diffusers import AutoencoderKL
-
-    config = json.loads(text)
-    latent = side // 2 ** (len(config["block_out_channels"]) - 1)
-    channels, images = config.get("latent_channels", 4), config.get("in_channels", 3)
-    return traced_coder(
-        lambda: cast(nn.Module, cast(Any, AutoencoderKL)(**config)),
-        lambda net: net.encode(torch.empty(1, images, side, side)).latent_dist,
-        lambda net: net.decode(torch.empty(1, channels, latent, latent)).sample,
-    )

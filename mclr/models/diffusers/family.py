@@ -11,16 +11,10 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from mclr.data.load import Manifest
-from mclr.device import CPU, fused, move
+from mclr.device import CPU, fused
 from mclr.errors import UserError
-from mclr.likelihood import (
-    Draw,
-    LevelDraw,
-    denoising_log_likelihood,
-    draw_noise,
-    noise_level_log_likelihood,
-    noised,
-)
+from mclr.likelihood import Denoise, Draw
+from mclr.models.denoising import DenoisingFamily
 from mclr.models.diffusers.autoencoder import FolderAutoencoder, ScaledPixels
 from mclr.models.diffusers.config import DiffusersBase, DiffusersSampler
 from mclr.models.diffusers.folder import Drawn
@@ -28,29 +22,18 @@ from mclr.models.diffusers.network import Denoiser, build, levels_of
 from mclr.models.diffusers.prediction import TARGET
 from mclr.models.diffusers.sampler import guided_prediction, scheduler_sample
 from mclr.models.edm2.config import Edm2Sampler
-from mclr.models.edm2.sampler import (
-    ConditionalDenoiser,
-    guided_denoiser,
-    heun_sample,
-    within_interval,
-)
-from mclr.models.family import Family
+from mclr.models.edm2.sampler import ConditionalDenoiser
 from mclr.models.precision import check_precision
 from mclr.models.recipe import Recipe, linear_learning_rate
-from mclr.models.seeded import seeded_noise
 from mclr.models.spec import DiffusersSpec
-from mclr.prediction import Denoised
 from mclr.settings.base import NoiseLevels
 
 
-class DiffusersFamily(Family):
+class DiffusersFamily(DenoisingFamily):
     """See ``mclr.models.family.Family``.
 
     x is pixels in [−1, 1], or scaled draws of the latents of an ``autoencoder`` with its weights.
     """
-
-    guided_by = frozenset({"null", "network", "interval"})
-    has_noise_levels = True
 
     def __init__(
         self,
@@ -96,29 +79,13 @@ class DiffusersFamily(Family):
     def decode(self, x: Tensor) -> Tensor:
         return self.encoder.decode(x)
 
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
-        if self.noise is None:
-            raise ValueError("noise levels P_mean, P_std are needed to draw noise")
-        return draw_noise(x, self.noise.P_mean, self.noise.P_std, generator)
-
     def denoiser(self, net: nn.Module) -> Denoiser:
         """The network as D_θ(x; σ, c)."""
         prediction = self.scheduler.prediction
         return Denoiser(net, self.levels, prediction, self.shape[0], self.precision)
 
-    def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        return denoising_log_likelihood(self.denoiser(net), x, labels, draw, self.sigma_data)
-
-    def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Denoised:
-        noisy, sigma = noised(x, draw)
-        return Denoised(self.denoiser(net)(noisy, sigma, labels), sigma, self.sigma_data)
-
-    def noisy_log_likelihood(
-        self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw
-    ) -> Tensor:
-        """log p_t(x_t|c) of noisy x_t (N, …) at levels sigma (N,), up to a constant per row."""
-        denoise = self.denoiser(net)
-        return noise_level_log_likelihood(denoise, x_t, sigma, labels, draw, self.sigma_data)
+    def _denoise(self, net: nn.Module, device: torch.device, draw: Draw | None = None) -> Denoise:
+        return self.denoiser(net)
 
     # Ho et al. (arXiv 2006.11239), Eq. 14, for whatever is predicted: ‖ŷ − y‖², per pixel.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
@@ -164,32 +131,9 @@ class DiffusersFamily(Family):
             predict = guided_prediction(strong, labels, null, guidance, weak, interval)
             steps = self.sampler.num_steps
             return scheduler_sample(self.scheduler, steps, predict, seeds, self.shape, self.device)
-        return self._heun(self.sampler, strong, weak, seeds, labels, guidance, interval)
-
-    def _heun(
-        self,
-        sampler: Edm2Sampler,
-        strong: Denoiser,
-        weak: Denoiser | None,
-        seeds: Sequence[int],
-        labels: Tensor,
-        guidance: float,
-        interval: tuple[float, float] | None,
-    ) -> Tensor:
-        """Samples by EDM2's sampler on its grid of noise levels."""
         condition = nn.functional.one_hot(labels, self.classes).float()
-        fixed = self._of_one_hot(strong)
-        guide = self._of_one_hot(weak) if weak else None
-        denoise = guided_denoiser(fixed, condition, guidance, guide, condition if guide else None)
-        if interval:
-            denoise = within_interval(denoise, guided_denoiser(fixed, condition, 0.0), interval)
-        streams = iter(range(1, 2 * sampler.num_steps))
-        return heun_sample(
-            denoise,
-            move(seeded_noise(seeds, self.shape), self.device),
-            **sampler.model_dump(),
-            randn=lambda x: seeded_noise(seeds, self.shape, next(streams)),
-        )
+        fixed, guiding = self._of_one_hot(strong), self._of_one_hot(weak) if weak else None
+        return self.heun(self.sampler, fixed, guiding, condition, seeds, guidance, interval)
 
     def _of_one_hot(self, denoiser: Denoiser) -> ConditionalDenoiser:
         """The same of labels as rows (N, classes), of which zeros are the null label."""

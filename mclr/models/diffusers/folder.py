@@ -36,6 +36,8 @@ CLASSES = {
     "Transformer2DModel": "dit",  # what DiT was before diffusers 0.29
     "UNet2DModel": "unet",
 }
+LABELS = {"dit": "DiT", "unet": "U-Net"}
+"""What a tier calls a network, if it is not told."""
 OF_DATA = {
     *("sample_size", "in_channels", "out_channels"),
     *("num_embeds_ada_norm", "num_class_embeds"),
@@ -109,6 +111,13 @@ def read_network(folder: Path) -> tuple[DitArchitecture | UnetArchitecture, Draw
         f"{folder}: neither transformer/{CONFIG} nor unet/{CONFIG}; expected the folder of a "
         "class-conditional model that diffusers' `save_pretrained` wrote"
     )
+
+
+def width_of(network: DitArchitecture | UnetArchitecture) -> int:
+    """Channels of a token, or of the largest resolution."""
+    if isinstance(network, DitArchitecture):
+        return network.num_attention_heads * network.attention_head_dim
+    return network.block_out_channels[0]
 
 
 def parse_network(path: Path) -> tuple[DitArchitecture | UnetArchitecture, Drawn]:

@@ -7,15 +7,22 @@ with the network ``ema`` in float16, its ``encoder``, ``dataset_kwargs`` and ``l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 from mclr.checkpoints.fit import check_bytes, check_number, count_parameters, misfit, validated
 from mclr.checkpoints.stored import StoredArray, StoredTensor
 from mclr.checkpoints.unpickle import Container, Persistent, PickledFile
-from mclr.models.edm2.config import Edm2Network
+from mclr.data.load import Manifest
+from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Network
+from mclr.models.edm2.encoders import VAE_CHANNELS, VAE_REDUCTION
+from mclr.models.edm2.latents import build_autoencoder, latent_shape
 from mclr.models.edm2.precond import Precond
+from mclr.models.spec import Edm2Spec
 
 CLASSES = ("Precond", "UNet", "MPFourier", "MPConv", "Block")
 POSITIONAL = (  # arguments of the official constructor, in order
@@ -76,6 +83,26 @@ def read_edm2(file: PickledFile) -> Edm2File:
         _loss(top.get("loss_fn")),
         _dropped(top, modules),
     )
+
+
+def described_edm2(network: Edm2Spec, images: Manifest) -> dict[str, Callable[[], nn.Module]]:
+    """What builds the networks of a specification, from no file; see ``mclr.models.foreign``."""
+    inner, found = network.autoencoder, dict[str, Callable[[], nn.Module]]()
+    shape: tuple[int, ...] = images.shape
+    if isinstance(inner, AutoencoderArchitecture):
+        shape = latent_shape(inner, images)
+        generator = torch.Generator().manual_seed(0)
+        found["tokenizer"] = lambda: build_autoencoder(inner, images.channels, generator)
+    elif inner:
+        shape = (VAE_CHANNELS, *[images.resolution // VAE_REDUCTION] * 2)
+    told = network.model_dump(exclude={"family", "autoencoder", "unconditional"})
+    denoiser = Edm2Network(
+        **told,
+        img_resolution=shape[1],
+        img_channels=shape[0],
+        label_dim=0 if network.unconditional else images.num_classes,
+    )
+    return found | {"model": lambda: Precond(denoiser)}
 
 
 def _architecture(net: Persistent, source: object) -> Edm2Network:

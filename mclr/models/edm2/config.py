@@ -266,6 +266,8 @@ class Edm2Model(Section):
     """Whether a network can be given a dial, as ``Family.has_dial``."""
     released_null_label: ClassVar[bool] = False
     """Whether released weights know the null label. EDM2's own recipes drop no labels."""
+    implementation: ClassVar[None] = None
+    """Its code is in this package."""
 
     def architecture(self) -> dict[str, Any]:
         """Section ``network`` of a specification."""
@@ -311,13 +313,18 @@ class Edm2Model(Section):
 
         Guidance doubles them, as the paper counts; within an interval, those at its noise levels.
         """
-        single = 2 * self.sampler.num_steps - 1
-        if not guided or interval is None:
-            return single * (2 if guided else 1)
-        low, high = interval
-        levels = heun_levels(self.sampler)
-        # Every level but the first is evaluated twice: at the end of a step and the next start.
-        return single + sum((2 if i else 1) for i, s in enumerate(levels) if low <= s <= high)
+        return heun_nfe(self.sampler, guided, interval)
+
+
+def heun_nfe(sampler: Edm2Sampler, guided: bool, interval: tuple[float, float] | None) -> int:
+    """Evaluations of an image; see ``Edm2Model.nfe_of``."""
+    single = 2 * sampler.num_steps - 1
+    if not guided or interval is None:
+        return single * (2 if guided else 1)
+    low, high = interval
+    # Every level but the first is evaluated twice: at the end of a step and the next start.
+    levels = enumerate(heun_levels(sampler))
+    return single + sum((2 if i else 1) for i, s in levels if low <= s <= high)
 
 
 # Karras et al. 2022, Eq. 5; the last step to 0 has no second evaluation.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable
 from functools import cache, cached_property, partial
-from math import prod
 from typing import Any, cast
 
 import torch
@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mclr.data.load import Manifest
-from mclr.models.cost import ROWS, Coder, Cost, traced_coder
+from mclr.models.cost import ROWS, Coder, DenoiserCost, traced_coder
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Model, Edm2Network
-from mclr.models.edm2.encoders import VAE_REDUCTION
+from mclr.models.edm2.encoders import VAE_CHANNELS, VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.trace import Trace, parameters, trace_rows
 from mclr.settings.base import canonical
 from mclr.settings.released import Released
 
-SD_LATENTS = 4
 # The config.json that data/versions.csv names (stabilityai/sd-vae-ft-mse), as diffusers reads it.
 SD_VAE = {
     "block_out_channels": [128, 256, 512, 512],
     "layers_per_block": 2,
-    "latent_channels": SD_LATENTS,
+    "latent_channels": VAE_CHANNELS,
     "norm_num_groups": 32,
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -36,22 +35,20 @@ USUAL = ROWS, 2 * ROWS
 """Rows of the passes that memory is told from (``Cost.training_bytes``), by one trace."""
 
 
-class Edm2Cost(Cost):
+class Edm2Cost(DenoiserCost):
     """See ``mclr.models.cost.Cost``."""
 
     model: Edm2Model
-    has_average = True
     release_bytes = 2
-    kept_bytes = 2
 
     def __init__(self, model: Edm2Model, manifest: Manifest, *, is_guide: bool = False) -> None:
         super().__init__(model, manifest, is_guide=is_guide)
         guide = model.guide if is_guide else None
-        self.latents = _latents_of(model, manifest)
+        self.drawn, self.is_latent = _drawn(model, manifest), model.has_coder
         self.config = Edm2Network(
             **(guide or model).network.model_dump(),
-            img_resolution=self.latents[1],
-            img_channels=self.latents[0],
+            img_resolution=self.drawn[1],
+            img_channels=self.drawn[0],
             label_dim=0 if guide and not guide.conditional else manifest.num_classes,
         )
 
@@ -69,15 +66,6 @@ class Edm2Cost(Cost):
     def parameters(self) -> int:
         return _parameters(self.config)
 
-    @property
-    def generation(self) -> int:
-        return self.evaluation * self.model.nfe_of(False)
-
-    def sampling(self, guided: bool, interval: Any = None, guide: Cost | None = None) -> float:
-        alone = self.model.nfe_of(False)
-        more = self.model.nfe_of(guided, interval) - alone
-        return alone * self.evaluation + more * (guide or self).evaluation
-
     def build(self) -> nn.Module:
         return build(self.config, torch.Generator().manual_seed(0))
 
@@ -91,24 +79,13 @@ class Edm2Cost(Cost):
         network = self.model.network.model_copy(update={"model_channels": 64})
         return Edm2Cost(self.model.model_copy(update={"network": network}), self.manifest)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Pixels, or mean and deviation of latents."""
-        channels, *sides = self.latents
-        return (2 * channels if self.coder.parameters else channels, *sides)
-
-    @property
-    def drawn_bytes(self) -> float:
-        """float32, of pixels or of drawn latents."""
-        return 4 * prod(self.latents)
-
     @cached_property
     def coder(self) -> Coder:
         inner, images = self.model.autoencoder, self.manifest
         if inner is None:
             return Coder()
         if isinstance(inner, Released):
-            return _stable_diffusion(images.resolution)
+            return kl_coder(canonical(SD_VAE), images.resolution)
         text = canonical(inner.network)
         return _autoencoder(text, images.channels, images.resolution, self.half)
 
@@ -119,13 +96,13 @@ def evaluation_macs(config: Edm2Network, rows: int = 1) -> int:
         return _traced(config, torch.float32, (rows,), False)[rows].macs
 
 
-def _latents_of(model: Edm2Model, manifest: Manifest) -> tuple[int, ...]:
+def _drawn(model: Edm2Model, manifest: Manifest) -> tuple[int, ...]:
     """Shape of what the denoiser sees of an image: (channels, side, side)."""
     if model.autoencoder is None:
         return manifest.shape
     if isinstance(model.autoencoder, Released):
         side = manifest.resolution // VAE_REDUCTION
-        return SD_LATENTS, side, side
+        return VAE_CHANNELS, side, side
     return latent_shape(model.autoencoder.network, manifest)
 
 
@@ -164,12 +141,15 @@ def _autoencoder(text: str, channels: int, side: int, half: bool) -> Coder:
 
 
 @cache
-def _stable_diffusion(side: int) -> Coder:
+def kl_coder(text: str, side: int) -> Coder:
+    """diffusers' ``AutoencoderKL`` of a configuration in JSON, on images of a side."""
     from diffusers import AutoencoderKL
 
-    latent = side // VAE_REDUCTION
+    config = json.loads(text)
+    latent = side // 2 ** (len(config["block_out_channels"]) - 1)
+    channels, images = config.get("latent_channels", 4), config.get("in_channels", 3)
     return traced_coder(
-        lambda: cast(nn.Module, cast(Any, AutoencoderKL)(**SD_VAE)),
-        lambda net: net.encode(torch.empty(1, 3, side, side)).latent_dist,
-        lambda net: net.decode(torch.empty(1, SD_LATENTS, latent, latent)).sample,
+        lambda: cast(nn.Module, cast(Any, AutoencoderKL)(**config)),
+        lambda net: net.encode(torch.empty(1, images, side, side)).latent_dist,
+        lambda net: net.decode(torch.empty(1, channels, latent, latent)).sample,
     )

@@ -26,6 +26,7 @@ from mclr.models.weights import load_weights
 
 VAE_NAME = "stabilityai/sd-vae-ft-mse"
 VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+VAE_CHANNELS = 4  # of its latents
 VAE_REDUCTION = 8  # pixels per latent along one side
 RAW_MEAN = (5.81, 3.25, 0.12, -2.15)  # of the latents of ImageNet, per channel
 RAW_STD = (4.17, 4.62, 3.71, 3.28)

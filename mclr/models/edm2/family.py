@@ -11,18 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mclr.data.load import Manifest
-from mclr.device import CPU, fused, move
+from mclr.device import CPU, fused
 from mclr.errors import UserError
-from mclr.likelihood import (
-    Denoise,
-    Draw,
-    LevelDraw,
-    denoising_log_likelihood,
-    draw_noise,
-    noise_level_log_likelihood,
-    noise_weight,
-    noised,
-)
+from mclr.likelihood import Denoise, Draw, noise_weight, noised
+from mclr.models.denoising import DenoisingFamily
 from mclr.models.dial import Dial
 from mclr.models.edm2.config import (
     SD_VAE,
@@ -34,30 +26,20 @@ from mclr.models.edm2.config import (
 from mclr.models.edm2.encoders import StabilityVaeEncoder
 from mclr.models.edm2.latents import LatentAutoencoder
 from mclr.models.edm2.precond import Frozen, Precond, build
-from mclr.models.edm2.sampler import (
-    ConditionalDenoiser,
-    guided_denoiser,
-    heun_sample,
-    within_interval,
-)
-from mclr.models.family import Family
+from mclr.models.edm2.sampler import ConditionalDenoiser
 from mclr.models.pixels import RgbEncoder
 from mclr.models.precision import NARROW, check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
-from mclr.models.seeded import seeded_noise
-from mclr.prediction import Denoised
 from mclr.settings.base import NoiseLevels
 
 
-class Edm2Family(Family):
+class Edm2Family(DenoisingFamily):
     """See ``mclr.models.family.Family``.
 
     x is pixels in [−1, 1], or draws of the latents of an ``autoencoder`` with its weights.
     """
 
-    guided_by = frozenset({"null", "network", "interval"})
-    has_noise_levels = True
     has_masks = True
     has_dial = True
     official = "edm2"
@@ -86,6 +68,7 @@ class Edm2Family(Family):
             img_channels=self.shape[0],
             label_dim=0 if unconditional else self.classes,
         )
+        self.sigma_data = self.config.sigma_data
         self.noise = NoiseLevels.model_validate(noise) if noise else None
         self.sampler = Edm2Sampler.model_validate(sampler) if sampler else None
 
@@ -104,27 +87,6 @@ class Edm2Family(Family):
 
     def decode(self, x: Tensor) -> Tensor:
         return (self.latents or RgbEncoder()).decode(x)
-
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
-        if self.noise is None:
-            raise ValueError("noise levels P_mean, P_std are needed to draw noise")
-        return draw_noise(x, self.noise.P_mean, self.noise.P_std, generator)
-
-    def log_likelihood(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
-        denoise = self._denoise(net, x.device, draw)
-        return denoising_log_likelihood(denoise, x, labels, draw, self.config.sigma_data)
-
-    def predict(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Denoised:
-        noisy, sigma = noised(x, draw)
-        denoised = self._denoise(net, x.device, draw)(noisy, sigma, labels)
-        return Denoised(denoised, sigma, self.config.sigma_data)
-
-    def noisy_log_likelihood(
-        self, net: nn.Module, x_t: Tensor, sigma: Tensor, labels: Tensor, draw: LevelDraw
-    ) -> Tensor:
-        """log p_t(x_t|c) of noisy x_t (N, …) at levels sigma (N,), up to a constant per row."""
-        denoise = self._denoise(net, x_t.device)
-        return noise_level_log_likelihood(denoise, x_t, sigma, labels, draw, self.config.sigma_data)
 
     # Karras et al. (arXiv 2312.02696), Eq. 14–15: w(σ)/e^u ‖D − x‖² + u per pixel, summed.
     def base_loss(self, net: nn.Module, x: Tensor, labels: Tensor, draw: Draw) -> Tensor:
@@ -168,7 +130,6 @@ class Edm2Family(Family):
         return net
 
     def _denoise(self, net: nn.Module, device: torch.device, draw: Draw | None = None) -> Denoise:
-        """The network as a function of noisy images, noise levels and labels."""
         denoiser = self._denoiser(net, device)
         if draw and draw.masks is not None:
             denoiser = partial(denoiser, masks=draw.masks)
@@ -195,20 +156,9 @@ class Edm2Family(Family):
     ) -> Tensor:
         if self.sampler is None:
             raise ValueError("sampler settings are needed to generate")
-        noise, labels = move(seeded_noise(seeds, self.shape), self.device), labels.to(self.device)
-        streams = iter(range(1, 2 * self.sampler.num_steps))
-        fixed, condition = self._sampled(net), self.one_hot(labels)
-        weak = self._sampled(guide) if guide else None
-        denoise = guided_denoiser(fixed, condition, guidance, weak, condition if weak else None)
-        if interval:
-            plain = guided_denoiser(fixed, condition, 0.0)
-            denoise = within_interval(denoise, plain, interval)
-        return heun_sample(
-            denoise,
-            noise,
-            **self.sampler.model_dump(),
-            randn=lambda x: seeded_noise(seeds, self.shape, next(streams)),
-        )
+        condition = self.one_hot(labels.to(self.device))
+        strong, weak = self._sampled(net), self._sampled(guide) if guide else None
+        return self.heun(self.sampler, strong, weak, condition, seeds, guidance, interval)
 
     def _sampled(self, net: nn.Module) -> ConditionalDenoiser:
         """A network as samplers call it, many times alike: recorded on a GPU if it stays."""

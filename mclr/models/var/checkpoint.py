@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mclr.checkpoints.fit import (
     MASK,
@@ -28,7 +28,9 @@ from mclr.checkpoints.fit import (
     validated,
 )
 from mclr.checkpoints.nested import Found, find_states, only
+from mclr.data.load import Manifest
 from mclr.errors import UserError
+from mclr.models.spec import VarSpec
 from mclr.models.var.config import PATCH_NUMS_256, PatchNums, VarConfig, VqvaeConfig
 from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
@@ -106,6 +108,22 @@ def read_var(
         parameters = count_parameters(lambda: Vqvae(config), shapes, source)
     check_finite(state, source)
     return VarFile(which, config, state, parameters, assumed, found.dropped, said)
+
+
+def official_names(found: VarFile) -> dict[str, Tensor]:
+    """Its tensors by the names that the official code gives them."""
+    if getattr(found.config, "share_quant_resi", None) != 1:
+        return found.tensors
+    return {name.replace(f"{PHI}0.", ONE_PHI): tensor for name, tensor in found.tensors.items()}
+
+
+def described_var(network: VarSpec, images: Manifest) -> dict[str, Callable[[], nn.Module]]:
+    """What builds the networks of a specification, from no file; see ``mclr.models.foreign``."""
+    told = network.model_dump(exclude={"family", "tokenizer"})
+    codes = VqvaeConfig(**network.tokenizer.model_dump(), img_channels=images.channels)
+    shared = codes.model_dump(include={"patch_nums", "vocab_size", "z_channels"})
+    var = VarConfig(**told, **shared, num_classes=images.num_classes)
+    return {"model": lambda: Var(var), "tokenizer": lambda: Vqvae(codes)}
 
 
 def _find(content: Any, source: Path, kind: VarKind | None) -> tuple[Found, VarKind]:

@@ -109,6 +109,12 @@ class VqvaeConfig(VqvaeArchitecture):
 
     img_channels: int = Field(default=3, ge=1)
 
+    @property
+    def untold(self) -> dict[str, Any]:
+        """What an official file of it does not tell."""
+        keys = ("patch_nums", "quant_resi", "using_znorm", "beta")
+        return {key: getattr(self, key) for key in keys}
+
 
 def norm_groups(channels: int) -> int:
     """Groups of GroupNorm: 32 as published, one per channel in nets narrower than that."""
@@ -159,6 +165,12 @@ class VarConfig(VarArchitecture):
     def length(self) -> int:
         """L: tokens of one image over all scales."""
         return sum(p * p for p in self.patch_nums)
+
+    @property
+    def untold(self) -> dict[str, Any]:
+        """What an official file of it does not tell."""
+        heads = {} if self.attn_l2_norm else {"num_heads": self.heads}
+        return {"norm_eps": self.norm_eps, **heads}
 
     @property
     def first_length(self) -> int:
@@ -242,6 +254,8 @@ class VarModel(Section):
     """Whether a network can be given a dial, as ``Family.has_dial``."""
     released_null_label: ClassVar[bool] = True
     """Whether released weights know the null label. Every VAR was trained with it."""
+    implementation: ClassVar[None] = None
+    """Its code is in this package."""
 
     @property
     def guide(self) -> None:

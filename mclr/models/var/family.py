@@ -72,6 +72,10 @@ class VarFamily(Family):
         self.sampler = VarSampler.model_validate(sampler) if sampler else None
         self.precision = check_precision(precision)
 
+    @property
+    def untold(self) -> dict[str, Any]:
+        return self.config.untold
+
     def build(self, generator: torch.Generator) -> nn.Module:
         return Var.build(self.config, generator)
 
