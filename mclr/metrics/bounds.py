@@ -41,8 +41,9 @@ class Part:
     low: Tensor
     error: Tensor
 
-    def __len__(self) -> int:
-        return len(self.x)
+    def first(self, n: int) -> Part:
+        """The first n of them."""
+        return Part(self.x[:n], self.low[:n], self.error[:n])
 
 
 class Cloud:
@@ -96,7 +97,7 @@ def relative_error(d: int, dtype: torch.dtype) -> float:
 
 def lower_bounds(a: Part, b: Part) -> Tensor:
     """Lower bounds (n, m) of scaled squared distances between n and m images."""
-    found = _product(a.x, b.x)
+    found = product(a.x, b.x)
     return torch.sub(b.low, found, alpha=2, out=found).add_(a.low[:, None])
 
 
@@ -131,7 +132,7 @@ def as_written(device: torch.device) -> Iterator[None]:
 
 # On CPUs as a convolution of one pixel: oneDNN uses the widest registers of every processor, the
 # library behind matrix products half of them on some. A factor of 2.
-def _product(x: Tensor, y: Tensor) -> Tensor:
+def product(x: Tensor, y: Tensor) -> Tensor:
     """x yᵀ (n, m)."""
     n, d = x.shape
     if x.device.type != "cpu" or x.dtype != torch.float32 or n < FACTOR * FACTOR:

@@ -10,6 +10,7 @@ It works on the features' device.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -80,8 +81,14 @@ class _Nearest:
     def offer(self, rows: slice, bounds: Tensor, first: int) -> None:
         """Bounds (n, m) between the images of ``rows`` and those from ``first`` on."""
         hits = (bounds.amin(1) < self.bounds[rows, -1]).nonzero()[:, 0]
+        if not len(hits):
+            return
+        if len(hits) > len(bounds) / 2:  # less work than copies of those rows
+            hits = torch.arange(len(bounds), device=hits.device)
+        else:
+            bounds = bounds[hits]
         keep = self.bounds.shape[1]
-        new = bounds[hits].contiguous().topk(min(keep, bounds.shape[1]), largest=False)
+        new = bounds.contiguous().topk(min(keep, bounds.shape[1]), largest=False)
         mine = hits + rows.start
         all_bounds = torch.cat([self.bounds[mine], new.values], 1)
         all_images = torch.cat([self.images[mine], new.indices + first], 1)
@@ -90,25 +97,21 @@ class _Nearest:
 
 
 def _all_pairs(cloud: Cloud, keep: int) -> _Nearest:
-    """Neighbours of all images; a block beside the diagonal serves its rows and its columns."""
+    """Neighbours of all images; a block serves its rows and, transposed, its columns."""
     n = len(cloud)
     keep, dtype = min(keep, n - 1), torch.float32
     found = _Nearest(n, keep, dtype, cloud.features.device)
     rows, columns = _sizes(cloud.features)
     for i in _slices(n, rows):
         a = cloud.part(i, dtype)
-        for j in _slices(i.stop, columns, i.start):
-            bounds = lower_bounds(a, cloud.part(j, dtype))
-            own = bounds[j.start - i.start : j.stop - i.start]
-            own.fill_diagonal_(torch.inf)
-            found.offer(i, bounds, j.start)
-    for i in _slices(n, rows):
-        a = cloud.part(i, dtype)
-        for j in _slices(n, columns, i.stop):
-            bounds = lower_bounds(a, cloud.part(j, dtype))
-            found.offer(i, bounds, j.start)
+        for j in chain(_slices(i.stop, columns, i.start), _slices(n, columns, i.stop)):
+            upper = slice(i.start, min(i.stop, j.stop))
+            bounds = lower_bounds(a.first(upper.stop - i.start), cloud.part(j, dtype))
+            before = min(i.stop, j.start) - i.start
+            bounds[before:].fill_diagonal_(torch.inf)
+            found.offer(upper, bounds, j.start)
             # In pieces: fewer columns have a nearer image among few.
-            for piece in _slices(len(bounds), columns):
+            for piece in _slices(before, columns):
                 found.offer(j, bounds[piece].T, i.start + piece.start)
     return found
 
