@@ -52,5 +52,7 @@ def bias_constants(plan: Plan, results: Path) -> dict[str, float]:
         file = folder / "reference.parquet"
         if file.is_file():
             real = read_features([file], name)
-            found[model] = bias_constant(real.features, real.labels if is_stratified else None)
+            found[model] = bias_constant(
+                real.features.double(), real.labels if is_stratified else None
+            )
     return found

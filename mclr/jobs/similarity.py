@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from mclr.config.tier import Tier
 from mclr.files import read_table, write_json
-from mclr.metrics.features import read_features
+from mclr.metrics.features import Features, read_features
 from mclr.metrics.similarity import similarity as compare
 from mclr.planning.points import Point
 from mclr.report.heatmap import write_heat_map
@@ -38,20 +39,21 @@ def similarity(tier: Tier, metrics: Path, samples: Path, output: Path, figures: 
 def _of_model(rows: pd.DataFrame, tier: Tier, model: str, samples: Path) -> dict[str, Any]:
     (start, *guided), tuned = guided_and_tuned(rows, tier, model)
 
-    def read(point: Point, net: str) -> Any:
+    def read(point: Point, net: str) -> Features:
         shards = range(tier.evaluation.shards)
         folder = samples / point.path
         return read_features([folder / f"shard-{shard:03d}.parquet" for shard in shards], net)
 
+    def features(point: Point, net: str) -> Tensor:
+        return read(point, net).features.double()
+
     nets: dict[str, dict[str, list[list[float]]]] = {}
     for net in tier.features:
         base = read(start, net)
-        scales = [read(point, net).features for point in guided]
+        labels, origin = base.labels, base.features.double()
+        scales = [features(point, net) for point in guided]
         found = [
-            [
-                asdict(compare(base.features, scale, read(point, net).features, base.labels))
-                for scale in scales
-            ]
+            [asdict(compare(origin, scale, features(point, net), labels)) for scale in scales]
             for point in tuned
         ]
         nets[net] = {

@@ -61,7 +61,10 @@ class Cloud:
         reach = max(_largest(piece - self.centre) for piece in self._pieces())
         self.scale: float = like.scale if like else _power(reach)
         self.narrow = reach * self.scale <= NARROW
-        self.squares = torch.cat([self._shifted(p).square().sum(1) for p in self._pieces()])
+        # Into one tensor: small ones that stay, between large ones that go, would tear the heap.
+        self.squares = self.centre.new_empty(len(features), dtype=torch.float64)
+        for piece, squares in zip(self._pieces(), self.squares.split(PIECE), strict=True):
+            squares.copy_(self._shifted(piece).square_().sum(1))
 
     def __len__(self) -> int:
         return len(self.features)

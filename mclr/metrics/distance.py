@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
@@ -11,6 +13,17 @@ from mclr.errors import UserError
 
 PIECE = 1024
 """Images of which copies are in memory while they are checked."""
+
+
+# numpy's covariance step by step, hence the same bits; it centres another copy of its own.
+def statistics_of(features: Tensor) -> dict[str, Any]:
+    """``mu`` (d,) and ``sigma`` (d, d) of features (N, d) in float64, to the bit torch-fidelity's."""
+    own = features.detach().to(torch.float64, copy=True).numpy()
+    mu = np.mean(own, axis=0)
+    own -= np.average(own.T, axis=1)
+    sigma = np.dot(own.T, own)
+    sigma *= np.true_divide(1, len(own) - 1)
+    return {"mu": mu, "sigma": sigma}
 
 
 def distance_of_statistics(*statistics: dict[str, Any]) -> float:

@@ -181,7 +181,10 @@ def write_batches(
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N images by one net: features (N, d) and logits (N, classes or 0), float64."""
+    """Features of N images by one net.
+
+    features: (N, d) in float32, as they are stored. logits: (N, classes or 0) in float64.
+    """
 
     features: Tensor
     logits: Tensor
@@ -221,7 +224,7 @@ def read_features(paths: Sequence[Path], net: str) -> Features:
         ) from None
     logits = torch.empty(len(table), 0).double()
     if f"{net}.logits" in table.column_names:
-        logits = _matrix(table[f"{net}.logits"])
+        logits = _matrix(table[f"{net}.logits"]).double()
     return Features(
         features,
         logits,
@@ -249,4 +252,4 @@ def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 def _matrix(column: pa.ChunkedArray) -> Tensor:
     flat = column.combine_chunks().flatten().to_numpy()
-    return torch.from_numpy(flat.reshape(len(column), -1).astype(np.float64))
+    return torch.from_numpy(flat.reshape(len(column), -1).astype(np.float32))

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from mclr.device import CPU
 from mclr.errors import UserError
-from mclr.metrics.distance import distance_of_statistics, require_comparable
+from mclr.metrics.distance import distance_of_statistics, require_comparable, statistics_of
 from mclr.metrics.neighbours import covered, kth_squares
 from mclr.metrics.statistics import Gaussian
 
@@ -56,7 +55,7 @@ class Reference:
             UserError: other dimensions, fewer than 2 images, or a value that is not finite.
         """
         require_comparable(generated, self.features, 2, "FD")
-        found = fid_features_to_statistics(generated.double())
+        found = statistics_of(generated)
         if generated.shape[1] <= DIRECT:
             return distance_of_statistics(found, self._statistics)
         return self._symmetric_distance(found)
@@ -78,8 +77,7 @@ class Reference:
     def _statistics(self) -> dict[str, Any]:
         if self.moments:
             return {"mu": self.moments.mu.numpy(), "sigma": self.moments.sigma.numpy()}
-        found: dict[str, Any] = fid_features_to_statistics(self.features.double())
-        return found
+        return statistics_of(self.features)
 
     @cached_property
     def _root(self) -> Tensor:

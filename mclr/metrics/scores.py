@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.version import __version__ as torch_fidelity_version
 
 from mclr.errors import UserError
-from mclr.metrics.distance import distance_of_statistics, require_comparable
+from mclr.metrics.distance import distance_of_statistics, require_comparable, statistics_of
 from mclr.metrics.features import Features
 from mclr.metrics.reference import Reference
 from mclr.metrics.statistics import Gaussian
@@ -34,9 +33,7 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
         UserError: other dimensions, fewer than 2 images, or a value that is not finite.
     """
     require_comparable(generated, real, 2, "FD")
-    return distance_of_statistics(
-        *(fid_features_to_statistics(f.double()) for f in (generated, real))
-    )
+    return distance_of_statistics(statistics_of(generated), statistics_of(real))
 
 
 def frechet_distance_of_moments(generated: Gaussian, real: Gaussian) -> float:

@@ -134,7 +134,7 @@ def test_shards_are_joined_in_the_order_of_seeds(manifest: Manifest, tmp_path: P
     found = read_features(paths, "b")
     assert found.seeds.tolist() == [0, 1, 2, 3, 4, 5]
     assert found.labels.tolist() == [3, 5, 4, 1, 2, 0]
-    assert found.features.dtype == torch.float64
+    assert found.features.dtype == torch.float32 and found.logits.dtype == torch.float64
     expected = nets["b"](images[found.labels])[0].detach()
     torch.testing.assert_close(found.features.float(), expected)
     assert pq.read_schema(paths[0]).names == [

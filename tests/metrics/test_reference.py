@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from mclr.errors import UserError
 from mclr.metrics import neighbours, reference
+from mclr.metrics.distance import statistics_of
 from mclr.metrics.neighbours import kth_squares
 from mclr.metrics.reference import Reference
 
@@ -27,6 +29,16 @@ def points(n: int, d: int, seed: int) -> Tensor:
 def library_fd(generated: Tensor, real: Tensor) -> float:
     statistics = (fid_features_to_statistics(f) for f in (generated, real))
     return float(fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "d"), [(7, 3), (300, 50), (2000, 129), (90, 700)])
+def test_moments_have_the_librarys_bits(n: int, d: int, dtype: torch.dtype) -> None:
+    features = (points(n, d, 3) + 1).to(dtype)
+    before = features.clone()
+    found, expected = statistics_of(features), fid_features_to_statistics(before.double())
+    assert all(np.array_equal(found[name], expected[name]) for name in ("mu", "sigma"))
+    assert torch.equal(features, before)
 
 
 @pytest.mark.parametrize("direct", [0, 512])
@@ -72,9 +84,7 @@ def test_what_depends_on_real_images_alone_is_computed_once(
         return call
 
     monkeypatch.setattr(reference, "kth_squares", counted(kth_squares))
-    monkeypatch.setattr(
-        reference, "fid_features_to_statistics", counted(fid_features_to_statistics)
-    )
+    monkeypatch.setattr(reference, "statistics_of", counted(statistics_of))
     one = Reference(points(30, 4, 0), 3)
     for n in (20, 21):
         one.precision_recall(points(n, 4, n))
