@@ -25,8 +25,8 @@ from mclr.models.seeded import seeded_noise, seeded_uniforms
 from mclr.models.spec import ModelSpec
 from mclr.models.var.config import VarBase, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
-from mclr.objectives.base import Batch
 from mclr.objectives.contrast import draw_partners
+from mclr.objectives.loss import Batch
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples

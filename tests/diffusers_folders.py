@@ -27,7 +27,7 @@ from mclr.models.diffusers.config import DiffusersModel
 from mclr.models.diffusers.family import DiffusersFamily
 from mclr.models.families import make_family
 from mclr.models.spec import DiffusersSpec, ModelSpec
-from mclr.settings.base import plain
+from mclr.settings.section import plain
 
 DIT: dict[str, Any] = {
     "num_layers": 2,

@@ -16,7 +16,7 @@ from tiny import Trained
 from mclr import cli
 from mclr.files import load_tensors, read_json, sha256
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 Outcome = tuple[int, str, str]
 

@@ -17,7 +17,7 @@ from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
 from mclr.report.methods import methods_for
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config" / "digits.yaml"

@@ -109,7 +109,7 @@ def test_what_is_copied_is_enough_to_install(tmp_path: Path) -> None:
         check=True,
     )
     program = (
-        "from mclr.data.released import released_row; print(released_row('digits')['licence'])"
+        "from mclr.data.releases import released_row; print(released_row('digits')['licence'])"
     )
     done = subprocess.run(
         (sys.executable, "-P", "-c", program),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 
 SEEDS = torch.randint(2**31, (64,), generator=torch.Generator().manual_seed(0))
 KNOWN = [[1, 0, 1, 0, 1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1]]

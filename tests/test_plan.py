@@ -15,7 +15,7 @@ from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 def plan_of(content: dict[str, Any]) -> Plan:

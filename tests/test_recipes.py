@@ -20,7 +20,7 @@ from mclr.models.var.config import VarConfig
 from mclr.models.var.family import NO_DECAY, VarFamily
 from mclr.models.var.network import Var
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.training.optimizer import make_optimizer
 from mclr.training.trainee import DECAYS
 

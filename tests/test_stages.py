@@ -21,7 +21,7 @@ from mclr.jobs.training import finetune
 from mclr.models.edm2.sampler import guided_denoiser, heun_sample, time_steps, within_interval
 from mclr.planning.plan import Plan
 from mclr.planning.specs import SampleSpec
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 STUDY = {
     "guidance": [0.5],

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from mclr.planning.plan import Plan
 from mclr.planning.specs import FinetuneSpec
-from mclr.settings.base import Spec
+from mclr.settings.section import Spec
 
 S = TypeVar("S", bound=Spec)
 

@@ -42,7 +42,7 @@ from mclr.operations.records import METADATA, output_of  # noqa: E402
 from mclr.versions.check import digests, moved  # noqa: E402
 from mclr.versions.digest import Code  # noqa: E402
 from mclr.versions.kinds import KINDS, matching  # noqa: E402
-from mclr.versions.stored import PLACE, Versions, load_versions  # noqa: E402
+from mclr.versions.record import PLACE, Versions, load_versions  # noqa: E402
 
 OF_ONE_RUN = ("seconds", "git_commit", "git_dirty", "inputs")
 """Facts of provenance.json that differ between any two runs, or any two commits; and the sha256 of

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from micro_tiers import TIERS  # noqa: E402
 
 from mclr.provenance import packages  # noqa: E402
-from mclr.versions.stored import PLACE, Versions  # noqa: E402
+from mclr.versions.record import PLACE, Versions  # noqa: E402
 
 PLACES = ROOT / ".snakemake" / "same"
 BASE, NEW = PLACES / "base", PLACES / "new"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mclr.checkpoints.archive import stored_records
 from mclr.checkpoints.machine import read_pickle
-from mclr.checkpoints.stored import checked_view, described_storage
+from mclr.checkpoints.places import checked_view, described_storage
 from mclr.checkpoints.unpickle import TORCH_MAGIC, TORCH_PROTOCOL
 from mclr.checkpoints.vocabulary import MisfitError, Vocabulary, reading
 

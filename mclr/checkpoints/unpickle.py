@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mclr.checkpoints.machine import read_pickle
-from mclr.checkpoints.stored import (
+from mclr.checkpoints.places import (
     Dtype,
     Storage,
     StoredArray,

@@ -14,7 +14,7 @@ from mclr.commands.options import parsed, path_option, set_up_device, spec_optio
 @path_option("output", "Where to put it.")
 def fetch_released(file: str, output: Path) -> None:
     """Download a published file of data/versions.csv, going on where it stopped before."""
-    from mclr.data.released import fetch_released as run
+    from mclr.data.releases import fetch_released as run
 
     run(file, output)
 
@@ -35,8 +35,8 @@ def import_base(
     version: str,
 ) -> None:
     """Take released weights over as a base model, or as the network that guides one."""
-    from mclr.data.released import check_released
-    from mclr.jobs.released import import_base as run_job
+    from mclr.data.releases import check_released
+    from mclr.jobs.take_over import import_base as run_job
     from mclr.planning.specs import BaseSpec
 
     check_released(source)
@@ -50,8 +50,8 @@ def import_base(
 @path_option("output", "File to write.")
 def import_tokenizer(spec: str, manifest: Path, source: Path, output: Path) -> None:
     """Take a released tokenizer (VAR) or autoencoder (latents) over."""
-    from mclr.data.released import check_released
-    from mclr.jobs.released import import_tokenizer as run
+    from mclr.data.releases import check_released
+    from mclr.jobs.take_over import import_tokenizer as run
     from mclr.planning.specs import EncodeSpec
 
     check_released(source)
@@ -76,7 +76,7 @@ def published_net(
     output: Path,
 ) -> None:
     """Take a published feature net over, and compute the features of real images."""
-    from mclr.data.released import check_released
+    from mclr.data.releases import check_released
     from mclr.jobs.inputs import Data
     from mclr.jobs.published_net import take_over
     from mclr.metrics.features import SETTINGS

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from mclr.settings.base import Count, Distinct, Name, NonNegative, Positive, Scales, Section
 from mclr.settings.features import LabelScheme, Protocol
+from mclr.settings.section import Count, Distinct, Name, NonNegative, Positive, Scales, Section
 
 
 class Evaluation(Section):

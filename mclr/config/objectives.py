@@ -18,9 +18,9 @@ from mclr.objectives.mclr import Mclr
 from mclr.objectives.mg import Mg
 from mclr.objectives.own import Own
 from mclr.objectives.wmclr import Wmclr
-from mclr.settings.base import Count, Name, NoiseLevels, Positive, Section, distinct
 from mclr.settings.optimizer import NOTHING_SAID, Optimizer
-from mclr.settings.released import ORIGIN, RELEASED, TRAINED, Released
+from mclr.settings.origin import ORIGIN, RELEASED, TRAINED, Released
+from mclr.settings.section import Count, Name, NoiseLevels, Positive, Section, distinct
 
 RELEASED_SUFFIX = "-released"
 """Of the name of a method whose network others trained."""

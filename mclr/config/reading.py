@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mclr.bounded import bounded, bounded_yaml
 from mclr.config.tier import Tier
 from mclr.errors import UserError
-from mclr.settings.released import RELEASED, TRAINED
+from mclr.settings.bounded import bounded, bounded_yaml
+from mclr.settings.origin import RELEASED, TRAINED
 
 
 def load_tier(path: Path) -> Tier:

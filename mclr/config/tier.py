@@ -12,9 +12,9 @@ from mclr.config.evaluation import Evaluation, Report, Separation, Study
 from mclr.config.objectives import FineTuning, ReleasedTuning, Tuning
 from mclr.config.recipes import family_of, fitting
 from mclr.models.config import Model
-from mclr.settings.base import Count, Name, Section, Seed
 from mclr.settings.data import Data, OwnImages
 from mclr.settings.features import FeatureNet
+from mclr.settings.section import Count, Name, Section, Seed
 
 IMAGE_SEEDS = 2**30
 """Seeds of evaluated images lie below; the seeds of all other images lie above."""

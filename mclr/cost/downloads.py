@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mclr.cost.work import Workload
 from mclr.data.raw import expected
-from mclr.data.released import FOLDER, released_row
+from mclr.data.releases import FOLDER, released_row
 from mclr.metrics.cost import dimensions, published_parameters
 from mclr.planning.job import release
 from mclr.settings.features import PublishedFeatures

@@ -22,7 +22,7 @@ from mclr.settings.features import (
     FeatureNet,
     PublishedFeatures,
 )
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
 
 TRAINING_FEATURES = 5_000  # mclr.jobs.feature_net: training images whose features are written
 STATISTICS_IMAGES = 10_000  # mclr.jobs.tokenizer: images for the deviation of latents

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from mclr.data.released import released_row
+from mclr.data.releases import released_row
 from mclr.files import read_json, write_text
 from mclr.inference.folder import CARD, SAMPLES, ModelConfig
 from mclr.inference.licence import licence_for, parts_of, stated_licence
@@ -24,8 +24,8 @@ from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS
 from mclr.report.verdict import RULE
-from mclr.settings.base import plain
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import plain
 
 
 def write_card(

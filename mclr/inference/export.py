@@ -26,7 +26,7 @@ from mclr.inference.licence import check_sharing, licence_for, parts_of
 from mclr.inference.source import Source, find_source, without_places
 from mclr.models.config import Model
 from mclr.report.embedded import read_image
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
 
 SHOWN = 10
 """Classes in the picture of samples."""

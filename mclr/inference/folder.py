@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from mclr.bounded import bounded_json
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.extras import require
@@ -34,7 +33,8 @@ from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.own.config import OwnSampler
 from mclr.models.spec import DiffusersSpec, ModelSpec
 from mclr.models.var.config import VarSampler
-from mclr.settings.base import Count, Decoding, Precision, Section, Side, plain
+from mclr.settings.bounded import bounded_json
+from mclr.settings.section import Count, Decoding, Precision, Section, Side, plain
 
 FORMAT = 2
 """Version of the folder's format; raised when an older ``mclr`` could not use a newer folder."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from mclr.data.raw import VERSIONS
-from mclr.data.released import licences
+from mclr.data.releases import licences
 from mclr.errors import UserError
 from mclr.models.config import Model
 

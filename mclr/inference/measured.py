@@ -18,7 +18,7 @@ from mclr.report.methods import methods_for
 from mclr.report.rows import COLUMNS, Column
 from mclr.report.summary import REAL, complete, summarise
 from mclr.report.verdict import Outcomes, of_own_images, outcome_of
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 @dataclass(frozen=True)

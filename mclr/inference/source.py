@@ -16,7 +16,7 @@ from mclr.planning.job import Reads
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
 from mclr.report.methods import with_entries
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 @dataclass(frozen=True)

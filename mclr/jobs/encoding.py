@@ -20,7 +20,7 @@ from mclr.models.families import make_family
 from mclr.models.pixels import RgbEncoder
 from mclr.models.spec import ModelSpec
 from mclr.planning.specs import EncodeSpec, PixelsSpec
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 BATCH = 50
 """Images encoded at once: at 32×32 more are slower on a CPU."""

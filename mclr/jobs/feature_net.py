@@ -16,9 +16,9 @@ from mclr.files import save_tensors, write_json
 from mclr.jobs.inputs import Data, run_training, state_folder
 from mclr.metrics.classifier import BATCH, accuracy, hits
 from mclr.metrics.features import Settings, build_classifier, read_features, write_batches
-from mclr.objectives.base import Loss
-from mclr.settings.base import canonical
+from mclr.objectives.loss import Loss
 from mclr.settings.features import ClassifierFeatures, EfficientNetFeatures
+from mclr.settings.section import canonical
 from mclr.training.trainee import Trainee
 
 N_TRAIN = 5_000

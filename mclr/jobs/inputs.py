@@ -22,7 +22,7 @@ from mclr.data.load import (
 )
 from mclr.events import EventLog
 from mclr.files import sha256
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.training.loop import train
 from mclr.training.state import StateFolder
 from mclr.training.trainee import Trainee

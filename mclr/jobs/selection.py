@@ -14,7 +14,7 @@ from mclr.checksums import check
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
 from mclr.provenance import other_packages
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 SELECTED = ("run_id", "method", "hyperparameters", "step", "guidance", "checkpoint")
 

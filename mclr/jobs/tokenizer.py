@@ -27,10 +27,10 @@ from mclr.models.precision import autocast
 from mclr.models.recipe import linear_learning_rate
 from mclr.models.var.config import TokenizerTraining, VqvaeArchitecture, VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
-from mclr.objectives.base import Loss, term
+from mclr.objectives.loss import Loss, term
 from mclr.planning.specs import TokenizerSpec
-from mclr.settings.base import canonical
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import canonical
 from mclr.training.trainee import Trainee
 
 WARMUP_STEPS = 50

@@ -28,8 +28,8 @@ from mclr.models.spec import ModelSpec
 from mclr.objectives.objective import KIND
 from mclr.planning.specs import BaseSpec, FinetuneSpec
 from mclr.provenance import collect, own_code
-from mclr.settings.base import canonical
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import canonical
 from mclr.training import processes
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee

@@ -17,7 +17,7 @@ PIECE = 1024
 
 # numpy's covariance step by step, hence the same bits; it centres another copy of its own.
 def statistics_of(features: Tensor) -> dict[str, Any]:
-    """``mu`` (d,) and ``sigma`` (d, d) of features (N, d) in float64, to the bit torch-fidelity's."""
+    """``mu`` (d,) and ``sigma`` (d, d) of features (N, d) in float64: torch-fidelity's bits."""
     own = features.detach().to(torch.float64, copy=True).numpy()
     mu = np.mean(own, axis=0)
     own -= np.average(own.T, axis=1)

@@ -20,7 +20,7 @@ from mclr.metrics.distance import distance_of_statistics, require_comparable, st
 from mclr.metrics.features import Features
 from mclr.metrics.reference import Reference
 from mclr.metrics.statistics import Gaussian
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 SEED = 2020
 """Of every shuffle and subset: torch-fidelity's and dgm-eval's default."""

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mclr.likelihood import Draw
+    from mclr.likelihood.prediction import Denoised, Logits, Prediction
     from mclr.models.families import make_family
     from mclr.models.family import Family, load_network
     from mclr.models.own.family import OwnFamily
     from mclr.models.seeded import seeded_noise, seeded_uniforms
-    from mclr.prediction import Denoised, Logits, Prediction
 else:
     # Loaded when asked for: a job imports the modules that it uses, and no others of the package.
     _NAMES = {
@@ -18,7 +18,7 @@ else:
         "mclr.models.family": ("Family", "load_network"),
         "mclr.models.own": ("OwnFamily",),
         "mclr.models.seeded": ("seeded_noise", "seeded_uniforms"),
-        "mclr.prediction": ("Denoised", "Logits", "Prediction"),
+        "mclr.likelihood.prediction": ("Denoised", "Logits", "Prediction"),
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -18,6 +18,7 @@ from mclr.likelihood import (
     noise_level_log_likelihood,
     noised,
 )
+from mclr.likelihood.prediction import Denoised
 from mclr.models.edm2.config import Edm2Sampler
 from mclr.models.edm2.sampler import (
     ConditionalDenoiser,
@@ -27,8 +28,7 @@ from mclr.models.edm2.sampler import (
 )
 from mclr.models.family import Family
 from mclr.models.seeded import seeded_noise
-from mclr.prediction import Denoised
-from mclr.settings.base import NoiseLevels
+from mclr.settings.section import NoiseLevels
 
 
 class DenoisingFamily(Family):

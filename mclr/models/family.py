@@ -19,11 +19,11 @@ from mclr.device import fused
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw, LevelDraw
+from mclr.likelihood.prediction import Prediction
 from mclr.models.finite import note_finite
 from mclr.models.precision import resolve_precision
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.weights import load_weights
-from mclr.prediction import Prediction
 
 
 class Family(ABC):

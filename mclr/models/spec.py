@@ -9,7 +9,7 @@ from pydantic import Field
 from mclr.models.diffusers.config import Architecture, Scheduler, SchedulerSampler
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Architecture, Edm2Sampler
 from mclr.models.var.config import VarArchitecture, VarSampler, VqvaeArchitecture
-from mclr.settings.base import Decoding, NoiseLevels, OnlySet, Positive, Precision, Spec
+from mclr.settings.section import Decoding, NoiseLevels, OnlySet, Positive, Precision, Spec
 
 
 class Edm2Spec(OnlySet, Edm2Architecture):

@@ -18,7 +18,7 @@ from mclr.models.config import Model
 from mclr.models.cost import Cost
 from mclr.models.costs import cost_of
 from mclr.models.precision import DTYPES, NARROW, cpu_has_bfloat16
-from mclr.settings.base import Precision
+from mclr.settings.section import Precision
 
 GPU_PRECISION: dict[str, Precision] = {
     "edm2": "float16",

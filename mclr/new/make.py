@@ -16,7 +16,7 @@ from mclr.cost.table import duration
 from mclr.errors import UserError
 from mclr.files import write_text
 from mclr.new import summary
-from mclr.new.base import check_fit, recognise
+from mclr.new.given import check_fit, recognise
 from mclr.new.machine import this_machine
 from mclr.new.propose import Proposal, propose
 from mclr.new.survey import survey

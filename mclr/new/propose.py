@@ -18,7 +18,7 @@ from mclr.cost.schedule import Task, schedule
 from mclr.cost.table import duration
 from mclr.cost.work import Workload
 from mclr.errors import UserError
-from mclr.new.base import GivenBase
+from mclr.new.given import GivenBase
 from mclr.new.machine import Machine, rate
 from mclr.new.sizes import MOST_PASSES, Size, grids_for, sizes_for
 from mclr.new.write import Case, Choice, images_fit, n_reference_of, render

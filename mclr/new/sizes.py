@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mclr.new.base import GivenBase
+from mclr.new.given import GivenBase
 
 IMAGES_PER_PIXEL = 400
 """Training images that the smallest base model needs, for each pixel of what it denoises: as many

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mclr.cost.table import number as times
-from mclr.new.base import GivenBase
+from mclr.new.given import GivenBase
 from mclr.new.machine import Machine
 from mclr.new.sizes import MOST_PASSES, WIDE, Grid, Size, is_large
 from mclr.new.survey import Survey

@@ -4,7 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mclr.objectives.base import (
+    from mclr.objectives.cca import Cca, cca_loss
+    from mclr.objectives.ccdpo import CcDpo, ccdpo_loss
+    from mclr.objectives.contrast import Contrast, draw_partners
+    from mclr.objectives.ddo import Ddo, ddo_loss
+    from mclr.objectives.distill import Distill, distill_loss
+    from mclr.objectives.gft import Gft, gft_loss
+    from mclr.objectives.loss import (
         Batch,
         LogLikelihood,
         LogRatios,
@@ -14,12 +20,6 @@ if TYPE_CHECKING:
         preference_log_ratios,
         preference_terms,
     )
-    from mclr.objectives.cca import Cca, cca_loss
-    from mclr.objectives.ccdpo import CcDpo, ccdpo_loss
-    from mclr.objectives.contrast import Contrast, draw_partners
-    from mclr.objectives.ddo import Ddo, ddo_loss
-    from mclr.objectives.distill import Distill, distill_loss
-    from mclr.objectives.gft import Gft, gft_loss
     from mclr.objectives.mclr import Mclr, mclr_loss
     from mclr.objectives.mg import Mg, mg_loss
     from mclr.objectives.objective import Given, Needs

@@ -8,13 +8,13 @@ from pydantic import ConfigDict, Field
 
 from mclr.objectives.method import LOG_RATIO, REWARD, Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Count, Positive, Probability
+from mclr.settings.section import Count, Positive, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss
     from mclr.objectives.contrast import Contrast
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss
 
 ENTRY = Method(
     "cca",
@@ -90,7 +90,7 @@ def cca_loss(
     ``unconditional`` (N,): samples of ``batch`` whose label is the null label, which the recipe of
     thu-ml/CCA drops at random (its uncond_ratio).
     """
-    from mclr.objectives.base import Loss, preference_log_ratios, preference_terms
+    from mclr.objectives.loss import Loss, preference_log_ratios, preference_terms
 
     ratios = preference_log_ratios(policy, reference, batch, contrast, part)
     preferred, other = objective.beta * ratios.preferred, objective.beta * ratios.other

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mclr.objectives.method import LOG_RATIO, REWARD, Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Count, Positive
+from mclr.settings.section import Count, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss
     from mclr.objectives.contrast import Contrast
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss
 
 ENTRY = Method(
     "ccdpo",
@@ -68,7 +68,7 @@ def ccdpo_loss(
     part: Tensor,
 ) -> Loss:
     """Mean of the tuples' losses; share of the samples ``part`` (P,)."""
-    from mclr.objectives.base import Loss, preference_log_ratios, preference_terms
+    from mclr.objectives.loss import Loss, preference_log_ratios, preference_terms
 
     ratios = preference_log_ratios(policy, reference, batch, contrast, part)
     preferred, other = objective.beta * ratios.preferred, objective.beta * ratios.other

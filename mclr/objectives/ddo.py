@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from mclr.objectives.method import LOG_RATIO, REWARD, Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Count, Positive
+from mclr.settings.section import Count, Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss
 
 ENTRY = Method(
     "ddo",
@@ -68,7 +68,7 @@ def ddo_loss(
     import torch
     from torch.nn.functional import logsigmoid
 
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
 
     P, N = len(part), len(batch.labels)
     if len(negatives.labels) != N:

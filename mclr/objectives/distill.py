@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective, Passes
-from mclr.settings.base import Positive
+from mclr.settings.section import Positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, Loss, Predictions
+    from mclr.objectives.loss import Batch, Loss, Predictions
 
 GUIDED = "D: denoised image, ‖·‖² weighted by w(σ); of tokens the logits, KL in the place of ‖·‖²."
 
@@ -62,7 +62,7 @@ def distill_loss(objective: Distill, predictions: Predictions, batch: Batch, par
     Share of the samples ``part`` (P,). The denoiser's error has the weight w(σ) of ℓ; of tokens it
     is the sum of KL over the tokens of an image, in nats.
     """
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
 
     some, N = batch.take(part), len(batch.labels)
     teacher, null = predictions.both(predictions.reference, some)

@@ -10,12 +10,12 @@ from mclr.errors import UserError
 from mclr.objectives.distill import GUIDED
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective, Passes
-from mclr.settings.base import Probability, number
+from mclr.settings.section import Probability, number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, Loss, Predictions
+    from mclr.objectives.loss import Batch, Loss, Predictions
 
 ENTRY = Method(
     "gft",
@@ -105,7 +105,7 @@ def gft_loss(objective: Gft, predictions: Predictions, batch: Batch, part: Tenso
     Raises:
         UserError: β is an input, and the minibatch has no values of it.
     """
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
 
     some, N = batch.take(part), len(batch.labels)
     beta = some.draw.dial if isinstance(objective.beta, str) else objective.beta

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mclr.objectives.method import LIKELIHOOD, Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Count, NonNegative
+from mclr.settings.section import Count, NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss
     from mclr.objectives.contrast import Contrast
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss
 
 ENTRY = Method(
     "mclr",
@@ -82,7 +82,7 @@ def mclr_loss(
     """
     import torch
 
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
 
     K, P, N = contrast.K, len(part), len(batch.labels)
     owner = torch.cat([part, part.repeat_interleave(K)])

@@ -9,12 +9,12 @@ from pydantic import Field
 from mclr.objectives.distill import GUIDED
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective, Passes
-from mclr.settings.base import Probability
+from mclr.settings.section import Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, Loss, Predictions
+    from mclr.objectives.loss import Batch, Loss, Predictions
 
 ENTRY = Method(
     "mg",
@@ -68,7 +68,7 @@ def mg_loss(objective: Mg, predictions: Predictions, batch: Batch, part: Tensor)
     Share of the samples ``part`` (P,). Where guidance grows from entry to entry (VAR's scales), w
     is γ/(1 + γ) of the γ there, so that the optimum is what the family samples with CFG.
     """
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
 
     some, N = batch.take(part), len(batch.labels)
     own, null = predictions.both(predictions.average, some)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mclr.errors import UserError
-from mclr.settings.base import Section
+from mclr.settings.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss, NoisyLikelihood, Predictions
     from mclr.objectives.contrast import Contrast
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss, NoisyLikelihood, Predictions
 
 KIND = {"name", "implementation"}
 """Keys that say which objective it is; the others are its settings."""

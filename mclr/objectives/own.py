@@ -16,15 +16,15 @@ from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, ValidationE
 
 from mclr.errors import UserError
 from mclr.files import sha256 as sha256_of
-from mclr.implementation import find_class, source_of
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Section, Setting, whole
+from mclr.settings.implementation import find_class, source_of
+from mclr.settings.section import Section, Setting, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Loss
+    from mclr.objectives.loss import Loss
 
 PLACE = "mclr.objectives.OwnObjective"
 

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from mclr.objectives.method import Method
 from mclr.objectives.objective import Given, Needs, Objective
-from mclr.settings.base import Count, Positive, Probability
+from mclr.settings.section import Count, Positive, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mclr.objectives.base import Batch, LogLikelihood, Loss, NoisyLikelihood
     from mclr.objectives.contrast import Contrast
+    from mclr.objectives.loss import Batch, LogLikelihood, Loss, NoisyLikelihood
 
 ENTRY = Method(
     "wmclr",
@@ -83,7 +83,7 @@ def wmclr_loss(
     """
     import torch
 
-    from mclr.objectives.base import Loss, term
+    from mclr.objectives.loss import Loss, term
     from mclr.objectives.weights import class_posterior_weights
 
     K, P, N = contrast.K, len(part), len(batch.labels)

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mclr.bounded import bounded_yaml
 from mclr.errors import UserError
-from mclr.settings.base import Count, Section
+from mclr.settings.bounded import bounded_yaml
+from mclr.settings.section import Count, Section
 
 DEFAULT_PATH = Path("config/site.yaml")
 Growing = Callable[[Any, int], int]

@@ -14,7 +14,7 @@ from mclr.errors import UserError
 from mclr.models.config import Model
 from mclr.objectives.objective import KIND
 from mclr.planning.points import FINAL, STUDY, Point, Run
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
 
 
 class Grid:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mclr.data.released import FOLDER, released_paths
+from mclr.data.releases import FOLDER, released_paths
 from mclr.errors import UserError
 from mclr.planning.files import net_folder
 from mclr.planning.plan import Plan
 from mclr.planning.points import Point, Run
-from mclr.settings.base import Section
 from mclr.settings.features import PublishedFeatures
+from mclr.settings.section import Section
 
 Named = dict[str, str | list[str]]
 """Files by what they are called in a rule."""
@@ -172,7 +172,7 @@ class Reads:
 
 
 def release(name: str) -> list[str]:
-    """Where the files of a release lie, see ``mclr.data.released``.
+    """Where the files of a release lie, see ``mclr.data.releases``.
 
     Raises:
         UserError: as there, or a name that Snakemake would not take as it is.

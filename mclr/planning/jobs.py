@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-from mclr.data.released import FOLDER
+from mclr.data.releases import FOLDER
 from mclr.errors import UserError
 from mclr.planning.job import Job, flat
 from mclr.planning.model_jobs import ModelJobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mclr.data.released import FOLDER
+from mclr.data.releases import FOLDER
 from mclr.planning.job import NET_FILES, Job, Named, Reads, release
 from mclr.planning.specs import PIXELS
 from mclr.settings.features import PublishedFeatures

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mclr.errors import UserError
-from mclr.implementation import of_others
 from mclr.models.config import Model
 from mclr.objectives.catalogue import METHODS
 from mclr.objectives.objective import Needs
 from mclr.objectives.own import Own, OwnObjective
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
+from mclr.settings.implementation import of_others
 
 TAKEN = {
     *("lr", "batch", "checkpoints", "noise", "sweep", "from", "final", "P_mean", "P_std"),

@@ -25,8 +25,8 @@ from mclr.planning.specs import (
     SeparationSpec,
     TokenizerSpec,
 )
-from mclr.settings.base import plain
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import plain
 
 Content = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mclr.config.objectives import FineTuning, ReleasedTuning
 from mclr.objectives.objective import KIND
-from mclr.settings.base import plain
+from mclr.settings.section import plain
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from mclr.models.edm2.config import Autoencoder, Edm2Base
 from mclr.models.own.config import OwnBase
 from mclr.models.spec import ModelSpec, Network
 from mclr.models.var.config import Tokenizer, VarBase
-from mclr.settings.base import Count, Precision, Section, Seed, Spec
 from mclr.settings.data import Transform
 from mclr.settings.features import LabelScheme, Protocol
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import Count, Precision, Section, Seed, Spec
 
 
 class EncodeSpec(ModelSpec):

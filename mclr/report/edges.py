@@ -19,7 +19,7 @@ from mclr.config.tier import Tier
 from mclr.planning.points import GRID
 from mclr.report.methods import SYMBOLS
 from mclr.report.summary import REAL, complete
-from mclr.settings.base import dotted
+from mclr.settings.section import dotted
 
 MARK = "†"
 NOTE = (

@@ -19,8 +19,8 @@ from mclr.config.tier import Tier
 from mclr.planning.plan import Plan
 from mclr.planning.points import FINAL, GRID, STUDY, Point, dial_of, is_average
 from mclr.report.embedded import image_uri
+from mclr.report.grid_images import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.lines import point_key
-from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.summary import REAL, complete
 
 MAX_NOISES = 3  # columns of a sheet; its rows are classes

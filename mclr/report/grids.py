@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from mclr.config.tier import Tier
 from mclr.planning.points import Point
+from mclr.report.grid_images import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.names import GRID_FORMATS, KINDS, kinds_of, stem
 from mclr.report.progress import guided_and_tuned
 from mclr.report.static import STYLE, save
-from mclr.report.stored import MAX_CLASSES, Pixels, spread_out, stored_images
 from mclr.report.summary import check_metrics
 
 MAX_COLUMNS = 12  # guidance scales or checkpoints of a panel

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from mclr.config.tier import Tier
 from mclr.planning.points import GRID, Point
+from mclr.report.grid_images import spread_out, stored_images
 from mclr.report.grids import mosaic, show_mosaic
 from mclr.report.progress import guided_and_tuned
 from mclr.report.static import STYLE, save
-from mclr.report.stored import spread_out, stored_images
 from mclr.report.summary import table_rows
 
 NOISES = 3  # the first of the stored ones: none is picked

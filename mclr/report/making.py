@@ -18,7 +18,7 @@ from mclr.models.config import Model
 from mclr.planning.grid import Grid
 from mclr.planning.points import GRID, Run
 from mclr.report.summary import REAL, summarise
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 UNTRAINED = ("base", "cfg", "cfg-interval", REAL)
 CSV_COLUMNS = [

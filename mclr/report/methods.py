@@ -20,7 +20,7 @@ from mclr.files import read_json
 from mclr.objectives.catalogue import METHODS, with_others
 from mclr.objectives.method import Method
 from mclr.objectives.own import Entry, Own
-from mclr.settings.base import dotted
+from mclr.settings.section import dotted
 
 SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ"}
 SYMBOLS |= {"optimizer.ema.evaluate": "weights"}

@@ -14,7 +14,7 @@ from mclr.planning.files import Files
 from mclr.planning.grid import Grid
 from mclr.planning.job import Views
 from mclr.planning.points import Run
-from mclr.settings.base import dotted
+from mclr.settings.section import dotted
 
 CURVE_FORMATS = ("pdf", "png", "html")
 GRID_FORMATS = ("pdf", "png")

@@ -17,7 +17,7 @@ from mclr.events import ended, read_events
 from mclr.files import read_json
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
-from mclr.settings.base import canonical, dotted
+from mclr.settings.section import canonical, dotted
 
 SHOWN = 3
 """Keys of a configuration that differ, which are named; of more, the number."""

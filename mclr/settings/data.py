@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mclr.settings.base import Count, Section, Side
+from mclr.settings.section import Count, Section, Side
 
 Transform = Literal["center-crop-dhariwal", "center-crop", "scale", "var"]
 """How a photograph becomes a square (``mclr.data.transforms``)."""

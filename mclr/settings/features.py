@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from mclr.settings.base import Count, Name, Positive, Section, Seed
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import Count, Name, Positive, Section, Seed
 
 LabelScheme = Literal["balanced", "random", "proportional"]
 """Classes of sampled images: as many of each, drawn uniformly, or as in the reference."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mclr.settings.base import Count, NonNegative, OnlySet, Positive, Probability, Section, plain
+from mclr.settings.section import Count, NonNegative, OnlySet, Positive, Probability, Section, plain
 
 MAX_STD = 12**-0.5
 """Widest power-function average (Karras et al., arXiv 2312.02696, after Eq. 126)."""

@@ -10,7 +10,7 @@ from typing import Any
 from mclr.errors import UserError
 from mclr.planning.plan import Plan
 from mclr.planning.points import Run
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 IDENTITY = ("model", "method", "seed", "hyperparameters")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mclr.objectives.method import Method
 from mclr.planning.points import Run, is_average
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment (Markdown)."""

@@ -24,8 +24,8 @@ from mclr.planning.plan import Plan
 from mclr.planning.points import Run, is_average
 from mclr.provenance import UNKNOWN
 from mclr.report.methods import methods_of, with_entries
-from mclr.settings.base import dotted
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import dotted
 from mclr.tracking.made import made_with
 from mclr.tracking.notes import COLOUR, NOTE, note, point_name
 from mclr.tracking.shown import SHOWN, shown

@@ -10,7 +10,7 @@ from typing import Any
 from mclr.config.tier import Tier
 from mclr.planning.points import FINAL, GRID
 from mclr.report.methods import methods_for
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 SHOWN = "mclr.shown"
 """The tag of a point that the first view has."""

@@ -14,7 +14,7 @@ from mclr.models.edm2.config import Edm2Base
 from mclr.models.family import Family
 from mclr.models.own.config import OwnBase
 from mclr.models.var.config import VarBase
-from mclr.objectives.base import Batch, Loss
+from mclr.objectives.loss import Batch, Loss
 from mclr.training.share import WHOLE, Share
 from mclr.training.trainee import Trainee
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mclr.config.objectives import FineTuning
 from mclr.models.family import Family
-from mclr.objectives.base import LogLikelihood, Loss
+from mclr.objectives.loss import LogLikelihood, Loss
 from mclr.training.given import Samples, Steps
 from mclr.training.optimizer import make_optimizer
 from mclr.training.own_loss import checked_loss

@@ -13,10 +13,10 @@ from mclr.data.load import minibatch, step_generator
 from mclr.device import move
 from mclr.errors import UserError
 from mclr.likelihood import LevelDraw, draw_levels
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.family import Family
-from mclr.objectives.base import Batch, LogLikelihood, NoisyLikelihood, Predictions
 from mclr.objectives.contrast import draw_partners
+from mclr.objectives.loss import Batch, LogLikelihood, NoisyLikelihood, Predictions
 from mclr.objectives.objective import Given, Needs
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 
 
 def accumulate(losses: Iterable[Loss]) -> dict[str, Tensor]:

@@ -37,8 +37,8 @@ from mclr.files import read_json, save_tensors, write_json
 from mclr.models.family import Family
 from mclr.models.own.network import EDM_NOISE, EDM_SIGMA_DATA, Denoisers, Likelihoods
 from mclr.objectives.objective import Objective
-from mclr.settings.base import NoiseLevels, plain
 from mclr.settings.optimizer import Optimizer
+from mclr.settings.section import NoiseLevels, plain
 from mclr.training import processes
 from mclr.training.dataset import known_classes, samples_of
 from mclr.training.finetune import finetune_trainee

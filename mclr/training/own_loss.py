@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mclr.errors import UserError
 from mclr.events import to_log_file
-from mclr.implementation import raised_in
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.objectives.objective import Given, Objective
+from mclr.settings.implementation import raised_in
 from mclr.training.memory import is_out_of_memory
 
 EVENT = frozenset({"loss", "lr", "grad_norm", "step", "nimg", "time", "event"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 
 DECAYS = "decays"
 """Key of a group of parameters that weight decay is for."""

@@ -10,7 +10,7 @@ import click
 
 from mclr.errors import UserError
 from mclr.versions.check import digests, explanation, moved
-from mclr.versions.stored import load_versions
+from mclr.versions.record import load_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mclr.files import write_json
 from mclr.versions.digest import PACKAGE, Code
 from mclr.versions.kinds import KINDS, matching
-from mclr.versions.stored import PLACE, Versions
+from mclr.versions.record import PLACE, Versions
 
 READ = (f"{PACKAGE}/**/*.py", f"{PACKAGE}/**/*.j2", "workflow/*", "workflow/rules/*")
 """Patterns of all files that digests are taken over."""

@@ -51,7 +51,7 @@ LOSSES = frozenset(f"{name}_loss" for name in OBJECTIVES if name != OWN)
 NOISY = "noisy_likelihood"
 ASK_FOR_NOISY = ("wmclr", OWN)
 HELPERS = (
-    *("mclr.objectives.base:preference_log_ratios", "mclr.objectives.base:preference_terms"),
+    *("mclr.objectives.loss:preference_log_ratios", "mclr.objectives.loss:preference_terms"),
     *("mclr.objectives.weights:class_posterior_weights", "mclr.objectives:__getattr__"),
 )
 """What the class of somebody's own objective may call."""

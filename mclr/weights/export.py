@@ -11,7 +11,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from mclr.checkpoints.stored import StoredTensor
+from mclr.checkpoints.places import StoredTensor
 from mclr.checkpoints.unpickle import open_pickle
 from mclr.checkpoints.vocabulary import reading
 from mclr.errors import UserError

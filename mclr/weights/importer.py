@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mclr.checkpoints.fit import check_finite, misfit
-from mclr.checkpoints.statistics import Statistics, read_npz_statistics, read_pickled_statistics
+from mclr.checkpoints.reference import Statistics, read_npz_statistics, read_pickled_statistics
 from mclr.checkpoints.torchfile import read_pth
 from mclr.checkpoints.unpickle import PickledFile, open_pickle
 from mclr.checkpoints.vocabulary import reading, refuse

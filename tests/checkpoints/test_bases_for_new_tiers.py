@@ -20,10 +20,10 @@ from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors, write_json
 from mclr.inference.folder import FORMAT, ModelConfig
-from mclr.jobs.released import import_base, import_tokenizer
+from mclr.jobs.take_over import import_base, import_tokenizer
 from mclr.models.families import make_family
 from mclr.models.var.config import PATCH_NUMS_512, VAR_PRESETS
-from mclr.new.base import GivenBase, check_fit, recognise
+from mclr.new.given import GivenBase, check_fit, recognise
 from mclr.new.machine import Machine
 from mclr.new.sizes import grids_for
 from mclr.new.survey import Survey
@@ -125,8 +125,8 @@ def test_what_files_do_not_tell_is_said(trained: Trained, tmp_path: Path) -> Non
 def test_released_transformers_have_the_released_tokenizer(
     name: str, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mclr.new import base as module
-    from mclr.new.stored import Stored
+    from mclr.new import given as module
+    from mclr.new.recognise import Stored
 
     monkeypatch.setattr(module, "read_stored", lambda *_: Stored(VAR_PRESETS[name]))
     base = recognise(tmp_path / "var.pth")

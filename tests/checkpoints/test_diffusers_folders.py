@@ -16,7 +16,7 @@ from tiny import TINY, Trained
 from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
-from mclr.jobs.released import import_base
+from mclr.jobs.take_over import import_base
 from mclr.models.diffusers.checkpoint import pack_autoencoder
 from mclr.models.diffusers.config import Scheduler
 from mclr.models.diffusers.folder import (
@@ -26,10 +26,10 @@ from mclr.models.diffusers.folder import (
     read_network,
 )
 from mclr.models.diffusers.network import make_scheduler
-from mclr.new.base import recognise
+from mclr.new.given import recognise
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
-from mclr.settings.base import plain
+from mclr.settings.section import plain
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -29,7 +29,7 @@ from mclr.checkpoints.fit import MAX_TENSORS
 from mclr.checkpoints.unpickle import open_pickle
 from mclr.errors import UserError
 from mclr.files import save_tensors
-from mclr.jobs.released import read_released
+from mclr.jobs.take_over import read_released
 from mclr.models.edm2.checkpoint import read_edm2
 from mclr.weights.export import export_weights
 from mclr.weights.header import load_checkpoint, load_statistics, read_checkpoint

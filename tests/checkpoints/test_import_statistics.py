@@ -158,7 +158,7 @@ def test_damaged_and_absurd_archives(tmp_path: Path) -> None:
 def test_archive_that_unpacks_to_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its members are called, and whatever they say of their size."""
     large = npz(mu=np.zeros(6), sigma=np.zeros((6, 6)))
-    monkeypatch.setattr("mclr.checkpoints.statistics.MAX_FEATURES", 5)
+    monkeypatch.setattr("mclr.checkpoints.reference.MAX_FEATURES", 5)
     assert "mu.npy has shape (6,); at most 5 features" in error(tmp_path, "x.npz", large)
     monkeypatch.undo()
     stream = io.BytesIO()

@@ -16,7 +16,7 @@ from mclr.errors import UserError
 from mclr.models.var.config import VqvaeArchitecture
 from mclr.models.var.network import Var
 from mclr.models.var.vqvae import Vqvae
-from mclr.settings.base import plain
+from mclr.settings.section import plain
 from mclr.weights.export import export_weights
 from mclr.weights.header import load_checkpoint
 from mclr.weights.importer import import_weights

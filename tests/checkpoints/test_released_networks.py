@@ -16,8 +16,8 @@ from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors, sha256
-from mclr.jobs.released import import_base, import_tokenizer
 from mclr.jobs.sampling import sample
+from mclr.jobs.take_over import import_base, import_tokenizer
 from mclr.metrics.features import read_features
 from mclr.models.edm2.encoders import StabilityVaeEncoder, pack_vae
 from mclr.models.families import make_family

@@ -31,7 +31,7 @@ from pickle_writer import (
 )
 
 from mclr.checkpoints.machine import MAX_INSTRUCTIONS
-from mclr.checkpoints.stored import StoredArray, StoredTensor
+from mclr.checkpoints.places import StoredArray, StoredTensor
 from mclr.checkpoints.unpickle import open_pickle
 from mclr.errors import UserError
 from mclr.models.edm2.checkpoint import read_edm2

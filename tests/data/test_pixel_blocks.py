@@ -20,8 +20,8 @@ from mclr.jobs import training
 from mclr.jobs.inputs import Data
 from mclr.planning.plan import Plan
 from mclr.planning.specs import BaseSpec
-from mclr.settings.base import canonical
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import canonical
 
 
 def write_split(folder: Path, images: np.ndarray, rows_in_group: int = 2**20) -> None:

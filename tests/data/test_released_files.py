@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import pytest
 
-from mclr.data import released as module
+from mclr.data import releases as module
 from mclr.data.raw import VERSIONS
-from mclr.data.released import FOLDER, check_released, fetch_released, released_paths
+from mclr.data.releases import FOLDER, check_released, fetch_released, released_paths
 from mclr.errors import UserError
 from mclr.files import sha256
 

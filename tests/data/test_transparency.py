@@ -19,8 +19,8 @@ from mclr.data.images.decode import Decoder
 from mclr.data.images.prepare import prepare_at, prepare_images
 from mclr.data.load import load_images, load_manifest
 from mclr.files import read_json, sha256
-from mclr.settings.base import canonical
 from mclr.settings.data import OwnImages
+from mclr.settings.section import canonical
 
 SIDE = 8
 RED = (255, 0, 0)

@@ -14,7 +14,7 @@ from mclr.inference.card import _settings
 from mclr.inference.source import find_source
 from mclr.planning.plan import Plan
 from mclr.planning.points import is_average
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 @pytest.mark.parametrize("averaged", [False, True])

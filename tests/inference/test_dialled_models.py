@@ -28,7 +28,7 @@ from mclr.models.dial import dial_of
 from mclr.models.families import make_family
 from mclr.models.family import load_network
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 VALUES = [0.25, 0.5, 1.0]
 

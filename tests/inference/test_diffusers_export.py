@@ -24,7 +24,7 @@ from mclr.inference.export import model_config
 from mclr.inference.folder import write_folder
 from mclr.inference.measured import Measured
 from mclr.inference.source import find_source
-from mclr.jobs.released import import_base, import_tokenizer
+from mclr.jobs.take_over import import_base, import_tokenizer
 from mclr.planning.plan import Plan
 
 

@@ -37,7 +37,7 @@ from mclr.inference.markdown import Raw, escaped, fenced, joined
 from mclr.inference.source import find_source
 from mclr.jobs.sampling import GRID_SEED
 from mclr.report.partial import edited
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
 
 EXPERIMENTS = ("edm2-mclr", "var-cca")
 

@@ -16,7 +16,7 @@ from tiny import Trained, edited
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 RUN = "edm2-mclr-seed0"
 

@@ -17,7 +17,7 @@ from mclr.checksums import noted, sha256
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 MODELS = ("edm2", "var")
 

@@ -33,7 +33,7 @@ from mclr.metrics.reference import Reference
 from mclr.metrics.scores import inception_score, scores
 from mclr.planning.plan import Plan
 from mclr.planning.specs import PlannedPoint
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 class Scene:

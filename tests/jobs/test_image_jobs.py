@@ -27,8 +27,8 @@ from mclr.metrics.features import SETTINGS, load_feature_net, read_features
 from mclr.models.edm2.family import Edm2Family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import PIXELS
-from mclr.settings.base import canonical
 from mclr.settings.data import OwnImages
+from mclr.settings.section import canonical
 
 STEP = "checkpoints/step-000004.safetensors"
 

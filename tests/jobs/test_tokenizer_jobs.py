@@ -26,7 +26,7 @@ from mclr.models.edm2.config import Autoencoder, AutoencoderTraining
 from mclr.models.families import make_family
 from mclr.planning.plan import Plan
 from mclr.planning.specs import EncodeSpec
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.training import loop
 from mclr.training.gradient import accumulate
 

@@ -27,7 +27,7 @@ from mclr.jobs.sampling import sample_negatives
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.training import loop
 from mclr.training.share import WHOLE, Share
 

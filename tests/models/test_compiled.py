@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.compiled import compile_
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import mp_sum

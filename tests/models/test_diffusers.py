@@ -26,7 +26,7 @@ from mclr.likelihood import Draw, noise_weight
 from mclr.models.diffusers.config import DiffusersBase
 from mclr.models.families import make_family
 from mclr.models.spec import ModelSpec
-from mclr.settings.base import plain
+from mclr.settings.section import plain
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples

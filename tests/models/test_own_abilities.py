@@ -15,8 +15,8 @@ from mclr.data.load import Manifest, load_manifest
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors
 from mclr.jobs.inputs import Data
-from mclr.jobs.released import import_base
 from mclr.jobs.sampling import sample
+from mclr.jobs.take_over import import_base
 from mclr.jobs.training import train_base
 from mclr.metrics.features import read_features
 from mclr.models.families import make_family

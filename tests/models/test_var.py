@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.var.config import (
     VAR_PRESETS,
     VarArchitecture,

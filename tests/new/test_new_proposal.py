@@ -22,7 +22,7 @@ from mclr.cost.work import Workload
 from mclr.data.splits import hold_out
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Model
-from mclr.new.base import Codes, GivenBase
+from mclr.new.given import Codes, GivenBase
 from mclr.new.machine import Machine, rate, this_machine
 from mclr.new.propose import makespan, propose, reckon
 from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for

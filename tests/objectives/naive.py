@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mclr.likelihood import Draw, denoising_log_likelihood, token_log_likelihood
-from mclr.objectives.base import Batch, LogLikelihood, Predict, Predictions
-from mclr.prediction import Denoised, Logits
+from mclr.likelihood.prediction import Denoised, Logits
+from mclr.objectives.loss import Batch, LogLikelihood, Predict, Predictions
 
 CLASSES, SIGMA_DATA = 5, 0.5
 NULL = CLASSES - 1

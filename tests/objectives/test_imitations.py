@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from mclr.errors import UserError
 from mclr.likelihood import Draw
+from mclr.likelihood.prediction import Denoised, Logits, Prediction
 from mclr.objectives import Distill, Gft, Mg
-from mclr.objectives.base import Batch, Loss, Predict, Predictions
 from mclr.objectives.distill import distill_loss
 from mclr.objectives.gft import gft_loss
+from mclr.objectives.loss import Batch, Loss, Predict, Predictions
 from mclr.objectives.mg import mg_loss
-from mclr.prediction import Denoised, Logits, Prediction
 
 FAMILIES = ("diffusion", "autoregressive")
 LABELS = [0, 1, 1, 2, 0, NULL, 1]

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from mclr.likelihood import Draw
 from mclr.objectives import Cca, CcDpo, Ddo, Mclr
-from mclr.objectives.base import Batch, LogLikelihood, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import Contrast, draw_partners
 from mclr.objectives.ddo import ddo_loss
+from mclr.objectives.loss import Batch, LogLikelihood, Loss
 from mclr.objectives.mclr import mclr_loss
 
 FAMILIES = ("diffusion", "autoregressive")

@@ -28,11 +28,11 @@ from mclr.models.diffusers.family import DiffusersFamily
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
 from mclr.objectives import CcDpo, Distill, Gft, Mclr, Mg
-from mclr.objectives.base import Batch, LogLikelihood, Predictions
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
 from mclr.objectives.distill import distill_loss
 from mclr.objectives.gft import gft_loss
+from mclr.objectives.loss import Batch, LogLikelihood, Predictions
 from mclr.objectives.mclr import mclr_loss
 from mclr.objectives.mg import mg_loss
 from mclr.planning.plan import Plan

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mclr.likelihood import Draw, denoising_log_likelihood, noise_weight
 from mclr.objectives import Wmclr
-from mclr.objectives.base import Batch, Loss
 from mclr.objectives.contrast import Contrast, draw_partners
+from mclr.objectives.loss import Batch, Loss
 from mclr.objectives.wmclr import wmclr_loss
 
 LABELS = [0, 1, 1, 2, 0, 4, 1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mclr.likelihood import Draw
 from mclr.models.edm2.sampler import time_steps
-from mclr.objectives.base import Batch
+from mclr.objectives.loss import Batch
 
 Ell = Callable[[Tensor, Tensor, Draw], Tensor]
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -18,7 +18,7 @@ from mclr.models.edm2.precond import Precond, build
 from mclr.models.families import make_family
 from mclr.models.seeded import seeded_noise
 from mclr.models.spec import ModelSpec
-from mclr.objectives.base import Batch
+from mclr.objectives.loss import Batch
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "equal widths": {"channel_mult": (1, 1), "attn_resolutions": ()},

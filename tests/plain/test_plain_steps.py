@@ -11,11 +11,11 @@ from mclr.config.objectives import Cca, CcDpo, Ddo, Mclr
 from mclr.data.load import step_generator
 from mclr.likelihood import Draw
 from mclr.metrics.scores import frechet_distance, inception_score, precision_recall
-from mclr.objectives.base import Batch, Loss
 from mclr.objectives.cca import cca_loss
 from mclr.objectives.ccdpo import ccdpo_loss
 from mclr.objectives.contrast import draw_partners
 from mclr.objectives.ddo import ddo_loss
+from mclr.objectives.loss import Batch, Loss
 from mclr.objectives.mclr import mclr_loss
 
 N = 12

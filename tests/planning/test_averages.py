@@ -18,7 +18,7 @@ from mclr.planning.plan import Plan
 from mclr.planning.points import is_average
 from mclr.planning.specs import FinetuneSpec
 from mclr.report.methods import describe, varying
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 def planned(tiny: dict[str, Any], run: str = "var-mclr", **changes: Any) -> Plan:

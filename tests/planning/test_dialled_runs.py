@@ -19,7 +19,7 @@ from mclr.planning.points import FINAL
 from mclr.planning.specs import FinetuneSpec, SampleSpec
 from mclr.report.edges import edges_of
 from mclr.report.methods import methods_for
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 VALUES = [0.25, 0.5, 1.0]
 

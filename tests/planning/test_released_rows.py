@@ -21,7 +21,7 @@ from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
 from mclr.inference.source import find_source
-from mclr.jobs.released import import_base
+from mclr.jobs.take_over import import_base
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.report.names import kinds_of, views_of

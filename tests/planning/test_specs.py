@@ -14,7 +14,7 @@ from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.planning.specs import ENCODING, BaseSpec, TokenizerSpec
 from mclr.report.names import views_of
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 READ_AS = {
     **dict.fromkeys(("encode", "encode_pixels"), ENCODING),

@@ -16,8 +16,8 @@ from mclr.report.gallery import points_by_key
 from mclr.report.grids import progressive_columns
 from mclr.report.names import figure_names
 from mclr.report.summary import table_rows
-from mclr.settings.base import canonical
 from mclr.settings.optimizer import Optimizer
+from mclr.settings.section import canonical
 
 BOTH = Optimizer.model_validate({"ema": {"std": 0.1, "evaluate": "both"}})
 

@@ -23,7 +23,7 @@ from mclr.metrics.separation import (
     summarise,
 )
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 class Gaussian:

@@ -15,7 +15,7 @@ from mclr.report.lines import point_key
 from mclr.report.panels import trade_off
 from mclr.report.rows import make_table
 from mclr.report.view import ModelView
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 VALUES = [0.2, 0.4, 0.6, 1.0]
 BEST = 0.4

@@ -19,7 +19,7 @@ from mclr.report.summary import best_rows as best_rows_of
 from mclr.report.summary import floors
 from mclr.report.summary import summarise as summarise_of
 from mclr.report.table import tables, terminal_table, write_tables
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 FEATURES = "digits-net"
 STD = 0.2 / math.sqrt(2)  # sample standard deviation of two values 0.2 apart

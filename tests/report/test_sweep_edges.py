@@ -13,8 +13,8 @@ from mclr.planning.points import FINAL
 from mclr.report.edges import edges_of
 from mclr.report.rows import make_table
 from mclr.report.table import latex, markdown, terminal_table
-from mclr.settings.base import canonical
 from mclr.settings.optimizer import Optimizer
+from mclr.settings.section import canonical
 
 
 def point(method: str, step: int, guidance: float = 0.0, **hyperparameters: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from tracking_files import small_tier, train
 from mclr.objectives.gft import Gft
 from mclr.planning.plan import Plan
 from mclr.planning.points import is_average
-from mclr.settings.base import canonical
 from mclr.settings.optimizer import Optimizer
+from mclr.settings.section import canonical
 from mclr.tracking.records import _RunReader
 
 

@@ -12,7 +12,7 @@ from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.events import read_events
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -33,9 +33,9 @@ from mclr.metrics.features import load_feature_net
 from mclr.models.drawing import draw_images
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.planning.plan import Plan
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.training import base as base_training
 from mclr.training import given as fine_tuning
 from mclr.training.finetune import finetune_trainee

@@ -15,7 +15,7 @@ from mclr.files import load_tensors
 from mclr.models.edm2.config import Edm2Model
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee

@@ -16,7 +16,7 @@ from mclr.data.load import step_generator
 from mclr.errors import UserError
 from mclr.events import EventLog, read_events
 from mclr.files import load_tensors
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.training import loop
 from mclr.training.loop import Interrupted, train
 from mclr.training.state import StateFolder

@@ -23,7 +23,7 @@ from mclr.jobs.inputs import Data
 from mclr.jobs.training import finetune
 from mclr.models.families import make_family
 from mclr.models.family import Family, load_network
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.planning.plan import Plan
 from mclr.settings.optimizer import Optimizer
 from mclr.training.finetune import finetune_trainee

@@ -19,7 +19,7 @@ from mclr.events import EventLog
 from mclr.jobs.inputs import Data
 from mclr.models.families import make_family
 from mclr.models.family import load_network
-from mclr.objectives.base import Loss
+from mclr.objectives.loss import Loss
 from mclr.planning.plan import Plan
 from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee

@@ -20,15 +20,15 @@ from mclr.jobs.encoding import encode
 from mclr.jobs.evaluation import evaluate
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data
-from mclr.jobs.released import import_base, import_tokenizer
 from mclr.jobs.sampling import sample, sample_negatives
+from mclr.jobs.take_over import import_base, import_tokenizer
 from mclr.jobs.tokenizer import train_tokenizer
 from mclr.jobs.training import finetune, train_base
 from mclr.planning.plan import Plan
 from mclr.versions.check import digests, moved
 from mclr.versions.digest import Code
 from mclr.versions.kinds import FAMILIES, KINDS, NETS, OBJECTIVES, calls, matching
-from mclr.versions.stored import load_versions
+from mclr.versions.record import load_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = "<"  # <lambda>, <genexpr>: inside the function that has the name
@@ -81,7 +81,7 @@ def test_a_kind_has_its_family_and_objective_alone(code: Code) -> None:
     assert not [m for m in var if m.startswith("mclr.models.edm2") or m.endswith("own")]
     assert not var & {"mclr.objectives.mclr", "mclr.objectives.ddo", "mclr.objectives.wmclr"}
     figures = modules(code, "figures")
-    assert "mclr.objectives.cca" in figures and "mclr.objectives.base" not in figures
+    assert "mclr.objectives.cca" in figures and "mclr.objectives.loss" not in figures
     edm2 = modules(code, "sample.edm2")
     assert {"mclr.models.edm2.network", "mclr.models.edm2.sampler", "mclr.metrics.vit"} <= edm2
     assert not [m for m in edm2 if m.startswith("mclr.models.var")]

@@ -11,7 +11,7 @@ import yaml
 from mclr.errors import UserError
 from mclr.versions.check import explanation, moved, moved_since, warning
 from mclr.versions.kinds import KINDS, matching
-from mclr.versions.stored import PLACE, Version, Versions, load_versions
+from mclr.versions.record import PLACE, Version, Versions, load_versions
 
 NONE = "0" * 16
 ROOT = Path(__file__).resolve().parents[2]

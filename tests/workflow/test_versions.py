@@ -19,7 +19,7 @@ from checkout import ROOT, Checkout, by_rule
 from mclr.config.reading import load_tier
 from mclr.versions.check import digests, moved
 from mclr.versions.kinds import KINDS, matching
-from mclr.versions.stored import PLACE, load_versions
+from mclr.versions.record import PLACE, load_versions
 from mclr.versions.used import kinds_of
 
 sys.path.insert(0, str(ROOT / "workflow"))

@@ -13,7 +13,7 @@ from snakemake.persistence.file import FilePersistence
 
 sys.path.insert(0, workflow.basedir)
 
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.config.reading import parse_tier, read_yaml
 from mclr.errors import UserError
 from mclr.planning.job import NET_FILES
@@ -28,7 +28,7 @@ from mclr.report.names import KINDS, figures_of, stem, views_of
 from mclr.operations.site import load_site
 from mclr.operations.slurm import cancel_left_overs
 from mclr.versions.check import moved_since, warning
-from mclr.versions.stored import load_versions
+from mclr.versions.record import load_versions
 from mclr.operations.checkout import single_run, use_checkout
 
 use_checkout(workflow.basedir)

@@ -27,7 +27,7 @@ class FolderAutoencoder:
     """An ``Encoder`` (``mclr.models.pixels``); x (N, c, h, w) as the network sees latents.
 
     weights: the one file that ``checkpoint.pack_autoencoder`` makes of a folder. decoding: number
-    type of the decoder, see ``mclr.settings.base.Decoding``.
+    type of the decoder, see ``mclr.settings.section.Decoding``.
     """
 
     def __init__(

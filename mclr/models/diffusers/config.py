@@ -11,7 +11,9 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, mode
 
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Sampler, heun_nfe
-from mclr.settings.base import (
+from mclr.settings.data import Transform
+from mclr.settings.origin import ORIGIN, TRAINED, FromOthers, Released, released_parts
+from mclr.settings.section import (
     Count,
     Decoding,
     Label,
@@ -26,8 +28,6 @@ from mclr.settings.base import (
     plain,
     whole,
 )
-from mclr.settings.data import Transform
-from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 KL = "kl"
 """What a specification calls an ``AutoencoderKL`` of a folder."""

@@ -19,7 +19,7 @@ from mclr.models.diffusers.folder import CONFIG, Drawn, read_config
 from mclr.models.diffusers.network import build
 from mclr.models.edm2.cost import SD_VAE, kl_coder
 from mclr.models.trace import Trace, parameters, trace
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 Sizes = tuple[DitArchitecture | UnetArchitecture, Drawn]
 

@@ -26,7 +26,7 @@ from mclr.models.edm2.sampler import ConditionalDenoiser
 from mclr.models.precision import check_precision
 from mclr.models.recipe import Recipe, linear_learning_rate
 from mclr.models.spec import DiffusersSpec
-from mclr.settings.base import NoiseLevels
+from mclr.settings.section import NoiseLevels
 
 
 class DiffusersFamily(DenoisingFamily):

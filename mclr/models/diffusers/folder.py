@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mclr.data.released import released_row
+from mclr.data.releases import released_row
 from mclr.errors import UserError
 from mclr.extras import require
 from mclr.models.diffusers.config import (

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mclr.checkpoints.fit import check_bytes, check_number, count_parameters, misfit, validated
-from mclr.checkpoints.stored import StoredArray, StoredTensor
+from mclr.checkpoints.places import StoredArray, StoredTensor
 from mclr.checkpoints.unpickle import Container, Persistent, PickledFile
 from mclr.data.load import Manifest
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Network

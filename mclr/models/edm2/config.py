@@ -16,7 +16,9 @@ from pydantic import (
 )
 
 from mclr.errors import UserError
-from mclr.settings.base import (
+from mclr.settings.data import Transform
+from mclr.settings.origin import ORIGIN, TRAINED, FromOthers, Released, released_parts
+from mclr.settings.section import (
     Count,
     Decoding,
     Label,
@@ -32,8 +34,6 @@ from mclr.settings.base import (
     check_size,
     plain,
 )
-from mclr.settings.data import Transform
-from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 SD_VAE = "sd-vae"
 """What a specification calls Stable Diffusion's autoencoder."""

@@ -18,8 +18,8 @@ from mclr.models.edm2.encoders import VAE_CHANNELS, VAE_REDUCTION
 from mclr.models.edm2.latents import build_autoencoder, latent_shape, posterior
 from mclr.models.edm2.precond import Precond, build
 from mclr.models.trace import Trace, parameters, trace_rows
-from mclr.settings.base import canonical
-from mclr.settings.released import Released
+from mclr.settings.origin import Released
+from mclr.settings.section import canonical
 
 # The config.json that data/versions.csv names (stabilityai/sd-vae-ft-mse), as diffusers reads it.
 SD_VAE = {

@@ -39,7 +39,7 @@ class StabilityVaeEncoder:
     source: a local copy of ``stabilityai/sd-vae-ft-mse`` in diffusers' layout, or the one file
     that ``pack_vae`` makes of it; it is read when an image is first encoded or decoded, so stored
     latents need no autoencoder. batch: images that go through the autoencoder at once. decoding:
-    number type of the decoder, see ``mclr.settings.base.Decoding``.
+    number type of the decoder, see ``mclr.settings.section.Decoding``.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ from mclr.models.pixels import RgbEncoder
 from mclr.models.precision import NARROW, check_precision, resolve_precision
 from mclr.models.recipe import Recipe, edm2_learning_rate
 from mclr.models.replay import can_record
-from mclr.settings.base import NoiseLevels
+from mclr.settings.section import NoiseLevels
 
 
 class Edm2Family(DenoisingFamily):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mclr.errors import UserError
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.dial import Dial
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.operations import (

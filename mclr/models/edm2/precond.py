@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mclr.errors import UserError
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.dial import dial_of
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.network import UNet

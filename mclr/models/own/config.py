@@ -16,8 +16,9 @@ from pydantic import (
 
 from mclr.errors import UserError
 from mclr.files import sha256
-from mclr.implementation import source_of
-from mclr.settings.base import (
+from mclr.settings.implementation import source_of
+from mclr.settings.origin import ORIGIN, TRAINED, FromOthers, Released, released_parts
+from mclr.settings.section import (
     Count,
     Label,
     NonNegative,
@@ -31,7 +32,6 @@ from mclr.settings.base import (
     Side,
     plain,
 )
-from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 
 class OwnBase(Section):

@@ -19,7 +19,7 @@ from mclr.models.own.config import OwnModel
 from mclr.models.own.family import OwnFamily, own_family
 from mclr.models.spec import ModelSpec
 from mclr.models.trace import Trace, measured, parameters
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 
 
 class OwnCost(Cost):

@@ -15,9 +15,9 @@ import torch
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import sha256
-from mclr.implementation import find_class, source_of
 from mclr.models.family import Family
 from mclr.models.spec import ModelSpec, OwnSpec
+from mclr.settings.implementation import find_class, source_of
 
 GUIDES = {"null": None, "base": "network", "net": "network"}
 """What a job calls what guides, and what a class calls it that can do more than the null label."""
@@ -100,5 +100,5 @@ def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def family_class(implementation: str) -> type[OwnFamily]:
-    """The class that ``path/to/file.py:Class`` names; see ``mclr.implementation.find_class``."""
+    """The class that ``path/to/file.py:Class`` names, see ``find_class``."""
     return find_class(implementation, OwnFamily, "mclr.models.OwnFamily")  # type: ignore[type-abstract]

@@ -21,9 +21,9 @@ from mclr.likelihood import (
     noise_level_log_likelihood,
     noised,
 )
+from mclr.likelihood.prediction import Denoised
 from mclr.models.family import Family
-from mclr.prediction import Denoised
-from mclr.settings.base import NoiseLevels
+from mclr.settings.section import NoiseLevels
 
 EDM_NOISE = NoiseLevels(P_mean=-1.2, P_std=1.2)
 """Karras et al. 2022 (arXiv 2206.00364), Table 1: ln σ of training for images in [−1, 1]."""

@@ -12,7 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
 
 from mclr.errors import UserError
-from mclr.settings.base import (
+from mclr.settings.data import Transform
+from mclr.settings.origin import ORIGIN, TRAINED, FromOthers, Released, released_parts
+from mclr.settings.section import (
     Count,
     Decoding,
     Label,
@@ -27,8 +29,6 @@ from mclr.settings.base import (
     check_size,
     plain,
 )
-from mclr.settings.data import Transform
-from mclr.settings.released import ORIGIN, TRAINED, FromOthers, Released, released_parts
 
 PatchNums = tuple[int, ...]
 MOST_TOKENS = 2**14

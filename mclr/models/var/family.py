@@ -14,6 +14,7 @@ from mclr.device import CPU, move
 from mclr.errors import UserError
 from mclr.files import load_tensors
 from mclr.likelihood import Draw
+from mclr.likelihood.prediction import Logits
 from mclr.models.dial import Dial
 from mclr.models.family import Family
 from mclr.models.precision import (
@@ -30,7 +31,6 @@ from mclr.models.var.network import Var
 from mclr.models.var.sampler import check_sample, draw_tokens, finite_tokens, guidance_ramp
 from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
-from mclr.prediction import Logits
 
 DECODED_PIXELS = 2**21
 """Pixels that go through the decoder at once: its activations take about 5 kB each."""

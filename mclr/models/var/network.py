@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from mclr.errors import UserError
 from mclr.likelihood import token_log_likelihood
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 from mclr.models.dial import Dial
 from mclr.models.replay import Recordings
 from mclr.models.var.config import VarConfig, scale_spans

@@ -1,7 +1,8 @@
 """Distillation, GFT and MG: the optimum of each is classifier-free guidance of the exact model.
 
 Denoisers by quadrature of Gaussian mixtures, token models in tables. What the losses mix, and how
-they weigh an error, is the library's (``mclr.prediction``); their optima are found by slopes alone.
+they weigh an error, is the library's (``mclr.likelihood.prediction``); their optima are found by
+slopes alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mclr.prediction import Denoised, Logits, Prediction
+from mclr.likelihood.prediction import Denoised, Logits, Prediction
 from mclr.theory.lab.mixtures import Array, Level, guided_score, line, plane
 from mclr.theory.lab.mixtures import World as Mixtures
 from mclr.theory.lab.score_matching import Grid, grid_1d, grid_2d, relative_error, stationary

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mclr.checkpoints.fit import check_bytes, misfit
-from mclr.checkpoints.stored import StoredArray
+from mclr.checkpoints.places import StoredArray
 from mclr.checkpoints.unpickle import PickledFile
 from mclr.checkpoints.vocabulary import MisfitError, reading
 from mclr.errors import UserError

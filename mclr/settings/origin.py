@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from mclr.settings.base import Section
+from mclr.settings.section import Section
 
 TRAINED, RELEASED = "trained", "released"
 

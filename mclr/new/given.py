@@ -29,8 +29,8 @@ from mclr.models.var.config import (
     VqvaeArchitecture,
     VqvaeConfig,
 )
-from mclr.new.stored import SD_RELEASE, Stored, class_names_of, refuse
-from mclr.new.stored import read_network as read_stored
+from mclr.new.recognise import SD_RELEASE, Stored, class_names_of, refuse
+from mclr.new.recognise import read_network as read_stored
 from mclr.new.survey import Survey
 
 VAR_RELEASE = "var-vae"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mclr.device import move
 from mclr.likelihood import Draw
+from mclr.likelihood.prediction import Prediction
 from mclr.objectives.contrast import Contrast
-from mclr.prediction import Prediction
 
 LogLikelihood = Callable[[Tensor, Tensor, Draw], Tensor]
 """(x (N, …), labels (N,), a draw for each) -> ℓ(x, c) (N,)."""

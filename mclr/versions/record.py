@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mclr.bounded import bounded_yaml
 from mclr.errors import UserError
 from mclr.files import write_text
+from mclr.settings.bounded import bounded_yaml
 from mclr.versions.kinds import KINDS, matching
 
 PLACE = Path("workflow", "versions.yaml")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mclr.device import move
-from mclr.masks import Masks
+from mclr.likelihood.masks import Masks
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noisy (N, …), sigma (N,), labels (N,)) -> denoised (N, …)."""

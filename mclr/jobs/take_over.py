@@ -23,7 +23,7 @@ from mclr.models.var.vqvae import Vqvae
 from mclr.models.weights import load_weights
 from mclr.planning.specs import BaseSpec, EncodeSpec
 from mclr.provenance import collect, own_code
-from mclr.settings.base import canonical
+from mclr.settings.section import canonical
 from mclr.weights.header import Header, Kind, load_checkpoint, read_checkpoint
 from mclr.weights.importer import import_weights
 
