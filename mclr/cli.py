@@ -30,6 +30,7 @@ from mclr.commands.options import PATH
 from mclr.errors import UserError, printable
 from mclr.events import LOG, set_up_logging
 from mclr.extras import told
+from mclr.terminal import clean_line
 
 FOR_PEOPLE = (
     *(new.new, plan.plan, doctor.doctor, results.show, results.track),
@@ -117,7 +118,10 @@ def main() -> None:
     """Entry point: user errors are one line on standard error and exit status 2."""
     debug = "--debug" in sys.argv[1:]
     try:
-        cli(standalone_mode=False)
+        try:
+            cli(standalone_mode=False)
+        finally:
+            clean_line()
     except UserError as error:
         if debug:
             raise

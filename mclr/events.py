@@ -17,6 +17,7 @@ from typing import Any
 
 from mclr.errors import UserError
 from mclr.files import write_text
+from mclr.terminal import clean_line, redraw
 
 LOG = logging.getLogger("mclr")
 
@@ -105,13 +106,13 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 class Progress:
-    """Images per second and time left: redrawn in place on a terminal, now and then in a log."""
+    """Images per second and time left: a line that is redrawn, or one now and then."""
 
     def __init__(self, name: str, total: int, unit_images: int, *, done: int = 0) -> None:
         self.name, self.total, self.unit_images = name, total, unit_images
         self.first = done
         self.start = self.last = time.monotonic()
-        self.interval = 0.5 if sys.stderr.isatty() else 10.0
+        self.interval = 0.5 if any(map(_redraws, LOG.handlers)) else 10.0
 
     def update(self, done: int, note: str = "") -> None:
         """Report that ``done`` of ``total`` units are finished."""
@@ -129,18 +130,29 @@ class Progress:
             rate * self.unit_images,
             *divmod(round(seconds), 60),
             f", {note}" if note else "",
+            extra={"redrawn": True, "last": done >= self.total},
         )
 
 
 class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Progress lines overwrite each other on a terminal; other lines stay."""
+    """Progress lines overwrite each other, unless others may write to the terminal, too."""
+
+    def __init__(self, *, alone: bool) -> None:
+        super().__init__(sys.stderr)
+        self.redraws = alone and sys.stderr.isatty()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stderr.isatty() and "ETA" in record.msg:
-            self.stream.write(f"\r\x1b[2K{record.getMessage()}")
-            self.flush()
+        if self.redraws and getattr(record, "redrawn", False):
+            redraw(record.getMessage(), self.stream, stays=True)
+            if getattr(record, "last", False):
+                clean_line(self.stream)
         else:
+            clean_line(self.stream)
             super().emit(record)
+
+
+def _redraws(handler: logging.Handler) -> bool:
+    return isinstance(handler, _TerminalHandler) and handler.redraws
 
 
 def to_log_file(text: str) -> None:
@@ -165,12 +177,13 @@ class _LogFile(logging.FileHandler):
 def set_up_logging(log_file: Path | None, *, progress: bool = True) -> None:
     """Send progress and messages to the terminal and, if given, to a log file.
 
-    Without ``progress`` only errors are sent.
+    Without ``progress`` only errors are sent. What has a log file is a job of the workflow: others
+    run beside it, so nothing is redrawn.
     """
     LOG.setLevel(logging.INFO if progress else logging.ERROR)
     LOG.handlers.clear()
     LOG.propagate = False
-    handlers: list[logging.Handler] = [_TerminalHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [_TerminalHandler(alone=log_file is None)]
     if log_file:
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mclr.terminal import clean_line, redraw
+
 Tell = Callable[[str], None]
 """Takes what is done now, in a few words."""
 
@@ -26,14 +28,12 @@ def waiting(command: str) -> Iterator[Tell]:
         return
 
     def tell(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[2K{command}: {text} …")
-        sys.stderr.flush()
+        redraw(f"{command}: {text} …", stays=False)
 
     try:
         yield tell
     finally:
-        sys.stderr.write("\r\x1b[2K")
-        sys.stderr.flush()
+        clean_line()
 
 
 @contextmanager

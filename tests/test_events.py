@@ -198,17 +198,6 @@ def test_log_file_and_standard_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert file.read_text().endswith(" x: 1/2, ETA\n") and file.read_text().count("\n") == 1
 
 
-def test_progress_lines_overwrite_each_other_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    set_up_logging(None)
-    LOG.info("%d, ETA", 1)
-    LOG.info("%d, ETA", 2)
-    LOG.info("done")
-    assert capsys.readouterr().err == "\r\x1b[2K1, ETA\r\x1b[2K2, ETAdone\n"
-
-
 def test_lines_are_json(file: Path) -> None:
     EventLog(file).write("note", text="line\nbreak")
     assert [json.loads(line)["text"] for line in file.read_text().splitlines()] == ["line\nbreak"]
