@@ -18,7 +18,7 @@ CLEAR = "\r\x1b[2K"
 def on_a_terminal(program: str) -> str:
     """All that a program writes to a terminal."""
     ours, theirs = pty.openpty()
-    code = "import sys\nfrom mclr.events import *\nfrom mclr.waiting import waiting\n"
+    code = "import sys\nfrom mclr.events import *\nfrom mclr.terminal import waiting\n"
     command = [sys.executable, "-c", code + textwrap.dedent(program)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

@@ -11,7 +11,7 @@ import click
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
 from mclr.errors import UserError, printable
 from mclr.events import LOG
-from mclr.waiting import waiting
+from mclr.terminal import waiting
 
 if TYPE_CHECKING:
     from mclr.config.tier import Tier
