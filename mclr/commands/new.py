@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mclr.commands.options import PATH, json_option
+from mclr.commands.people import output_option
 
 
 @click.command()
@@ -17,7 +18,7 @@ from mclr.commands.options import PATH, json_option
     required=True,
     help="Folder with a sub-folder per class, or a .tar or .zip of one; $VARIABLES stay variables.",
 )
-@click.option("--output", type=PATH, help="File to write; default: config/NAME.yaml.")
+@output_option("File to write; default: config/NAME.yaml.", required=False)
 @click.option(
     "--base",
     type=PATH,
