@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mclr.commands.options import config_option, json_option, set_up_device
-from mclr.commands.people import Written, output_option
+from mclr.commands.people import InCheckout, Writes, Written, output_option
 
 if TYPE_CHECKING:
     from mclr.models.own.family import OwnFamily
@@ -41,7 +41,7 @@ class _Classes(click.ParamType[list[str]]):
         return [word.strip() for word in words if word.strip()]
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
 @output_option("Folder to write; it must be new.")
@@ -107,7 +107,7 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     return family_class(implementation)
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.option("--model", required=True, help="Model folder, or an id of the Hugging Face Hub.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option(

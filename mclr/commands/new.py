@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from mclr.commands.options import PATH, json_option
-from mclr.commands.people import output_option
+from mclr.commands.people import InCheckout, output_option
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @click.argument("name")
 @click.option(
     "--images",
+    type=click.Path(),
     required=True,
     help="Folder with a sub-folder per class, or a .tar or .zip of one; $VARIABLES stay variables.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
+from mclr.commands.people import InCheckout
 from mclr.errors import UserError, printable
 from mclr.events import LOG
 from mclr.waiting import waiting
@@ -69,7 +70,7 @@ def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     run(with_entries(load_tier(config), results), results, manifest, output)
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @path_option("results", "Folder of the tier's results.", required=False)
 @path_option("record", "JSON file to write: what was published.", required=False)
@@ -118,7 +119,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @json_option
 def show(config: Path, as_json: bool) -> None:

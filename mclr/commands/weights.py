@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mclr.commands.people import output_option
+from mclr.commands.people import Writes, output_option
 
 PATH = click.Path(path_type=Path)
 
@@ -36,7 +36,7 @@ class _Assumption(click.ParamType[tuple[str, str]]):
         return key, said
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("source", type=PATH)
 @output_option("File to write: X.safetensors, and X.json.", "--out")
 @click.option(
@@ -86,7 +86,7 @@ def import_weights(
         click.echo(f"otherwise in the file: {what}")
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("weights", type=PATH)
 @output_option("File to write (.pkl for EDM2, else .pth).", "--out")
 @click.option("--like", type=PATH, help="EDM2: the official pickle to take all but weights from.")
@@ -98,7 +98,7 @@ def export_weights(weights: Path, output: Path, like: Path | None) -> None:
     click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {output}")
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("snapshots", type=PATH, nargs=-1, required=True)
 @click.option("--std", type=float, required=True, help="Averaging length σ_rel, such as 0.085.")
 @click.option("--time", type=float, help="kimg of the result; default: the last snapshot's.")

@@ -65,6 +65,11 @@ def make(
             f"{wanted.path}: there is such a file already; choose another NAME or --output, or "
             "write over it with --force"
         )
+    if not wanted.path.parent.is_dir():
+        raise UserError(
+            f"{wanted.path.parent}: no such folder here; run this in the checkout, or say with "
+            "--output where the configuration is to be"
+        )
     if wanted.tokenizer and not wanted.base:
         raise UserError("--tokenizer: is that of a base model; give --base, or leave it out")
     base = recognise(wanted.base, wanted.tokenizer) if wanted.base else None
