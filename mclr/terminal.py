@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 CLEAR = "\r\x1b[2K"
+Tell = Callable[[str], None]
+"""Takes what is done now, in a few words."""
 
 
 class _LastLine:
@@ -32,3 +36,26 @@ def clean_line(stream: TextIO | None = None) -> None:
         stream.write(_LastLine.end)
         stream.flush()
         _LastLine.end = ""
+
+
+def silent(_: str) -> None:
+    """Tells nobody."""
+
+
+@contextmanager
+def waiting(command: str) -> Iterator[Tell]:
+    """A line ``command: what is done now`` on standard error, overwritten and at last removed.
+
+    Where standard error is no terminal, nothing is written.
+    """
+    if not sys.stderr.isatty():
+        yield silent
+        return
+
+    def tell(text: str) -> None:
+        redraw(f"{command}: {text} …", stays=False)
+
+    try:
+        yield tell
+    finally:
+        clean_line()

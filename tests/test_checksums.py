@@ -15,11 +15,18 @@ import torch
 from PIL import Image
 from tiny import Trained
 
-from mclr import checksums
-from mclr.checksums import check, md5, note_of, noted, published_files, sha256
 from mclr.data.load import Manifest, load_images, load_labels, load_manifest
 from mclr.errors import UserError
-from mclr.files import atomic, load_tensors, read_json, read_table, save_tensors, write_json
+from mclr.files import (
+    atomic,
+    checksums,
+    load_tensors,
+    read_json,
+    read_table,
+    save_tensors,
+    write_json,
+)
+from mclr.files.checksums import check, md5, note_of, noted, published_files, sha256
 from mclr.jobs.selection import best_point, copy_best
 from mclr.metrics.features import load_feature_net, read_features
 from mclr.metrics.statistics import stored_moments

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mclr.checksums import note_of
 from mclr.errors import UserError
 from mclr.files import (
     _temporary,
@@ -28,6 +27,7 @@ from mclr.files import (
     write_json,
     write_text,
 )
+from mclr.files.checksums import note_of
 
 
 def names(folder: Path) -> list[str]:

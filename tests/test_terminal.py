@@ -15,7 +15,7 @@ CLEAR = "\r\x1b[2K"
 
 def on_a_terminal(program: str) -> str:
     """All that a program in Python, with our progress at hand, writes to a terminal."""
-    code = "import sys\nfrom mclr.events import *\nfrom mclr.waiting import waiting\n"
+    code = "import sys\nfrom mclr.events import *\nfrom mclr.terminal import waiting\n"
     return written_to_a_terminal(sys.executable, "-c", code + textwrap.dedent(program))
 
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from mclr.waiting import no_collection, waiting
+from mclr.planning.collection import no_collection
+from mclr.terminal import waiting
 
 
 class Terminal(io.StringIO):

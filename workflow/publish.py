@@ -19,9 +19,9 @@ from dvc.exceptions import DvcException
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mclr.checksums import check  # noqa: E402
 from mclr.config.reading import load_tier  # noqa: E402
 from mclr.errors import UserError  # noqa: E402
+from mclr.files.checksums import check  # noqa: E402
 from mclr.jobs.report import images_of, shown_classes  # noqa: E402
 from mclr.operations.records import pack  # noqa: E402
 from mclr.planning.files import Files  # noqa: E402

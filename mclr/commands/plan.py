@@ -12,7 +12,8 @@ from mclr.commands.options import json_option
 from mclr.commands.people import InCheckout
 from mclr.cost.hardware import GPUS, UTILISATION
 from mclr.errors import UserError, printable
-from mclr.waiting import no_collection, waiting
+from mclr.planning.collection import no_collection
+from mclr.terminal import waiting
 
 if TYPE_CHECKING:
     from mclr.config.tier import Tier

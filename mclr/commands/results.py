@@ -12,7 +12,7 @@ from mclr.commands.options import config_option, json_option, parsed, path_optio
 from mclr.commands.people import InCheckout
 from mclr.errors import UserError, printable
 from mclr.events import LOG
-from mclr.waiting import waiting
+from mclr.terminal import waiting
 
 if TYPE_CHECKING:
     from mclr.config.tier import Tier

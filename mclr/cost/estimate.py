@@ -20,7 +20,7 @@ from mclr.cost.work import Workload
 from mclr.errors import UserError
 from mclr.planning.job import Job
 from mclr.planning.plan import Plan
-from mclr.waiting import Tell, silent
+from mclr.terminal import Tell, silent
 
 HOUR = 3600.0
 

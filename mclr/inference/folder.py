@@ -22,11 +22,8 @@ from mclr.extras import require
 from mclr.files import atomic, write_json
 from mclr.inference.hub import HUB_ID, pull
 from mclr.models.dial import NEUTRAL
-from mclr.models.diffusers.config import (
-    DitArchitecture,
-    SchedulerSampler,
-    UnetArchitecture,
-)
+from mclr.models.diffusers.architecture import DitArchitecture, UnetArchitecture
+from mclr.models.diffusers.config import SchedulerSampler
 from mclr.models.diffusers.folder import INDEX, SCHEDULER, SCHEDULER_CONFIG, VAE
 from mclr.models.diffusers.folder import WEIGHTS as PART_WEIGHTS
 from mclr.models.edm2.config import Edm2Sampler

@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import Tensor
 
-from mclr.checksums import check
 from mclr.data.load import (
     Manifest,
     iter_images,
@@ -22,6 +21,7 @@ from mclr.data.load import (
 )
 from mclr.events import EventLog
 from mclr.files import sha256
+from mclr.files.checksums import check
 from mclr.settings.section import canonical
 from mclr.training.loop import train
 from mclr.training.state import StateFolder

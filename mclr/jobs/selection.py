@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mclr.checksums import check
 from mclr.errors import UserError
 from mclr.files import atomic, read_json, write_json
+from mclr.files.checksums import check
 from mclr.provenance import other_packages
 from mclr.settings.section import canonical
 

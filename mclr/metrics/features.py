@@ -18,10 +18,10 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mclr.checksums import check
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.files import atomic, load_tensors
+from mclr.files.checksums import check
 from mclr.metrics.classifier import BATCH, Classifier
 from mclr.metrics.statistics import Gaussian, gaussian
 from mclr.metrics.vit import VitConfig

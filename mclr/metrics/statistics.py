@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from mclr.checksums import check
 from mclr.errors import UserError
+from mclr.files.checksums import check
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mclr.models.diffusers.config import Architecture, Scheduler, SchedulerSampler
+from mclr.models.diffusers.architecture import Architecture, Scheduler
+from mclr.models.diffusers.config import SchedulerSampler
 from mclr.models.edm2.config import AutoencoderArchitecture, Edm2Architecture, Edm2Sampler
 from mclr.models.var.config import VarArchitecture, VarSampler, VqvaeArchitecture
 from mclr.settings.section import Decoding, NoiseLevels, OnlySet, Positive, Precision, Spec

@@ -21,7 +21,8 @@ from mclr.new.machine import this_machine
 from mclr.new.propose import Proposal, propose
 from mclr.new.survey import survey
 from mclr.new.write import Case
-from mclr.waiting import no_collection, waiting
+from mclr.planning.collection import no_collection
+from mclr.terminal import waiting
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mclr.new.machine import Machine, rate
 from mclr.new.sizes import MOST_PASSES, Size, grids_for, sizes_for
 from mclr.new.write import Case, Choice, images_fit, n_reference_of, render
 from mclr.planning.plan import Plan
-from mclr.waiting import Tell, silent
+from mclr.terminal import Tell, silent
 
 HOUR = 3600.0
 LONGER = (64, 32, 16, 8, 4, 2)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     # Loaded when asked for: configurations are read with some of them, and without torch.
     _NAMES = {
-        "base": (
+        "loss": (
             *("Batch", "LogLikelihood", "LogRatios", "Loss", "NoisyLikelihood", "Predictions"),
             *("preference_log_ratios", "preference_terms"),
         ),

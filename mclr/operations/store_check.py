@@ -15,9 +15,9 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mclr.checksums import check, differs, is_noted, published_files
 from mclr.data.load import split_sha256
 from mclr.errors import UserError
+from mclr.files.checksums import check, differs, is_noted, published_files
 
 CHUNK_BYTES = 1 << 20
 

@@ -86,19 +86,27 @@ class Reads:
         return release(found.released) if found else []
 
     def require_released(self) -> None:
-        """UserError if a copy of somebody's weights, given by its path, is not there."""
+        """UserError if somebody's weights cannot be read, or a copy of them is not there."""
         given = {
-            f"models.{name}.{role}": part.released
+            f"models.{name}.{role}": (name, part.released)
             for name, model in self.tier.models.items()
             for role, part in model.releases.items()
         }
-        given |= {f"runs.{name}": run.released for name, run in self.tier.released.items()}
-        for key, name in given.items():
+        tuned = self.tier.released.items()
+        given |= {f"runs.{name}": (run.model, run.released) for name, run in tuned}
+        for key, (model, name) in given.items():
             for path in map(Path, release(name)):
-                if FOLDER not in path.parents and not path.exists():
+                is_fetched = FOLDER in path.parents
+                if not is_fetched and not path.exists():
                     raise UserError(
                         f"{key}.released: {path}: no such file; give the path of your copy, "
                         "or a name of data/versions.csv"
+                    )
+                is_other = path.suffix not in (".json", ".safetensors")
+                if is_fetched and is_other and self.tier.models[model].family == "diffusers":
+                    raise UserError(
+                        f"{key}.released: {name}: {path.name} is not in diffusers' layout, and "
+                        "models of family diffusers are read in no other; give a folder that is"
                     )
 
     def nets_of(self, model: str) -> dict[str, str]:

@@ -63,7 +63,7 @@ def of_others(path: Path) -> str:
 
 def _beside(names: set[str]) -> list[str]:
     """Those modules that are neither installed nor of this package."""
-    installed = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent]
+    installed = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1]]
     files = {name: getattr(sys.modules[name], "__file__", None) for name in names}
     return sorted(
         name

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mclr.config.tier import Tier
 from mclr.errors import UserError
+from mclr.terminal import Tell, silent
 from mclr.tracking.records import Record, metrics_digest, read_records, unfinished
 from mclr.tracking.store import (
     delete_run,
@@ -27,7 +28,6 @@ from mclr.tracking.store import (
     resolve_uri,
 )
 from mclr.tracking.views import describe
-from mclr.waiting import Tell, silent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

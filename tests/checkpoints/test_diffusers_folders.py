@@ -17,8 +17,8 @@ from mclr.config.reading import parse_tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
 from mclr.jobs.take_over import import_base
+from mclr.models.diffusers.architecture import Scheduler
 from mclr.models.diffusers.checkpoint import pack_autoencoder
-from mclr.models.diffusers.config import Scheduler
 from mclr.models.diffusers.folder import (
     MAX_CONFIG_BYTES,
     find_folder,

@@ -18,8 +18,9 @@ from mclr.models.edm2 import cost
 from mclr.models.edm2.config import Edm2Network
 from mclr.models.edm2.precond import Precond
 from mclr.models.trace import MANY, Trace, trace, trace_rows
+from mclr.planning.collection import no_collection
 from mclr.planning.plan import Plan
-from mclr.waiting import no_collection, waiting
+from mclr.terminal import waiting
 
 CONFIG = Edm2Network(
     model_channels=16,

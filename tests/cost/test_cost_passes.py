@@ -65,9 +65,10 @@ def family(tiny_plan: Plan) -> Edm2Family:
         {"name": "ddo", "alpha": 1, "beta": 0.1, "n_negatives": 16},
         {"name": "distill", "gamma": 1},
         {"name": "gft", "beta": 0.5},
+        {"name": "gft", "beta": "input"},
         {"name": "mg", "w": 0.5},
     ],
-    ids=lambda objective: objective["name"],
+    ids=lambda objective: "-".join(map(str, objective.values())),
 )
 def test_passes_of_a_step(family: Edm2Family, rows: Rows, objective: dict[str, Any]) -> None:
     settings = FineTuning.model_validate(

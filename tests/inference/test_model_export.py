@@ -25,11 +25,11 @@ from published import bring, bring_experiments
 from torch import Tensor
 
 from mclr import cli as command_line
-from mclr.checksums import note_of, sha256
 from mclr.config.reading import load_tier
 from mclr.config.tier import Tier
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json, save_tensors
+from mclr.files.checksums import note_of, sha256
 from mclr.inference import ClassConditionalPipeline
 from mclr.inference.card import _commit, _released, _settings
 from mclr.inference.export import export_model, model_config

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from tiny import Trained
 from torch import multiprocessing
 
-from mclr.checksums import noted, sha256
+from mclr.files.checksums import noted, sha256
 from mclr.jobs.gather import _parts
 from mclr.jobs.sampling import sample, sample_negatives
 from mclr.planning.plan import Plan

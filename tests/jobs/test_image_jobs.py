@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from PIL import Image
 from tiny import TINY, TRAINING
 
-from mclr.checksums import note_of
 from mclr.cli import cli
 from mclr.config.reading import parse_tier
 from mclr.data.images.prepare import prepare_images
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
 from mclr.files import read_json
+from mclr.files.checksums import note_of
 from mclr.jobs.encoding import load_encoded
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data

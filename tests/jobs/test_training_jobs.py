@@ -16,11 +16,11 @@ import torch
 import yaml
 from tiny import TRAINING, Trained, edited
 
-from mclr.checksums import note_of, noted
 from mclr.data.load import Manifest
 from mclr.errors import UserError
 from mclr.events import read_events
 from mclr.files import load_tensors, read_json, save_tensors, sha256
+from mclr.files.checksums import note_of, noted
 from mclr.jobs.feature_net import train_feature_net
 from mclr.jobs.inputs import Data, state_folder
 from mclr.jobs.sampling import sample_negatives

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mclr.checksums import note_of
 from mclr.errors import UserError
+from mclr.files.checksums import note_of
 from mclr.metrics.features import write_features
 from mclr.metrics.scores import frechet_distance, frechet_distance_of_moments
 from mclr.metrics.statistics import Moments, gaussian, stored_moments

@@ -12,10 +12,10 @@ import torch
 from tiny import Trained
 from torch import Tensor, nn
 
-from mclr.checksums import note_of
 from mclr.data.load import Manifest, load_images
 from mclr.errors import UserError
 from mclr.files import read_json
+from mclr.files.checksums import note_of
 from mclr.jobs import feature_net
 from mclr.jobs.inputs import Data
 from mclr.metrics.classifier import Classifier, accuracy

@@ -148,6 +148,28 @@ def test_its_constraints_hold_in_base_training(able: str, trained: Trained, tmp_
     assert load_tensors(a_base(planned(able), trained, tmp_path))[0]["log_std"].max() <= -0.5
 
 
+def test_weight_decay_spares_what_its_class_says(able: str) -> None:
+    """Without a method parameters of one axis, such as the logarithm of a deviation."""
+    from mclr.settings.optimizer import Optimizer
+    from mclr.training.optimizer import make_optimizer
+    from mclr.training.trainee import DECAYS
+
+    how = Optimizer.model_validate({"name": "adamw", "weight_decay": 0.1})
+    file = Path(able.rsplit(":", 1)[0])
+    found = []
+    for method in (
+        "",
+        "\n    def decays(self, name, parameter):\n        return name == 'log_std'\n",
+    ):
+        file.write_text(ABLE + method)
+        family = make_family(planned(able).base_spec("own"), IMAGES)
+        net = family.build(torch.Generator().manual_seed(0))
+        names = {id(p): name for name, p in net.named_parameters()}
+        groups = make_optimizer(family, net, how).param_groups
+        found += [{names[id(p)] for g in groups if g[DECAYS] for p in g["params"]}]
+    assert "log_std" in names.values() and found[1] == {"log_std"} != found[0]
+
+
 def test_released_weights_of_it(trained: Trained, tmp_path: Path) -> None:
     """16-bit floats become float32; of another network than the class makes they are refused."""
     file, example = tmp_path / "mine.safetensors", f"{EXAMPLE}:GaussianPixels"

@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
+from tiers import ROOT
 from tiny import Trained
 
 from mclr.claims.render import markdown
@@ -18,6 +20,7 @@ from mclr.config.reading import parse_tier
 from mclr.config.tier import Tier
 from mclr.cost.images import images_of
 from mclr.cost.work import Workload
+from mclr.data.releases import released_row
 from mclr.errors import UserError
 from mclr.files import load_tensors, read_json
 from mclr.inference.source import find_source
@@ -86,6 +89,33 @@ def test_a_missing_base_is_told_before_any_job(tiny: dict[str, Any]) -> None:
 def test_what_is_fetched_need_not_be_there(tiny: dict[str, Any]) -> None:
     tiny["runs"] = {"theirs": RELEASED | {"released": "cca-var-d24"}}
     Jobs(Plan(parse_tier(tiny, "tiny"))).require_released()
+
+
+PUBLISHED = {
+    "DDO": ("ddo-edm2-img64-s", "ddo-edm2-img512-l", "ddo-var-d16", "ddo-var-d30"),
+    "CCA": ("cca-var-d16", "cca-var-d20", "cca-var-d24", "cca-var-d30"),
+    "GFT": ("gft-dit-xl",),
+}
+
+
+def test_the_networks_that_authors_published_have_their_licence() -> None:
+    for method, names in PUBLISHED.items():
+        for name in names:
+            row = released_row(name)
+            assert row is not None and row["licence"], name
+            assert f"fine-tuned with {method} by its authors" in row["version"]
+            assert row["url"].endswith(f"/{row['file']}")
+
+
+def test_what_no_importer_reads_is_refused_before_it_is_fetched() -> None:
+    """GFT's DiT-XL/2: a pickle of its authors' code, whose network takes β as an input."""
+    content = yaml.safe_load((ROOT / "config" / "imagenet-dit.yaml").read_text())
+    content["models"]["dit-xl-2"] |= {"base": {"released": "sd-vae-ft-mse"}}
+    content["models"]["dit-xl-2"]["autoencoder"] = {"released": "sd-vae-ft-mse"}
+    Jobs(Plan(parse_tier(content, "dit"))).require_released()  # a folder, in the table or not
+    content["runs"]["theirs"] = {"model": "dit-xl-2", "method": "gft", "released": "gft-dit-xl"}
+    with pytest.raises(UserError, match=r"^runs\.theirs\.released: gft-dit-xl: DiT-XL-GF-finetune"):
+        Jobs(Plan(parse_tier(content, "dit"))).require_released()
 
 
 def test_final_seeds_draw_other_images_of_the_same_weights(tiny: dict[str, Any]) -> None:

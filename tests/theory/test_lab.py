@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -148,6 +149,31 @@ def test_page_is_whole_and_self_contained(results: Path) -> None:
     assert "prefers-color-scheme: dark" in text
     assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
     assert not page.all("link") and not page.all("script")
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ({"cca-bad", "theorem1-bad"}, "2 of 4 statements hold; the other 2 are sentences of the"),
+        ({"cca-bad"}, "2 of 4 statements hold; of the others, 1 is a sentence of the paper"),
+    ],
+)
+def test_sentences_of_the_paper_are_not_taken_for_ours(
+    results: Path, printed: set[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "AS_PRINTED", frozenset(printed))
+    lab.gather(results, "theory-page 7", TOPICS)
+    text = (results / "theory.html").read_text()
+    assert said in text
+    _, _, rest = text.partition("Sentences of the paper that do not hold as printed: ")
+    mine, _, others = rest.partition("</header>")[0].partition("Statements that do not hold:")
+    assert {name for name in ("cca-bad", "theorem1-bad") if name in mine} == printed
+    assert ("theorem1-bad" in others) == ("theorem1-bad" not in printed)
+
+
+def test_every_sentence_of_the_paper_has_its_reason() -> None:
+    reasons = Path("docs/theory.md").read_text().partition("Statements that do not hold, and why")
+    assert set(re.findall(r"^\*\*`([\w-]+)`\.\*\*", reasons[2], re.M)) == lab.AS_PRINTED
 
 
 def test_gather_names_what_is_missing(results: Path) -> None:

@@ -264,6 +264,32 @@ def test_gft_drops_one_label_in_ten(
     assert (learnt == 10).float().mean().item() == pytest.approx(0.1, abs=0.05)
 
 
+def test_gft_with_a_dial_draws_a_value_for_every_sample(
+    model: str, family: Family, data: Any, trained: Trained, tiny_plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """β uniform in (0, 1], anew at each step; the null label is asked where the dial rests."""
+    said: dict[bool, list[Tensor | None]] = {True: [], False: []}
+    real = family.predict
+
+    def predict(net: Any, x: Tensor, labels: Tensor, draw: Any) -> Any:
+        said[torch.is_grad_enabled()].append(draw.dial)
+        return real(net, x, labels, draw)
+
+    monkeypatch.setattr(family, "predict", predict)
+    spec = tiny_plan.finetune_spec(f"{model}-mclr-seed0")
+    run = edited(spec, run={"objective": {"name": "gft", "beta": "input"}}).run
+    who = finetune_trainee(family, load_network(family, trained.base(model)), run, 0,
+                           Samples(*data, 10))  # fmt: skip
+    for step in range(40):
+        loss_of(who, step)
+    assert said[False] == [None] * 40
+    values = torch.cat([value for value in said[True] if value is not None])
+    assert len(values.unique()) == len(values) == 40 * 8
+    assert 0 < values.min() < 0.05 and 0.95 < values.max() <= 1
+    assert values.mean().item() == pytest.approx(0.5, abs=0.06)  # 3.7 standard errors
+
+
 def weighted(
     plan: Plan, family: Family, trained: Trained, data: Any, share: Share = WHOLE
 ) -> Trainee:

@@ -253,7 +253,13 @@ def test_micro_batches_end_at_the_same_weights(runs: Runs, share: Share, tmp_pat
 # ------------------------------------------------------------------ processes
 
 
-def toy(share: Share) -> Trainee:
+PROFILES: dict[str, dict[str, float]] = {
+    "half-life": {"half_life": 2.5},
+    "power function": {"ema_std": 0.1},
+}
+
+
+def toy(share: Share, profile: str) -> Trainee:
     """A regression in float64, of which each process has its share of every minibatch."""
     net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
     with torch.no_grad():
@@ -275,33 +281,38 @@ def toy(share: Share) -> Trainee:
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     return Trainee(
         net, optimizer, lambda step: 0.05 * settings.rate(step, 6), losses, ema=average,
-        half_life=2.5, kept=(False, True), clip=0.5, weight_decay=lambda s: settings.decay(s, 6),
+        kept=(False, True), clip=0.5, weight_decay=lambda s: settings.decay(s, 6),
+        **PROFILES[profile],  # type: ignore[arg-type]
     )  # fmt: skip
 
 
-def outcome(share: Share, folder: str) -> dict[str, Any]:
-    who, norms = toy(share), []
+def outcome(share: Share, folder: str, profile: str) -> dict[str, Any]:
+    who, norms = toy(share, profile), []
     for step in range(6):
         norms.append(_step(who, step, 0, "toy", StateFolder(Path(folder), "key"))["grad_norm"])
     return {"net": weights(who.net), "ema": weights(who.ema), "norms": norms}
 
 
-def process(rank: int, folder: str) -> None:
+def process(rank: int, folder: str, size: int, profile: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     try:
-        found = outcome(Share(micro_batch=2, rank=rank, size=2), folder)
+        found = outcome(Share(micro_batch=2, rank=rank, size=size), folder, profile)
     finally:
         dist.destroy_process_group()
     torch.save(found, Path(folder, f"{rank}.pt"))
 
 
-def test_two_processes_end_at_the_weights_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "profile"), [(2, "half-life"), (3, "power function")])
+def test_several_processes_end_at_the_weights_of_one(
+    size: int, profile: str, tmp_path: Path
+) -> None:
     """The norm that is clipped is that of the whole gradient, not of a process's share."""
-    multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
-    alone = outcome(WHOLE, str(tmp_path))
+    multiprocessing.spawn(process, (str(tmp_path), size, profile), nprocs=size)
+    alone = outcome(WHOLE, str(tmp_path), profile)
     assert max(alone["norms"]) > 0.5  # clipping takes part
-    for rank in range(2):
+    assert not torch.equal(alone["net"], alone["ema"])
+    for rank in range(size):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         assert found["norms"] == pytest.approx(alone["norms"], rel=1e-12)
         for name in ("net", "ema"):
@@ -319,13 +330,18 @@ def run(folder: Path, who: Trainee) -> dict[str, dict[str, Tensor]]:
     return {path.name: load_tensors(path)[0] for path in (folder / "state").glob("step-*")}
 
 
-@pytest.mark.parametrize("option", [*sorted(EVERY_OPTION), "all"])
+POWER = {"std": 0.1, "evaluate": "both"}
+"""The other profile of an average: how much weighs what, changes from step to step."""
+
+
+@pytest.mark.parametrize("option", [*sorted(EVERY_OPTION), "ema.std", "all"])
 def test_resumed_to_the_same_bits(runs: Runs, option: str, tmp_path: Path) -> None:
-    if runs.model == "edm2" and option not in ("all", "ema"):
+    if runs.model == "edm2" and option not in ("all", "ema", "ema.std"):
         pytest.skip("each option by itself: VAR alone")
     base = {"name": "adamw"} if "decay" in option else {}
     base |= {"schedule": "linear"} if option in ("hold", "final", "steps") else {}
-    chosen = EVERY_OPTION if option == "all" else base | {option: EVERY_OPTION[option]}
+    alone = {"ema": POWER} if option == "ema.std" else {option: EVERY_OPTION.get(option)}
+    chosen = EVERY_OPTION if option == "all" else base | alone
     whole = run(tmp_path / "whole", runs.trainee(**chosen))
     for at in (1, 4):
         who = runs.trainee(**chosen)
@@ -340,7 +356,7 @@ def test_resumed_to_the_same_bits(runs: Runs, option: str, tmp_path: Path) -> No
         with pytest.raises(Interrupted):
             run(tmp_path / "parts", who)
     parts = run(tmp_path / "parts", runs.trainee(**chosen))
-    averaged = option in ("all", "ema")
+    averaged = option in ("all", "ema", "ema.std")
     assert parts.keys() == whole.keys() and len(whole) == (4 if averaged else 2)
     for name, tensors in whole.items():
         for key, value in tensors.items():

@@ -58,7 +58,9 @@ def put_elsewhere(checkout: Checkout) -> None:
 
 
 def told_otherwise(checkout: Checkout) -> None:
-    checkout.edit("mclr/files.py", "checkpoint is truncated or", "this checkpoint is cut short, or")
+    checkout.edit(
+        "mclr/files/__init__.py", "checkpoint is truncated or", "this checkpoint is cut short, or"
+    )
 
 
 @pytest.mark.parametrize("change", [renamed, put_elsewhere, told_otherwise])

@@ -16,7 +16,7 @@ from torch import Tensor
 from mclr.checkpoints.fit import check_finite
 from mclr.errors import UserError
 from mclr.files import load_tensors, save_tensors, write_json
-from mclr.models.diffusers.config import DitArchitecture, UnetArchitecture
+from mclr.models.diffusers.architecture import DitArchitecture, UnetArchitecture
 from mclr.models.diffusers.folder import (
     CONFIG,
     INDEX,

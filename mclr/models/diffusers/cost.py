@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mclr.data.load import Manifest
 from mclr.device import CPU
 from mclr.models.cost import Coder, DenoiserCost
-from mclr.models.diffusers.config import DiffusersModel, DitArchitecture, UnetArchitecture
+from mclr.models.diffusers.architecture import DitArchitecture, UnetArchitecture
+from mclr.models.diffusers.config import DiffusersModel
 from mclr.models.diffusers.folder import CONFIG, Drawn, read_config
 from mclr.models.diffusers.network import build
 from mclr.models.edm2.cost import SD_VAE, kl_coder

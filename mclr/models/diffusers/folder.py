@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from mclr.data.releases import released_row
 from mclr.errors import UserError
 from mclr.extras import require
-from mclr.models.diffusers.config import (
+from mclr.models.diffusers.architecture import (
     Architecture,
     DitArchitecture,
     Scheduler,

@@ -9,7 +9,7 @@ from diffusers import DiTTransformer2DModel, UNet2DModel
 from torch import Tensor, nn
 
 from mclr.errors import UserError
-from mclr.models.diffusers.config import DitArchitecture, Scheduler, UnetArchitecture
+from mclr.models.diffusers.architecture import DitArchitecture, Scheduler, UnetArchitecture
 from mclr.models.diffusers.folder import Drawn
 from mclr.models.diffusers.prediction import DENOISED, FlowLevels, Levels, VpLevels
 from mclr.models.precision import autocast

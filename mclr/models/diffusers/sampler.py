@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mclr.errors import UserError
-from mclr.models.diffusers.config import Scheduler
+from mclr.models.diffusers.architecture import Scheduler
 from mclr.models.diffusers.network import Denoiser, levels_of, make_scheduler
 
 Predict = Callable[[Tensor, Tensor, float], Tensor]

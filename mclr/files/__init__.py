@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mclr.checksums import check, note_of
-from mclr.checksums import sha256 as sha256
 from mclr.errors import UserError
+from mclr.files.checksums import check, note_of
+from mclr.files.checksums import sha256 as sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def atomic(path: Path, *, noted: bool = False) -> Iterator[Path]:
 
     On any error the temporary file is removed and ``path`` is as before. A full disk is reported
     as a UserError that names the file. noted: whether readers are to compare the file with what
-    was written, see ``mclr.checksums``.
+    was written, see ``mclr.files.checksums``.
     """
     temporary = _temporary(path, os.getpid())
     note = _temporary(note_of(path), os.getpid())
