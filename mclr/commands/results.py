@@ -95,7 +95,7 @@ def track(
     """
     from mclr.config.reading import load_tier
     from mclr.files import write_json
-    from mclr.tracking import publish
+    from mclr.tracking import publish, what_was_published
     from mclr.tracking import watch as keep_publishing
 
     tier = load_tier(config)
@@ -109,6 +109,8 @@ def track(
         write_json(record, {"published": sum(counts.values())})
     if as_json:
         click.echo(json.dumps(counts))
+    elif not record:
+        click.echo(printable(what_was_published(tier, counts)))
 
 
 @click.command()
