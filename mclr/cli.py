@@ -73,6 +73,7 @@ class Sections(click.Group):
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.version_option(package_name="mclr", prog_name="mclr", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
@@ -94,7 +95,7 @@ def cli(context: click.Context, debug: bool, threads: int, device: str, log: Pat
       mclr new birds --images photos/birds     a configuration for one's own images
       mclr plan config/imagenet.yaml           what would the paper's experiments cost?
       mclr show --config config/digits.yaml    Table 1 of a tier that was run
-      mclr draw --model my-model --out grid.png
+      mclr draw --model my-model --output grid.png
 
     Completion of commands and options, for bash (zsh and fish likewise):
 

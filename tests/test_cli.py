@@ -277,3 +277,27 @@ def test_a_shell_completes_commands_and_choices() -> None:
     assert complete("exp") == ["export-model", "export-weights"]
     assert complete("--device", "c") == ["cpu", "cuda"]
     assert complete("plan", "--gpu", "h") == ["h100", "h200"]
+
+
+def test_version(mclr: Any) -> None:
+    from importlib.metadata import version
+
+    assert mclr("--version") == (0, f"mclr {version('mclr')}\n", "")
+
+
+@pytest.mark.parametrize("option", ["--output", "--out"])
+@pytest.mark.parametrize(
+    "arguments", [("import-weights",), ("export-weights",), ("draw", "--model")], ids=lambda a: a[0]
+)
+def test_output_goes_by_its_older_name_too(
+    mclr: Any, arguments: tuple[str, ...], option: str, tmp_path: Path
+) -> None:
+    status, _, err = mclr(*arguments, tmp_path / "absent", option, tmp_path / "x.safetensors")
+    assert status == 2 and err.startswith(f"mclr: error: {tmp_path}/absent: ")
+
+
+def test_what_people_write_is_named_by_output() -> None:
+    """A command of theirs has no other option that says where its result goes."""
+    for command in cli.FOR_PEOPLE:
+        names = [option for parameter in command.params for option in parameter.opts]
+        assert ("--output" in names) or ("--out" not in names), command.name

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from ptys import COLOUR, written_to_a_terminal
 
 CLEAR = "\r\x1b[2K"
 
 
 def on_a_terminal(program: str) -> str:
-    """All that a program writes to a terminal."""
-    ours, theirs = pty.openpty()
+    """All that a program in Python, with our progress at hand, writes to a terminal."""
     code = "import sys\nfrom mclr.events import *\nfrom mclr.terminal import waiting\n"
-    command = [sys.executable, "-c", code + textwrap.dedent(program)]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        written = b""
-        while True:
-            try:
-                written += os.read(ours, 4096)
-            except OSError:  # the other side has been closed
-                break
-        process.wait()
-    os.close(ours)
-    return written.decode().replace("\r\n", "\n")
+    return written_to_a_terminal(sys.executable, "-c", code + textwrap.dedent(program))
 
 
 def seen(written: str) -> list[str]:
@@ -123,3 +109,9 @@ def test_jobs_share_a_terminal_so_nothing_is_redrawn(tmp_path: Path) -> None:
     )
     assert CLEAR not in written
     assert [line[:9] for line in written.split("\n")] == ["base: 2/3", "base: 3/3", ""]
+
+
+@pytest.mark.parametrize("arguments", ["--help", "nonsense", "show --config absent.yaml"])
+def test_nothing_is_coloured(arguments: str) -> None:
+    command = (sys.executable, "-m", "mclr", *arguments.split())
+    assert not COLOUR.search(written_to_a_terminal(*command, NO_COLOR="1"))

@@ -111,7 +111,7 @@ def test_a_plan_of_the_wheel_is_that_of_the_checkout(core: Environment) -> None:
         (("check-store",), "dvc"),
         (("theory", "figure1", "--output", "out"), "matplotlib"),
         (TRACK, "mlflow"),
-        (("draw", "--model", "some/one", "--out", "a.png"), "huggingface_hub"),
+        (("draw", "--model", "some/one", "--output", "a.png"), "huggingface_hub"),
     ],
 )
 def test_a_missing_extra_is_one_line(

@@ -72,8 +72,7 @@ class Progress:
 
     def _write(self, words: str) -> None:
         """A line, over the one that is not ended yet where there is a terminal."""
-        over = "\r\033[K" if self.out.isatty() else ""
-        self.out.write(over + words)
+        self.out.write(_over(self.out) + words)
         self.out.flush()
 
     def _left(self) -> str:
@@ -84,6 +83,11 @@ class Progress:
         if done == planned:
             return f"done in {_duration(spent)}"
         return f"about {_duration(spent / done * (planned - done))} left"
+
+
+def _over(out: TextIO) -> str:
+    """What clears the line that is not ended yet."""
+    return "\r\033[K" if out.isatty() else ""
 
 
 def _phase_of(rule: str) -> str:
@@ -130,6 +134,9 @@ def run(cores: int, log: Path, out: TextIO) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Snakemake has it, too, and ends its jobs
             stream.write(process.stdout.read())
             raise
+        finally:
+            out.write(_over(out))
+            out.flush()
     return process.returncode
 
 
@@ -165,7 +172,7 @@ def main() -> int:
             return status
         subprocess.run([sys.executable, "-m", "mclr", "show"], check=True)
     except KeyboardInterrupt:
-        print(("\r\033[K" if sys.stdout.isatty() else "") + SAVED, flush=True)
+        print(_over(sys.stdout) + SAVED, flush=True)
         return 0  # make, which the same Ctrl-C ends, adds a line to any other status
     print(f"Picture: {PICTURE}\n{verdict()}")
     return 0

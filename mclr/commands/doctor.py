@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from mclr.commands.options import json_option
+from mclr.commands.people import InCheckout
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @click.option("--jobs/--no-jobs", default=True, show_default=True, help="Start a job per class.")
 @click.option("--wait", default=120, show_default=True, help="Seconds to wait for such a job.")
 @json_option
@@ -20,7 +21,7 @@ def doctor(jobs: bool, wait: int, as_json: bool) -> None:
     """Check that this site can run the workflow; exit status 1 if something is wrong.
 
     Slurm, partitions, accounts and GPUs of config/site.yaml; a shared filesystem; the MLflow
-    store; the DVC remote. Run it in the top folder of the checkout, on a login node.
+    store; the DVC remote. Run it in the checkout, on a login node.
     """
     from mclr.operations.doctor import examine
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mclr.commands.options import PATH, config_option, json_option, path_option, set_up_device
+from mclr.commands.options import config_option, json_option, set_up_device
+from mclr.commands.people import InCheckout, Writes, Written, output_option
 
 if TYPE_CHECKING:
     from mclr.models.own.family import OwnFamily
@@ -40,10 +41,10 @@ class _Classes(click.ParamType[list[str]]):
         return [word.strip() for word in words if word.strip()]
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @click.option("--experiment", required=True, help="An entry of `runs`, or <model>-base.")
-@path_option("output", "Folder to write; it must be new.")
+@output_option("Folder to write; it must be new.")
 @click.option("--push", metavar="ORG/NAME", help="Also put it onto the Hugging Face Hub.")
 @click.option("--private", is_flag=True, help="With --push: a model that others do not see.")
 @click.option(
@@ -106,7 +107,7 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     return family_class(implementation)
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.option("--model", required=True, help="Model folder, or an id of the Hugging Face Hub.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option(
@@ -141,8 +142,10 @@ def own_class(implementation: str | None) -> type[OwnFamily] | None:
     metavar="FILE.py:CLASS",
     help="The class of a model of one's own family, which runs; a model folder never has code.",
 )
-@click.option("--out", type=PATH, required=True, help="PNG to write: a row per class.")
-@click.option("--npz", type=PATH, help="Also write images, labels and seeds (NumPy).")
+@output_option("PNG to write: a row per class.", "--out")
+@click.option(
+    "--npz", type=Written(path_type=Path), help="Also write images, labels and seeds (NumPy)."
+)
 @json_option
 @click.pass_obj
 def draw(
@@ -157,7 +160,7 @@ def draw(
     sampler: tuple[tuple[str, float], ...],
     batch: int | None,
     family: str | None,
-    out: Path,
+    output: Path,
     npz: Path | None,
     as_json: bool,
 ) -> None:
@@ -165,7 +168,7 @@ def draw(
 
     \b
     Example:
-      mclr draw --model my-model --classes 0,3 --per-class 8 --out grid.png
+      mclr draw --model my-model --classes 0,3 --per-class 8 --output grid.png
     """
     from mclr.inference.draw import Request, draw_grid
     from mclr.inference.folder import find_folder
@@ -184,11 +187,11 @@ def draw(
     )
     total = len(request.classes) * per_class
     with click.progressbar(length=total, label="drawing", file=sys.stderr) as bar:
-        written = draw_grid(pipeline, request, out, npz, bar.update)
+        written = draw_grid(pipeline, request, output, npz, bar.update)
     if as_json:
         click.echo(json.dumps(written | {"model": model}, ensure_ascii=False, indent=2))
         return
     stands = "" if written["dial"] is None else f"; dial at {written['dial']:g}"
-    click.echo(f"{out}: {total} images, a row per class, a column per seed from {seed}{stands}")
+    click.echo(f"{output}: {total} images, a row per class, a column per seed from {seed}{stands}")
     if npz:
         click.echo(f"{npz}: the same images, with their labels and seeds")

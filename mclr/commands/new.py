@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 
 from mclr.commands.options import PATH, json_option
+from mclr.commands.people import InCheckout, output_option
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @click.argument("name")
 @click.option(
     "--images",
+    type=click.Path(),
     required=True,
     help="Folder with a sub-folder per class, or a .tar or .zip of one; $VARIABLES stay variables.",
 )
-@click.option("--output", type=PATH, help="File to write; default: config/NAME.yaml.")
+@output_option("File to write; default: config/NAME.yaml.", required=False)
 @click.option(
     "--base",
     type=PATH,
@@ -35,6 +37,13 @@ from mclr.commands.options import PATH, json_option
 @click.option(
     "--cores", type=click.IntRange(min=1), help="Cores for Snakemake; default: all there are."
 )
+@click.option(
+    "--resolution",
+    type=int,
+    metavar="PIXELS",
+    help="Side of the square that images are brought to: 8, 16, 32, 64, 128, 256 or 512; default: "
+    "the largest power of 2 that images have and that is done in time.",
+)
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @json_option
 @click.pass_context
@@ -47,6 +56,7 @@ def new(
     tokenizer: Path | None,
     hours: float,
     cores: int | None,
+    resolution: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -65,7 +75,7 @@ def new(
     """
     from mclr.new.make import Wanted, as_numbers, as_text, make
 
-    wanted = Wanted(name, images, output, base, tokenizer, hours, cores, force)
+    wanted = Wanted(name, images, output, base, tokenizer, hours, cores, force, resolution)
     device = context.find_root().params["device"]
     made = make(wanted, context.obj, device, (lambda _: None) if as_json else click.echo)
     click.echo(

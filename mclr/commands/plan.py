@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mclr.commands.options import json_option
+from mclr.commands.people import InCheckout
 from mclr.cost.hardware import GPUS, UTILISATION
 from mclr.errors import UserError, printable
 from mclr.planning.collection import no_collection
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mclr.cost.estimate import Machines
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--hardware",

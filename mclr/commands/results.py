@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mclr.commands.options import config_option, json_option, parsed, path_option, spec_option
+from mclr.commands.people import InCheckout
 from mclr.errors import UserError, printable
 from mclr.events import LOG
 from mclr.terminal import waiting
@@ -69,7 +70,7 @@ def report(config: Path, results: Path, manifest: Path, output: Path) -> None:
     run(with_entries(load_tier(config), results), results, manifest, output)
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @path_option("results", "Folder of the tier's results.", required=False)
 @path_option("record", "JSON file to write: what was published.", required=False)
@@ -94,7 +95,7 @@ def track(
     """
     from mclr.config.reading import load_tier
     from mclr.files import write_json
-    from mclr.tracking import publish
+    from mclr.tracking import publish, what_was_published
     from mclr.tracking import watch as keep_publishing
 
     tier = load_tier(config)
@@ -108,6 +109,8 @@ def track(
         write_json(record, {"published": sum(counts.values())})
     if as_json:
         click.echo(json.dumps(counts))
+    elif not record:
+        click.echo(printable(what_was_published(tier, counts)))
 
 
 @click.command()
@@ -118,7 +121,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @config_option
 @json_option
 def show(config: Path, as_json: bool) -> None:

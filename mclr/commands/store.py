@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mclr.commands.people import InCheckout
+
 if TYPE_CHECKING:
     from mclr.operations.store_check import Fault
 
 
-@click.command()
+@click.command(cls=InCheckout)
 @click.option("--remote", help="Check this DVC remote too, by downloading all of it.")
 @click.option("--heal", is_flag=True, help="Replace what is damaged by good copies.")
 @click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True)

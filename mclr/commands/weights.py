@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from mclr.commands.people import Writes, output_option
+
 PATH = click.Path(path_type=Path)
 
 
@@ -34,9 +36,9 @@ class _Assumption(click.ParamType[tuple[str, str]]):
         return key, said
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("source", type=PATH)
-@click.option("--out", type=PATH, required=True, help="File to write: X.safetensors, and X.json.")
+@output_option("File to write: X.safetensors, and X.json.", "--out")
 @click.option(
     "--kind",
     type=click.Choice(["edm2", "var", "vqvae", "statistics"]),
@@ -59,7 +61,7 @@ class _Assumption(click.ParamType[tuple[str, str]]):
 )
 def import_weights(
     source: Path,
-    out: Path,
+    output: Path,
     kind: Any,
     sha256: str | None,
     patch_nums: tuple[int, ...] | None,
@@ -75,33 +77,35 @@ def import_weights(
     told: dict[str, Any] = dict(assumptions)
     if patch_nums:
         told["patch_nums"] = patch_nums
-    header = run(source, out, kind, sha256, told)
+    header = run(source, output, kind, sha256, told)
     unit = "values" if header.kind == "statistics" else "parameters"
-    click.echo(f"{header.kind}: {header.parameters:,} {unit}, {header.stored_dtype}, in {out}")
+    click.echo(f"{header.kind}: {header.parameters:,} {unit}, {header.stored_dtype}, in {output}")
     for key, value in header.assumed.items():
         click.echo(f"not in the file, so assumed: {key} = {value}")
     for what in header.undone:
         click.echo(f"otherwise in the file: {what}")
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("weights", type=PATH)
-@click.option("--out", type=PATH, required=True, help="File to write (.pkl for EDM2, else .pth).")
+@output_option("File to write (.pkl for EDM2, else .pth).", "--out")
 @click.option("--like", type=PATH, help="EDM2: the official pickle to take all but weights from.")
-def export_weights(weights: Path, out: Path, like: Path | None) -> None:
+def export_weights(weights: Path, output: Path, like: Path | None) -> None:
     """Write WEIGHTS (.safetensors) as the official tools read them."""
     from mclr.weights.export import export_weights as run
 
-    done = run(weights, out, like)
-    click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {out}")
+    done = run(weights, output, like)
+    click.echo(f"{done.kind}: {done.parameters:,} parameters, {done.dtype}, in {output}")
 
 
-@click.command()
+@click.command(cls=Writes)
 @click.argument("snapshots", type=PATH, nargs=-1, required=True)
 @click.option("--std", type=float, required=True, help="Averaging length σ_rel, such as 0.085.")
 @click.option("--time", type=float, help="kimg of the result; default: the last snapshot's.")
-@click.option("--out", type=PATH, required=True, help="File to write: X.safetensors, and X.json.")
-def reconstruct_ema(snapshots: tuple[Path, ...], std: float, time: float | None, out: Path) -> None:
+@output_option("File to write: X.safetensors, and X.json.", "--out")
+def reconstruct_ema(
+    snapshots: tuple[Path, ...], std: float, time: float | None, output: Path
+) -> None:
     """Average EDM2's SNAPSHOTS to another length, after training (post-hoc EMA).
 
     SNAPSHOTS: imported networks whose names end with -<kimg>-<std>.safetensors, as EDM2 names
@@ -109,6 +113,8 @@ def reconstruct_ema(snapshots: tuple[Path, ...], std: float, time: float | None,
     """
     from mclr.weights.average import reconstruct_checkpoint
 
-    header = reconstruct_checkpoint(snapshots, out, std, time)
+    header = reconstruct_checkpoint(snapshots, output, std, time)
     used = len(header.training["ema_from"])
-    click.echo(f"{header.kind}: std {std:g} from {used} snapshots, {header.stored_dtype}, in {out}")
+    click.echo(
+        f"{header.kind}: std {std:g} from {used} snapshots, {header.stored_dtype}, in {output}"
+    )

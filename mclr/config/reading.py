@@ -33,7 +33,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return bounded_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration file") from None
+        raise UserError(
+            f"{path}: no such configuration file; run this in the checkout, or name another file"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a text file: {error}") from None
     except yaml.YAMLError as error:

@@ -95,6 +95,18 @@ def this_machine(cores: int | None = None, device: str = "auto") -> Machine:
     return Machine(count, "", ram, ram)
 
 
+def load_in_words() -> str:
+    """That others use this machine, too; empty where no more than a quarter of it is in use."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= cores / 4:
+        return ""
+    plural = "s" if cores > 1 else ""
+    return (
+        f"This machine is busy: load {load:.1f} on {cores} core{plural}. "
+        "The time told is that of a quiet one."
+    )
+
+
 def rate(model: Model, images: Images, machine: Machine) -> float:
     """Multiply-adds a second of training steps of a model: on one core, or on the GPU."""
     cost = cost_of(model, images.manifest(model.resolution))

@@ -17,8 +17,9 @@ from mclr.errors import UserError
 from mclr.files import write_text
 from mclr.new import summary
 from mclr.new.given import check_fit, recognise
-from mclr.new.machine import this_machine
+from mclr.new.machine import load_in_words, this_machine
 from mclr.new.propose import Proposal, propose
+from mclr.new.sizes import FAMILIES, sizes_for
 from mclr.new.survey import survey
 from mclr.new.write import Case
 from mclr.planning.collection import no_collection
@@ -37,6 +38,7 @@ class Wanted:
     hours: float = 8.0
     cores: int | None = None
     force: bool = False
+    resolution: int | None = None
 
     @property
     def path(self) -> Path:
@@ -66,17 +68,32 @@ def make(
             f"{wanted.path}: there is such a file already; choose another NAME or --output, or "
             "write over it with --force"
         )
+    if not wanted.path.parent.is_dir():
+        raise UserError(
+            f"{wanted.path.parent}: no such folder here; run this in the checkout, or say with "
+            "--output where the configuration is to be"
+        )
     if wanted.tokenizer and not wanted.base:
         raise UserError("--tokenizer: is that of a base model; give --base, or leave it out")
+    if wanted.resolution:
+        _check_resolution(wanted.resolution, wanted.base)
+    busy = load_in_words()
     base = recognise(wanted.base, wanted.tokenizer) if wanted.base else None
     found = survey(_from_here(wanted.images), threads)
     tell(summary.as_text(found) + "\n")
+    if wanted.resolution and wanted.resolution > found.sides[1]:
+        raise UserError(
+            f"--resolution {wanted.resolution}: half of the images have a short side of "
+            f"{found.sides[1]} pixels or less; give no more than that"
+        )
     if base:
         check_fit(base, found)
         for line in base.assumed:
             tell(line + "\n")
     machine = this_machine(wanted.cores, device)
-    case = Case(wanted.name, str(wanted.path), found, machine, wanted.hours)
+    case = Case(wanted.name, str(wanted.path), found, machine, wanted.hours, wanted.resolution)
+    if busy:
+        tell(busy + "\n")
     with waiting("mclr new") as progress, no_collection():
         proposal = propose(case, base, progress)
     write_text(wanted.path, proposal.text)
@@ -93,6 +110,16 @@ def _check_name(name: str) -> None:
                 f"NAME: {name!r} is no name for a tier ({wrong[0]['msg']}); expected small "
                 "letters, digits and hyphens, beginning with a letter"
             ) from None
+
+
+def _check_resolution(resolution: int, base: Path | None) -> None:
+    if base:
+        raise UserError("--resolution: is that of the base model; leave one of the two out")
+    if resolution not in FAMILIES:
+        sides = ", ".join(map(str, FAMILIES))
+        raise UserError(
+            f"--resolution {resolution}: no networks for that side; choose from {sides} pixels"
+        )
 
 
 def _from_here(path: str) -> str:
@@ -130,11 +157,25 @@ def as_text(made: Made) -> str:
         f"  {name:<18} {tried}, measured after {steps} steps",
         f"  compared with      the base model, and CFG at γ = {scales}",
         f"  measured on        {measured}",
+        *_made_smaller(made),
         "",
         "Next, what it costs, and all of it:",
         *(f"  {command}" for command in commands(made)),
     ]
     return "\n".join(lines)
+
+
+def _made_smaller(made: Made) -> list[str]:
+    """A warning, if images become smaller than the largest that there are networks for."""
+    case, choice = made.case, made.proposal.choice
+    side, chosen = case.found.sides[1], choice.size.resolution
+    largest = max((size.resolution for size in sizes_for(side)), default=chosen)
+    if choice.base or case.resolution or chosen >= largest:
+        return []
+    return [
+        f"  made smaller       {side} pixels (median short side) become {chosen}×{chosen}; to keep "
+        f"more, give more --hours, or --resolution {2 * chosen}"
+    ]
 
 
 def as_numbers(made: Made) -> dict[str, Any]:

@@ -50,14 +50,17 @@ def propose(case: Case, base: GivenBase | None = None, tell: Tell = silent) -> P
     Raises:
         UserError: the images are too small, or nothing is done in time.
     """
-    sizes: list[Size | GivenBase] = [base] if base else [*sizes_for(case.found.sides[1])]
+    networks = sizes_for(case.found.sides[1], case.resolution)
+    sizes: list[Size | GivenBase] = [base] if base else [*networks]
     if not sizes:
         raise UserError(
             f"{case.found.path}: the median short side is {case.found.sides[1]} pixels, "
             "expected at least 8; give larger images"
         )
     shortest = math.inf
-    for number, choice in enumerate(_choices(case, sizes), start=1):
+    choices = list(_choices(case, sizes))
+    _check_floor(case, choices[-1])
+    for number, choice in enumerate(choices, start=1):
         tell(f"timing this machine and planning, experiment {number}")
         seconds = reckon(case, choice)
         if seconds <= case.hours * HOUR:
@@ -72,6 +75,18 @@ def propose(case: Case, base: GivenBase | None = None, tell: Tell = silent) -> P
         f"--hours {case.hours:g}: the smallest experiment takes about {duration(shortest)} on "
         f"{case.machine.text}; give --hours {math.ceil(shortest / 36) / 100:g} or more"
     )
+
+
+def _check_floor(case: Case, smallest: Choice) -> None:
+    """UserError if the jobs take too long even on a machine whose networks take no time."""
+    tier = _tier(case, render(case, smallest))
+    load = Workload(Plan(tier), images_of(tier, case.found.count))
+    if (seconds := makespan(load, case.machine, math.inf)) > case.hours * HOUR:
+        raise UserError(
+            f"--hours {case.hours:g}: the jobs of the smallest experiment take {duration(seconds)} "
+            f"on {case.machine.text}, even if networks took no time; give more than "
+            f"--hours {math.ceil(seconds / 36) / 100:g} (the default is 8)"
+        )
 
 
 def _choices(case: Case, sizes: list[Size | GivenBase]) -> Iterator[Choice]:

@@ -90,9 +90,12 @@ SMALLEST = 16
 """Images are made no smaller than this, if they are not smaller themselves."""
 
 
-def sizes_for(side: int) -> list[Size]:
-    """Networks for images of a (median) short side, the best first; none below 8 pixels."""
-    usable = [resolution for resolution in FAMILIES if resolution <= side]
+def sizes_for(side: int, only: int | None = None) -> list[Size]:
+    """Networks for images of a (median) short side, the best first; none below 8 pixels.
+
+    only: the networks for images of this side, and no others.
+    """
+    usable = [r for r in FAMILIES if r <= side and only in (None, r)]
     found = []
     for resolution in [r for r in usable if r >= SMALLEST] or usable:
         inner, widths, levels = FAMILIES[resolution]

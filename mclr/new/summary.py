@@ -10,7 +10,7 @@ from mclr.data.images.noticed import in_words
 from mclr.new.survey import Survey
 
 SHOWN = 10
-"""Unusable files and sets of copies that are named; of more, the number."""
+"""Unusable files that are named; of more, the number."""
 NOTICED = {
     **{"transparent": "transparent", "low_16_bit": "dark 16 bits"},
     **{"first_of_several": "first of several", "constant": "of one colour"},
@@ -56,8 +56,9 @@ def _odd(found: Survey) -> Iterator[str]:
         f"  {NOTICED[kind]:<18} {text}" for kind, text in zip(found.noticed, told, strict=True)
     )
     if found.duplicates:
-        yield f"  there repeatedly   {len(found.duplicates):,} images, with the same bytes:"
-        yield from _some(["  =  ".join(same) for same in found.duplicates])
+        examples = "; ".join("  =  ".join(same[:2]) for same in found.duplicates[:2])
+        count = len(found.duplicates)
+        yield f"  there repeatedly   {count:,}, byte by byte, such as {examples}"
     if found.ignored:
         others = ", ".join(f"{n:,} × {ending or 'none'}" for ending, n in found.ignored.items())
         yield f"  other files        by ending: {others}"

@@ -39,6 +39,8 @@ class Case:
     found: Survey
     machine: Machine
     hours: float
+    resolution: int | None = None
+    """That the user wants; None: as large as the time allows."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def _data(case: Case, choice: Choice) -> dict[str, Any]:
     found, median = case.found, case.found.sides[1]
     if choice.base:
         channels, reason = choice.base.channels, "that of the base model"
+    elif case.resolution:
+        channels, reason = 1 if found.is_grey else 3, "yours (--resolution)"
     elif choice.size.resolution * 2 > median:
         channels = 1 if found.is_grey else 3
         reason = f"the largest power of 2 within the median short side, {median}"

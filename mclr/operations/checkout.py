@@ -6,8 +6,10 @@ import fcntl
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from mclr.errors import UserError
 
@@ -20,6 +22,12 @@ def use_checkout(basedir: str) -> None:
     paths = [basedir, os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def without_colours(handlers: Iterable[Any]) -> None:
+    """Have Snakemake's log handlers colour nothing where NO_COLOR is set (https://no-color.org)."""
+    for handler in handlers if os.environ.get("NO_COLOR") else ():
+        handler.nocolor = True
 
 
 def single_run(folder: Path) -> TextIOWrapper:

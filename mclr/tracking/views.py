@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mclr.config.tier import Tier
 from mclr.tracking.notes import EXPERIMENT, NOTE
 from mclr.tracking.shown import SHOWN
-from mclr.tracking.store import find_experiment, is_database, masked, open_store, resolve_uri
+from mclr.tracking.store import (
+    experiment_name,
+    find_experiment,
+    is_database,
+    masked,
+    open_store,
+    resolve_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -212,3 +219,20 @@ def how_to_look(tier: Tier, tracking_uri: str | None = None) -> Look:
         for view in (POINTS, SWEEP, TRAINING)
     ]
     return Look(ui_command(uri), links)
+
+
+def what_was_published(tier: Tier, counts: Mapping[str, int]) -> str:
+    """Runs and experiments in one line, where to see them in another.
+
+    counts: runs by what became of them, as ``publish`` returns.
+    """
+    if not counts:
+        return f"{tier.tier}: nothing to publish yet; `snakemake` trains and measures"
+    command, links = how_to_look(tier)
+    became = ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
+    found = (
+        f"{sum(counts.values())} runs ({became}) in the experiments {experiment_name(tier, '')}…"
+    )
+    is_served = not is_database(resolve_uri(None))
+    steps = [*([] if is_served and links else [command]), *[url for _, _, url in links[:1]]]
+    return f"{found}\nOpen:  {', then '.join(steps)}"

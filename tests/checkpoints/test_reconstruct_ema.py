@@ -43,7 +43,7 @@ def test_weights_are_the_weighted_sum_and_buffers_those_of_the_last(
     snapshots: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.safetensors"
-    arguments = ["reconstruct-ema", *map(str, snapshots), "--std", "0.075", "--out", str(out)]
+    arguments = ["reconstruct-ema", *map(str, snapshots), "--std", "0.075", "--output", str(out)]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.output == f"edm2: std 0.075 from 4 snapshots, float16, in {out}\n"
     tensors, header = read_checkpoint(out)

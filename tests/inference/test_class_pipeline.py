@@ -241,7 +241,16 @@ def test_draw_says_what_is_wrong_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = str(tmp_path / "grid.png")
-    draw = ("mclr", "draw", "--model", str(made["edm2"].folder), "--per-class", "1", "--out", out)
+    draw = (
+        "mclr",
+        "draw",
+        "--model",
+        str(made["edm2"].folder),
+        "--per-class",
+        "1",
+        "--output",
+        out,
+    )
     monkeypatch.setattr(sys, "argv", [*draw, *options])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -308,7 +317,7 @@ def test_a_folder_runs_no_code(made: dict[str, Made], tmp_path: Path) -> None:
         ClassConditionalPipeline.from_pretrained(folder)
     with pytest.raises(UserError, match=r"config\.json: network: .* names no code"):
         ClassConditionalPipeline.from_pretrained(folder, family=Flat)
-    draw = ("-m", "mclr", "draw", "--model", ".", "--out", "grid.png")
+    draw = ("-m", "mclr", "draw", "--model", ".", "--output", "grid.png")
     root = str(Path(__file__).parents[2])
     result = subprocess.run(
         (sys.executable, *draw), cwd=folder, env=os.environ | {"PYTHONPATH": root},
@@ -327,7 +336,7 @@ def test_a_model_folder_gives_no_code_even_if_asked(made: dict[str, Made], tmp_p
     for place in (folder, folder.parent):
         (place / "evil.py").write_text(EVIL)
         (place / "torch.py").write_text(EVIL)
-        draw = ("draw", "--model", folder, "--family", "evil.py:X", "--out", "grid.png")
+        draw = ("draw", "--model", folder, "--family", "evil.py:X", "--output", "grid.png")
         result = subprocess.run(
             (sys.executable, "-m", "mclr", *draw), cwd=place,
             env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True,

@@ -136,7 +136,7 @@ def test_the_command_sets_it_and_says_where_it_stands(folder: Path, tmp_path: Pa
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            (sys.executable, "-m", *draw, "--out", str(tmp_path / "x.png"), *more),
+            (sys.executable, "-m", *draw, "--output", str(tmp_path / "x.png"), *more),
             env=os.environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_from_the_command_line(trained: Trained) -> None:
     dit_folder(Path("base"))
     folder = exported(tier_of(), trained)
     asked = ("draw", "--model", str(folder), "--classes", "0,7", "--per-class", "1", "--seed", "3")
-    files = ("--out", "grid.png", "--npz", "grid.npz", "--sampler", "num_steps=3")
+    files = ("--output", "grid.png", "--npz", "grid.npz", "--sampler", "num_steps=3")
     done = CliRunner().invoke(cli, [*asked, *files])
     assert done.exit_code == 0, done.output
     images = np.load("grid.npz")["arr_0"]

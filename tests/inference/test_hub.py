@@ -61,7 +61,7 @@ class Machine:
         return done.returncode, done.stdout, done.stderr
 
     def draw(self, model: str, out: str, **environment: str) -> tuple[int, str, str]:
-        options = ("--classes", "0", "--per-class", "1", "--out", out)
+        options = ("--classes", "0", "--per-class", "1", "--output", out)
         return self.mclr("draw", "--model", model, *options, **environment)
 
 

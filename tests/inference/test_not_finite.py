@@ -104,7 +104,9 @@ def test_pipeline_and_draw_fail(
         pipeline([0, 1, 2], [9, 5, 6], output_type="tensor")
     out = tmp_path / "out.png"
     monkeypatch.setattr(
-        sys, "argv", ["mclr", "draw", "--model", str(folder), "--classes", "0", "--out", str(out)]
+        sys,
+        "argv",
+        ["mclr", "draw", "--model", str(folder), "--classes", "0", "--output", str(out)],
     )
     with pytest.raises(SystemExit) as stop:
         cli.main()

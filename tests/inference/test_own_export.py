@@ -109,7 +109,7 @@ def test_its_sampler_can_be_overridden_and_its_class_is_needed(folder: Path) -> 
 
 
 def test_draw_takes_the_class_of_the_caller(folder: Path) -> None:
-    draw = ("-m", "mclr", "draw", "--model", folder, "--classes", "0,1", "--out", "grid.png")
+    draw = ("-m", "mclr", "draw", "--model", folder, "--classes", "0,1", "--output", "grid.png")
     code = ("--family", "secret.py:Secret", "--sampler", "contrast=0")
     refused, done = (
         subprocess.run(

@@ -73,20 +73,23 @@ def test_the_page_works(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with Image.open("three.png") as image:
         assert image.size == (8, 8)
     for line, text in (
-        ("mclr draw --model my-model --classes 3,twelve --out x.png", "class 'twelve': no such"),
-        ("mclr draw --model my-model --classes '3,\"a, b\"' --out x.png", "class 'a, b': no such"),
-        ("mclr draw --model my-model --classes 12 --out x.png", "label 12: out of range"),
-        ("mclr draw --model my-model --classes , --out x.png", "class labels: none given"),
-        ("mclr draw --model my-model --sampler top_k=3 --out x.png", "'top_k' is unknown"),
-        ("mclr draw --model my-model --seed -1 --out x.png", "seed -1 is out of range"),
-        ("mclr draw --model nowhere --out x.png", "nowhere: no such folder"),
-        ("mclr draw --model my-model --classes 3 --out my-model", "is a folder"),
+        ("mclr draw --model my-model --classes 3,twelve --output x.png", "class 'twelve': no such"),
         (
-            "mclr draw --model my-model --out x.txt",
+            "mclr draw --model my-model --classes '3,\"a, b\"' --output x.png",
+            "class 'a, b': no such",
+        ),
+        ("mclr draw --model my-model --classes 12 --output x.png", "label 12: out of range"),
+        ("mclr draw --model my-model --classes , --output x.png", "class labels: none given"),
+        ("mclr draw --model my-model --sampler top_k=3 --output x.png", "'top_k' is unknown"),
+        ("mclr draw --model my-model --seed -1 --output x.png", "seed -1 is out of range"),
+        ("mclr draw --model nowhere --output x.png", "nowhere: no such folder"),
+        ("mclr draw --model my-model --classes 3 --output my-model", "is a folder"),
+        (
+            "mclr draw --model my-model --output x.txt",
             "x.txt: .txt is no format of a picture; expected",
         ),
         (
-            "mclr draw --model my-model --out x",
+            "mclr draw --model my-model --output x",
             "x: has no ending of a picture; expected one of .png",
         ),
     ):
@@ -97,5 +100,5 @@ def test_the_page_works(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_settings_are_names_and_numbers(mclr: Any) -> None:
-    status, _, err = mclr("mclr draw --model m --sampler num_steps --out x.png")
+    status, _, err = mclr("mclr draw --model m --sampler num_steps --output x.png")
     assert status == 2 and "expected NAME=NUMBER, got 'num_steps'" in err

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from mclr.data.splits import hold_out
 from mclr.errors import UserError
 from mclr.models.edm2.config import Edm2Model
 from mclr.new.given import Codes, GivenBase
-from mclr.new.machine import Machine, rate, this_machine
+from mclr.new.machine import Machine, load_in_words, rate, this_machine
+from mclr.new.make import Made, as_text
 from mclr.new.propose import makespan, propose, reckon
 from mclr.new.sizes import FAMILIES, GRIDS, Size, grids_for, sizes_for
 from mclr.new.survey import Survey
@@ -33,6 +35,7 @@ from mclr.planning.plan import Plan
 
 CORES = Machine(2, "", 16e9, 16e9)
 SPEED = 20e9
+TOO_LITTLE = r"--hours 0.1: the smallest experiment takes about .* give --hours [\d.]+ or more"
 EVERY_SIZE = [size for side in (*FAMILIES, 512) for size in sizes_for(side)]
 EDM2 = GivenBase("a/b.pkl", "edm2", {"model_channels": 192}, 64, 3, 3, noise=(-0.5, 1.1))
 LATENT = GivenBase("b.pkl", "edm2", {"dropout": 0.1}, 512, 3, 3, is_latent=True, null_label=False)
@@ -194,13 +197,67 @@ def test_more_time_gives_more(steady: None) -> None:
     assert most.choice.images == 1000 * (1800 - 360), "no more passes than that"
 
 
-def test_too_little_time_and_too_small_images_are_told(steady: None) -> None:
-    with pytest.raises(UserError, match=r"--hours 0.01: .* takes about .* give --hours 0\.\d+"):
-        propose(case(images(), 0.01))
+def test_too_little_time_and_too_small_images_are_told(
+    steady: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow, pytest.raises(UserError, match=TOO_LITTLE):
+        slow.setattr("mclr.new.propose.rate", lambda *_: SPEED / 100)
+        propose(case(images(), 0.1))
     with pytest.raises(UserError, match="median short side is 7 pixels, expected at least 8"):
         propose(case(images(7)))
     with pytest.raises(UserError, match="--cores: no network fits into the memory"):
         propose(case(images(), machine=Machine(2, "", 1e9, 1e9)))
+
+
+def test_time_that_cannot_do_is_told_before_anything_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def timed(*_: Any) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr("mclr.new.propose.rate", timed)
+    with pytest.raises(UserError, match=r"--hours 0.01: .*even if networks took no time") as told:
+        propose(case(images(), 0.01))
+    enough = re.search(r"more than --hours ([\d.]+)", str(told.value))
+    assert enough is not None
+    with pytest.raises(AssertionError):
+        propose(case(images(), float(enough[1])))
+
+
+def test_a_resolution_is_taken_whatever_would_fit(steady: None) -> None:
+    found = images(64, 400)
+    for resolution in (8, 16, 32):
+        tier = propose(replace(case(found), resolution=resolution)).tier
+        assert tier.data.resolution == resolution
+    text = propose(replace(case(found), resolution=16)).text
+    assert re.search(r"resolution: 16 +# yours \(--resolution\)", text)
+    with pytest.raises(UserError, match=r"--hours 0.2: the smallest experiment takes about"):
+        propose(replace(case(found, 0.2), resolution=64))
+
+
+def made(found: Survey, hours: float, resolution: int | None = None) -> Made:
+    wanted = replace(case(found, hours), resolution=resolution)
+    return Made(wanted, propose(wanted))
+
+
+def test_images_that_become_smaller_are_told(steady: None) -> None:
+    small = made(images(64), 0.3)
+    chosen = small.proposal.tier.data.resolution
+    assert chosen < 64
+    told = (
+        f"64 pixels (median short side) become {chosen}×{chosen}; to keep more, give more --hours"
+    )
+    assert told in as_text(small)
+    for other in (made(images(64), 0.3, chosen), made(images(8), 8.0)):
+        assert "become" not in as_text(other)
+
+
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (3.24, 0.0, 0.0))
+    assert load_in_words().startswith("This machine is busy: load 3.2 on 2 cores.")
+    monkeypatch.setattr("os.getloadavg", lambda: (0.4, 9.0, 9.0))
+    assert load_in_words() == ""
 
 
 def test_jobs_share_cores_or_take_turns_on_a_gpu(steady: None) -> None:
@@ -246,6 +303,8 @@ def mclr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], st
 
 def test_the_command(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mclr.new.make.load_in_words", lambda: "This machine is busy.")
+    Path("config").mkdir()
     for i in range(24):
         path = tmp_path / "my photos" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,6 +312,7 @@ def test_the_command(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     wanted = ("mine", "--images", str(tmp_path / "my photos"), "--hours", "0.1", "--cores", "2")
     status, out, err = mclr(*wanted)
     assert status == 0, err
+    assert "This machine is busy." in out
     assert "24 images of 2 classes" in out and "config/mine.yaml: about" in out
     assert out.rstrip().endswith("snakemake --configfile config/mine.yaml --cores 2 -- all")
     assert "mclr plan config/mine.yaml --images 24" in out
@@ -260,7 +320,9 @@ def test_the_command(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert tier.data.path == "my photos", "relative to the checkout"  # type: ignore[union-attr]
     status, out, err = mclr(*wanted)
     assert (status, out) == (2, "") and "there is such a file already" in err
-    status, out, _ = mclr(*wanted, "--force", "--json")
+    status, _, err = mclr(*wanted, "--force", "--resolution", "16")
+    assert status == 2 and "half of the images have a short side of 8 pixels or less" in err
+    status, out, _ = mclr(*wanted, "--force", "--resolution", "8", "--json")
     told = json.loads(out)
     assert status == 0 and told["images"]["classes"] == {"a": 12, "b": 12}
     assert told["tier"] == tier.model_dump(mode="json", by_alias=True)
@@ -276,6 +338,11 @@ def test_the_command(mclr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (("mine", "--images", "$NOWHERE_AT_ALL/x"), "variable NOWHERE_AT_ALL is not set"),
         (("mine", "--images", "x", "--base", "y.pkl"), "--base: y.pkl: there is no such file"),
         (("mine", "--images", "x", "--tokenizer", "y"), "--tokenizer: is that of a base model"),
+        (("mine", "--images", "x", "--resolution", "48"), "--resolution 48: no networks for that"),
+        (
+            ("mine", "--images", "x", "--resolution", "64", "--base", "y.pkl"),
+            "--resolution: is that of the base model",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
@@ -286,6 +353,7 @@ def test_mistakes_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("config").mkdir()
     status, out, err = mclr(*arguments)
     assert (status, out) == (2, "") and text in err and err.count("\n") == 1
     assert not list(tmp_path.rglob("*.yaml"))

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tracking_files import Runs, experiment
 
+from mclr.cli import cli
 from mclr.config.tier import Tier
-from mclr.tracking import how_to_look, publish, ui_command, ui_url
+from mclr.tracking import how_to_look, publish, ui_command, ui_url, what_was_published
 from mclr.tracking.store import open_store, resolve_uri
+from mclr.tracking.views import Look
 
 
 def stored_views() -> dict[str, str]:
@@ -82,3 +85,35 @@ def test_the_report_has_an_experiment_of_its_own(tier: Tier, results: Path, runs
 def test_a_server_is_its_own_command() -> None:
     assert ui_command("https://me:secret@host:5000") == "https://host:5000"
     assert ui_url("7", server="https://host:5000/").startswith("https://host:5000/#/experiments/7/")
+
+
+def test_track_says_what_it_published_and_how_to_see_it(
+    tier: Tier, results: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small.yaml").write_text(json.dumps(tier.model_dump(mode="json", by_alias=True)))
+    told = [
+        CliRunner().invoke(
+            cli, ["track", "--config", "small.yaml", *options], catch_exceptions=False
+        )
+        for options in ((), (), ("--json",), ("--record", "record.json"))
+    ]
+    first, again, numbers, by_the_workflow = (found.stdout for found in told)
+    runs, look = first.splitlines()
+    assert runs == "12 runs (12 created) in the experiments mclr-small…"
+    (url, *_) = [link for _, _, link in how_to_look(tier).links]
+    assert look == f"Open:  {how_to_look(tier).command}, then {url}"
+    assert again.startswith("12 runs (12 unchanged) in ")
+    assert json.loads(numbers) == {"unchanged": 12} and by_the_workflow == ""
+
+
+def test_of_a_server_the_address_is_all_that_one_needs(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Look("https://host", [("edm2", "points", "https://host/#/experiments/1/runs")])
+    monkeypatch.setattr("mclr.tracking.views.how_to_look", lambda _: look)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    text = what_was_published(tier, {"created": 3, "resumed": 1})
+    assert text == (
+        "4 runs (3 created, 1 resumed) in the experiments mclr-small…\nOpen:  https://host/#/experiments/1/runs"
+    )
+    assert what_was_published(tier, {}).startswith("small: nothing to publish yet")

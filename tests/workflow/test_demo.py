@@ -6,10 +6,12 @@ import io
 import sys
 from pathlib import Path
 
+import pytest
 from checkout import ROOT
+from ptys import COLOUR
 
 sys.path.insert(0, str(ROOT / "workflow"))
-from demo import PHASES, Progress, failed
+from demo import PHASES, Progress, failed, run
 
 OUTPUT = """\
 Job stats:
@@ -61,11 +63,26 @@ def test_a_line_per_phase_in_a_file() -> None:
 
 def test_a_terminal_shows_the_phase_that_runs_and_keeps_finished_ones() -> None:
     text = told(Terminal())
-    assert "\r\033[Kfine-tuning         1 of   2 jobs" in text
+    assert "\r\033[Kfine-tuning         1 of   2 jobs" in text and not COLOUR.search(text)
     kept = [line.split("\r\033[K")[-1] for line in text.strip("\n").split("\n")]
     assert [line.split("  ")[0] for line in kept] == [
         *("base models", "fine-tuning", "samples", "table and report")
     ]
+
+
+def test_what_is_said_of_a_failure_stands_on_a_clean_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = tmp_path / "fails"
+    fails.write_text(
+        f"#!/bin/sh\ncat <<'END'\n{OUTPUT[: OUTPUT.index('Finished jobid: 6')]}END\nexit 3\n"
+    )
+    fails.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(fails))
+    out = Terminal()
+    assert run(2, tmp_path / "logs" / "demo.log", out) == 3
+    assert out.getvalue().split("\r\033[K")[-2].startswith("fine-tuning")
+    assert out.getvalue().endswith("\r\033[K")
 
 
 def test_every_rule_has_a_phase_and_a_failure_is_told_in_short(tmp_path: Path) -> None:

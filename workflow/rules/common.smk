@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from shlex import quote
 
+from snakemake.logging import logger
 from snakemake.persistence.file import FilePersistence
 
 sys.path.insert(0, workflow.basedir)
@@ -29,9 +30,10 @@ from mclr.operations.site import load_site
 from mclr.operations.slurm import cancel_left_overs
 from mclr.versions.check import moved_since, warning
 from mclr.versions.record import load_versions
-from mclr.operations.checkout import single_run, use_checkout
+from mclr.operations.checkout import single_run, use_checkout, without_colours
 
 use_checkout(workflow.basedir)
+without_colours(logger.handlers)
 read_once(FilePersistence)
 
 # With --sdm apptainer, the image that jobs run in.
