@@ -124,6 +124,7 @@ def negatives(
 @tokenizer_option
 @encoded_option
 @path_option("negatives", "Samples of the base model (DDO).", required=False)
+@path_option("guide", "Checkpoint of the network that guides it (distillation).", required=False)
 @path_option("selection", "Selected point, whose hyperparameters and step to take.", required=False)
 @path_option("run", "Folder of the run to write.")
 @state_option
@@ -139,7 +140,7 @@ def finetune(
     version: str,
     **paths: Path | None,
 ) -> None:
-    """Fine-tune a base model with MCLR, CC-DPO, CCA or DDO."""
+    """Fine-tune a base model with one objective."""
     from mclr.jobs.inputs import Data
     from mclr.jobs.training import finetune as run_job
     from mclr.operations.site import load_site

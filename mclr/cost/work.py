@@ -136,12 +136,19 @@ class Workload:
         return self._pass(model, networks[model].evaluation * passes)
 
     def _finetune(self, run_id: str) -> Work:
-        """Up to the last checkpoint; a final run, to the step that is selected, at most so far."""
+        """Up to the last checkpoint; a final run, to the step that is selected, at most so far.
+
+        Of a teacher that a network of its own guides, one evaluation of two is that network's.
+        """
         run = self.plan.runs[run_id]
         if run.settings is None:
             return Work()
-        steps, passes = run.settings.checkpoints[-1], objective_passes(run.settings.objective)
-        return self._train(run.model, steps * run.settings.batch * passes.evaluations)
+        rows = run.settings.checkpoints[-1] * run.settings.batch
+        passes = objective_passes(run.settings.objective).evaluations
+        if not self.plan.has_guided_teacher(run):
+            return self._train(run.model, rows * passes)
+        guide = self._pass(run.model, rows * self.guides[run.model].evaluation)
+        return self._train(run.model, rows * (passes - 1)) + guide
 
     def _generate(
         self, model: str, count: float, guided: bool = False, interval: Any = None, guide: str = ""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mclr.data.load import Manifest
 from mclr.device import CPU
+from mclr.errors import UserError
 from mclr.events import EventLog
 from mclr.files import (
     load_tensors,
@@ -84,11 +86,13 @@ def finetune(
     device: torch.device = CPU,
     encoded: Path | None = None,
     version: str = "",
+    guide: Path | None = None,
 ) -> None:
     """Fine-tune a base model with one objective, on the data or on ``encoded`` as above.
 
     With a ``selection`` its hyperparameters and step count instead of those of ``spec``, and the
-    one checkpoint is called final.safetensors.
+    one checkpoint is called final.safetensors. ``guide``: the network that guides the base model,
+    where the objective learns from its guidance and ``spec`` has one.
     """
     spec = selected_spec(spec, selection) if selection else spec
     manifest, settings, split = data.manifest, spec.run, data.folder / "train.parquet"
@@ -110,8 +114,9 @@ def finetune(
         Samples(x, labels, manifest.num_classes),
         generated,
         share,
+        _guide(trained, manifest, tokenizer, device, guide),
     )
-    optional = [path for path in (tokenizer, negatives, encoded) if path]
+    optional = [path for path in (tokenizer, negatives, encoded, guide) if path]
     private = state_folder(state, version, spec, split, base, *optional)
     started, checkpoints = time.time(), tuple(settings.checkpoints)
     with private.held():
@@ -120,6 +125,22 @@ def finetune(
         facts = {**objective.facts, **_chosen(family, spec)}
         about = started, version, only, facts, settings.how.evaluated
         _publish(run, spec, checkpoints, private, split, *about)
+
+
+def _guide(
+    spec: FinetuneSpec,
+    manifest: Manifest,
+    tokenizer: Path | None,
+    device: torch.device,
+    weights: Path | None,
+) -> nn.Module | None:
+    """The network that guides the base model, as it is sampled with; None if it does itself."""
+    if spec.guide_network is None:
+        return None
+    if weights is None:
+        raise UserError("this objective learns from a network that guides: give --guide")
+    family = make_family(spec.with_(network=spec.guide_network), manifest, tokenizer, device)
+    return family.frozen(load_network(family, weights))
 
 
 def _chosen(family: Family, spec: ModelSpec) -> dict[str, str]:

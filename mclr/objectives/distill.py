@@ -38,7 +38,7 @@ ENTRY = Method(
 
 
 class Distill(Objective):
-    """Guidance distillation; γ as in ``models.<model>.guidance``."""
+    """Guidance distillation; γ and what guides are those of ``models.<model>``."""
 
     name: Literal["distill"]
     gamma: Positive
@@ -65,7 +65,7 @@ def distill_loss(objective: Distill, predictions: Predictions, batch: Batch, par
     from mclr.objectives.loss import Loss, term
 
     some, N = batch.take(part), len(batch.labels)
-    teacher, null = predictions.both(predictions.reference, some)
+    teacher, null = predictions.teacher(some)
     policy = predictions.policy(some.x, some.labels, some.draw)
     likelihood = policy.log_likelihood(some.x).sum() / N
     value = policy.divergence(teacher.guided(null, objective.gamma)).sum() / N

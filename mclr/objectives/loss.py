@@ -33,13 +33,26 @@ class Predictions:
     """What the networks say of samples, for objectives that imitate guidance.
 
     average: of the trained network, its average where one is kept, else itself. null: the label
-    that asks for the unconditional model.
+    that asks for the unconditional model. guide: the network that guides the frozen one, where it
+    is not that itself under the null label.
     """
 
     policy: Predict
     average: Predict
     reference: Predict
     null: int
+    guide: Predict | None = None
+
+    @torch.no_grad()
+    def teacher(self, batch: Batch) -> tuple[Prediction, Prediction]:
+        """What the frozen network says with the labels, and what guides it, as constants.
+
+        A network of its own that guides is asked as samplers ask it, without dropout.
+        """
+        if self.guide is None:
+            return self.both(self.reference, batch)
+        own = self.reference(batch.x, batch.labels, batch.draw)
+        return own, self.guide(batch.x, batch.labels, replace(batch.draw, masks=None))
 
     @torch.no_grad()
     def both(self, predict: Predict, batch: Batch) -> tuple[Prediction, Prediction]:

@@ -151,6 +151,9 @@ class ModelJobs(Reads):
             **self._training_data(run.model),
             "base": self.plan.start_checkpoint(run.start),
             "negatives": [self.files.negatives(run.start)] if self.needs_negatives(run) else [],
+            "guide": [self.plan.guide_checkpoint(run.model)]
+            if self.plan.has_guided_teacher(run)
+            else [],
         }
         if run.is_final:
             inputs |= {"selection": self.files.selection(run.experiment)}

@@ -80,6 +80,13 @@ class Plan(Grid):
         guided = point.guidance is None or point.guidance > 0
         return "net" if point.guide == "null" and has_net and guided else point.guide
 
+    def has_guided_teacher(self, run: Run) -> bool:
+        """Whether a run learns from its start's guidance, which a network of its own gives."""
+        if run.settings is None or self.model(run).guide is None:
+            return False
+        needs = run.settings.objective.needs
+        return needs.reference and needs.predictions
+
     # Jobs that train or encode.
 
     def tokenizer_spec(self, model: str) -> TokenizerSpec:
@@ -128,6 +135,7 @@ class Plan(Grid):
         told.pop("dial", None)  # where it is measured changes nothing in training
         about = {"identity": _identity(run), "run": told, "seed": run.seed}
         about |= run.settings.objective.code
+        about |= {"guide_network": _guide(settings)[1]} if self.has_guided_teacher(run) else {}
         return FinetuneSpec.model_validate(about | _network(settings) | _likelihood(settings))
 
     def training_spec(self, run_id: str) -> BaseSpec | FinetuneSpec:

@@ -82,13 +82,18 @@ class FineTuningRun(FineTuning):
 
 
 class FinetuneSpec(ModelSpec):
-    """Fine-tuning with one objective and one seed."""
+    """Fine-tuning with one objective and one seed.
+
+    guide_network: what guides the base model, where the objective learns from its guidance and
+    that is a network of its own.
+    """
 
     identity: Identity
     run: FineTuningRun
     seed: Seed
     objective_sha256: str = ""
     """Of the file of an objective of somebody's own."""
+    guide_network: Network | None = None
 
 
 class NegativesSpec(ModelSpec):

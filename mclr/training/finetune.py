@@ -26,11 +26,14 @@ def finetune_trainee(
     data: Samples,
     negatives: Samples | None = None,
     share: Share = WHOLE,
+    guide: nn.Module | None = None,
 ) -> Trainee:
     """A copy of ``base`` to fine-tune on ``data``; ``base`` stays as the reference.
 
-    ``negatives`` are samples of the base model, for objectives that need them. ``base`` is on the
-    family's device, where a minibatch at a time goes; the samples stay where they are.
+    ``negatives`` are samples of the base model, for objectives that need them. ``guide`` guides it
+    in the place of its null label, for objectives that learn from its guidance; as it is sampled
+    with, frozen. ``base`` is on the family's device, where a minibatch at a time goes; the samples
+    stay where they are.
     """
     device, objective = family.device, settings.objective.loaded()
     # In evaluation mode, as the reference: dropout is the draws' affair, shared by both.
@@ -46,7 +49,7 @@ def finetune_trainee(
     share.prepare(frozen)
     policy, reference = _log_likelihood(family, net), _log_likelihood(family, frozen)
     loss = checked_loss(objective)
-    steps = Steps(family, net, frozen, settings, seed, data, negatives, average)
+    steps = Steps(family, net, frozen, settings, seed, data, negatives, average, guide)
 
     def loss_of_step(step: int) -> Callable[[Tensor], Loss]:
         return partial(loss, steps.given(step, objective.needs, policy, reference))

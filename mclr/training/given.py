@@ -43,7 +43,8 @@ class Steps:
     """The minibatches of a fine-tuning run: each depends on its seed and step alone.
 
     ``negatives`` are samples of the network ``frozen``, for objectives that need them. ``average``
-    is that of the weights of ``net``, where one is kept.
+    is that of the weights of ``net``, where one is kept. ``guide`` is the network that guides
+    ``frozen``, where that is not its null label.
     """
 
     family: Family
@@ -54,6 +55,7 @@ class Steps:
     data: Samples
     negatives: Samples | None
     average: nn.Module | None = None
+    guide: nn.Module | None = None
 
     def given(
         self, step: int, needs: Needs, policy: LogLikelihood, reference: LogLikelihood
@@ -94,7 +96,8 @@ class Steps:
             partial(self.family.predict, net)
             for net in (self.net, self.average or self.net, self.frozen)
         )
-        return Predictions(policy, average, reference, self.data.classes)
+        guide = partial(self.family.predict, self.guide) if self.guide else None
+        return Predictions(policy, average, reference, self.data.classes, guide)
 
     @cached_property
     def _priors(self) -> Tensor:

@@ -15,15 +15,21 @@ from tiny import TINY, Trained
 from mclr.config.reading import parse_tier
 from mclr.data.load import load_manifest
 from mclr.errors import UserError
+from mclr.events import read_events
 from mclr.files import load_tensors, read_json, save_tensors, sha256
+from mclr.jobs.inputs import Data
 from mclr.jobs.sampling import sample
 from mclr.jobs.take_over import import_base, import_tokenizer
+from mclr.jobs.training import finetune
 from mclr.metrics.features import read_features
 from mclr.models.edm2.encoders import StabilityVaeEncoder, pack_vae
 from mclr.models.families import make_family
 from mclr.models.var.config import VqvaeConfig
 from mclr.models.var.vqvae import Vqvae
+from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
+from mclr.planning.specs import FinetuneSpec
+from mclr.settings.section import canonical
 from mclr.weights.importer import import_weights
 
 GUIDE = {
@@ -171,6 +177,46 @@ def test_network_of_its_own_guides(trained: Trained, tmp_path: Path) -> None:
         found[name] = read_features([features], "cnn").features
     torch.testing.assert_close(found["itself"], found["plain"], rtol=1e-3, atol=1e-3)
     assert (found["other"] - found["plain"]).abs().max() > 0.01
+
+
+def test_it_guides_the_teacher_of_distillation(trained: Trained, tmp_path: Path) -> None:
+    """As its images are guided; with the model itself as guide there is nothing to learn."""
+    content = copy.deepcopy(TINY)
+    content["models"]["edm2"] |= {"guide": GUIDE}
+    run = {"model": "edm2", "lr": 0.001, "batch": 8, "checkpoints": [2]}
+    content["runs"] = {
+        "taught": run | {"objective": {"name": "distill", "gamma": 2}},
+        "gft": run | {"objective": {"name": "gft", "beta": 0.4}},
+        "mclr": run | {"objective": {"name": "mclr"}},
+    }
+    jobs = Jobs(Plan(parse_tier(content, "tiny")))
+    plan = jobs.plan
+    read = {name: jobs.finetune(f"{name}-seed0").inputs["guide"] for name in content["runs"]}
+    assert read == {"taught": [plan.guide_checkpoint("edm2")], "gft": [], "mclr": []}
+    assert "guide_network" not in canonical(plan.finetune_spec("gft-seed0"))
+    spec = plan.finetune_spec("taught-seed0")
+    assert spec.guide_network == plan.guide_spec("edm2").network
+    guides = make_family(plan.guide_spec("edm2"), load_manifest(trained.manifest))
+    net = guides.build(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net.unet.out_gain.fill_(1.0)  # type: ignore[union-attr,operator]
+    save_tensors(tmp_path / "guide.safetensors", net.state_dict(), {})
+
+    def losses(spec: FinetuneSpec, guide: Path | None, run: str) -> list[float]:
+        finetune(
+            spec, Data(trained.prepared), trained.edm2, None, None, tmp_path / run,
+            tmp_path / "state", guide=guide,
+        )  # fmt: skip
+        events = read_events(tmp_path / run / "events.jsonl")
+        return [event["loss"] for event in events if event["event"] == "train"]
+
+    same = losses(spec.with_(guide_network=spec.network), trained.edm2, "itself")
+    other = losses(spec, tmp_path / "guide.safetensors", "other")
+    assert abs(same[0]) < 1e-3 < 0.1 < other[0]
+    facts = read_json(tmp_path / "other/provenance.json")
+    assert sha256(tmp_path / "guide.safetensors") in facts["inputs"].values()
+    with pytest.raises(UserError, match="learns from a network that guides: give --guide"):
+        losses(spec, None, "none")
 
 
 def test_packed_autoencoder_is_the_same(tmp_path: Path) -> None:

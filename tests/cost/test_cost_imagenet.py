@@ -74,6 +74,18 @@ def test_a_guide_of_its_own_costs_its_own_passes(load: Workload) -> None:
     assert load.of(jobs["import_base:edm2-s"]).macs == 0
 
 
+def test_a_teacher_that_a_network_guides_costs_its_evaluation(load: Workload) -> None:
+    """Three for the row with a gradient, one of the base, one of the guide; GFT two of its own."""
+    jobs = {job.name: job for job in load.jobs}
+    net, guide = load.networks["edm2-s"].evaluation, load.guides["edm2-s"].evaluation
+    rows = 1600 * 256
+    taught = jobs["finetune:edm2-s-distill-P_mean0-gamma0.4-seed0"]
+    assert load.of(taught).half == rows * (4 * net + guide)
+    assert "guide:edm2-s" in load.dag.needs(taught)
+    own = jobs["finetune:edm2-s-gft-P_mean0-beta0.7-seed0"]
+    assert load.of(own).half == rows * 4 * net and "guide:edm2-s" not in load.dag.needs(own)
+
+
 def test_published_nets_see_real_images_on_a_gpu(load: Workload) -> None:
     macs = feature_macs(DINOV2, 3, 64, 1000)
     work = load.of(load.dag.net("dinov2-64px"))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from mclr.errors import UserError
 from mclr.likelihood import Draw
+from mclr.likelihood.masks import Masks
 from mclr.likelihood.prediction import Denoised, Logits, Prediction
 from mclr.objectives import Distill, Gft, Mg
 from mclr.objectives.distill import distill_loss
@@ -130,6 +131,32 @@ def test_mg_moves_the_target_by_the_average() -> None:
     assert found.item() != pytest.approx(RUNS["mg"](said, batch, every(batch)).value.item())
     (gradient,) = torch.autograd.grad(found, [nets.policy.w])  # type: ignore[list-item]
     assert gradient.abs().max() > 0
+
+
+def test_a_network_that_guides_the_base_guides_the_teacher() -> None:
+    """With its labels, and without dropout, as samplers ask it; GFT and MG never ask it."""
+    nets, other = toy("diffusion"), toy("diffusion").policy
+    batch = nets.batch(LABELS)
+    batch = replace(batch, draw=replace(batch.draw, masks=Masks(torch.arange(7), 0.5)))
+    said, asked = nets.predictions(), []
+
+    def guide(x: Tensor, labels: Tensor, draw: Draw) -> Prediction:
+        asked.append((labels, draw.masks))
+        return nets.predict(other)(x, labels, draw)
+
+    guided = replace(said, guide=guide)
+    found = RUNS["distill"](guided, batch, every(batch)).value
+    assert len(asked) == 1 and torch.equal(asked[0][0], batch.labels) and asked[0][1] is None
+    own, theirs = (p(batch.x, batch.labels, batch.draw) for p in (said.reference, guide))
+    teacher = own.values + GAMMA * (own.values - theirs.values)
+    policy = said.policy(batch.x, batch.labels, batch.draw)
+    expected = policy.divergence(replace(policy, values=teacher)).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert found.item() != pytest.approx(RUNS["distill"](said, batch, every(batch)).value.item())
+    for name in ("gft", "mg"):
+        values = [RUNS[name](p, batch, every(batch)).value.item() for p in (said, guided)]
+        assert values[0] == values[1]
+    assert len(asked) == 2  # the second one was this test's
 
 
 def test_to_adam_mg_without_an_average_is_gft_at_one_noise_weight() -> None:

@@ -59,6 +59,7 @@ for run in PLAN.runs.values():
             tokenizer=flag_of("tokenizer"),
             encoded=flag_of("encoded"),
             negatives=flag_of("negatives"),
+            guide=flag_of("guide"),
             run=subpath(output.config, parent=True),
             state=f"{RESULTS}/state/{run.run_id}",
             version=VERSIONS.of(job.kind),
@@ -66,7 +67,7 @@ for run in PLAN.runs.values():
             "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
             " --spec {params.spec:q} --data {params.data}"
             " --base {input.base} {params.tokenizer} {params.encoded} {params.negatives}"
-            " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
+            " {params.guide} --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
             " --result-version {params.version:q}"
 
 
@@ -96,6 +97,7 @@ rule finetune_final:
         tokenizer=flag_of("tokenizer"),
         encoded=flag_of("encoded"),
         negatives=flag_of("negatives"),
+        guide=flag_of("guide"),
         run=subpath(output.config, parent=True),
         state=f"{RESULTS}/state/{{final}}",
         version=version_of(JOBS.finetune, "final"),
@@ -103,5 +105,5 @@ rule finetune_final:
         "workflow/launch {resources.nodes} {resources.processes} --log {log} finetune"
         " --spec {params.spec:q} --data {params.data} --selection {input.selection}"
         " --base {input.base} {params.tokenizer} {params.encoded} {params.negatives}"
-        " --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
+        " {params.guide} --run {params.run} --state {params.state} --micro-batch {resources.micro_batch}"
         " --result-version {params.version:q}"
