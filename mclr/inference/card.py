@@ -43,8 +43,9 @@ def write_card(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=escaped
     )
     environment.filters |= {"raw": Raw, "joined": joined, "fenced": fenced}
+    parts = parts_of(source.model, source.run.taken)
     text = environment.from_string(template).render(
-        _content(source, config) | {"licence": licence_for(parts_of(source.model), licence)}
+        _content(source, config) | {"licence": licence_for(parts, licence)}
     )
     write_text(output / CARD, text.rstrip() + "\n")
     return output / CARD
@@ -79,7 +80,8 @@ def _content(source: Source, config: ModelConfig) -> dict[str, Any]:
         "recall": _recall(found, run.is_base),
         "protocol": _protocol(source, found[0].protocol),
         "provenance": _provenance(source),
-        "released": _released(source),
+        "released": _released(source.model.base),
+        "tuned": _released(source.run.taken),
         "samples": SAMPLES if source.grid.is_file() else "",
     }
 
@@ -90,16 +92,15 @@ def _own(source: Source) -> dict[str, str]:
     return {"own_file": re.sub(r"\W", "_", Path(place).stem), "own_class": name}
 
 
-def _released(source: Source) -> dict[str, str] | None:
-    """Where a base model that others trained comes from, and its licence."""
-    base = source.model.base
-    if not isinstance(base, Released):
+def _released(weights: object) -> dict[str, str] | None:
+    """Where weights that others trained come from, and their licence; None of weights made here."""
+    if not isinstance(weights, Released):
         return None
-    row = released_row(base.released) or {}
+    row = released_row(weights.released) or {}
     return {
-        "name": Path(base.released).name,
+        "name": Path(weights.released).name,
         "url": row.get("url", ""),
-        "licence": stated_licence(base.released),
+        "licence": stated_licence(weights.released),
     }
 
 

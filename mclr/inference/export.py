@@ -55,7 +55,7 @@ def export_model(
         raise UserError(f"{output}: exists and is not empty; choose another folder, or delete it")
     source = find_source(tier, experiment)
     if sharing:
-        parts = parts_of(source.model)
+        parts = parts_of(source.model, source.run.taken)
         check_sharing(parts, licence_for(parts, licence), despite)
     config = model_config(source)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -15,8 +15,11 @@ from mclr.data.raw import VERSIONS
 from mclr.data.releases import licences
 from mclr.errors import UserError
 from mclr.models.config import Model
+from mclr.settings.origin import Released
 
 MAX_CARD_BYTES = 1 << 20
+TUNED = "fine-tuned weights"
+"""Role of weights that others fine-tuned."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ _BY_ID = {licence.id: licence for licence in KNOWN.values()}
 
 @dataclass(frozen=True)
 class Part:
-    """What others published of a model: base, or tokenizer; its licence as stated, '' if none."""
+    """What others published of a model: base, fine-tuned weights, or tokenizer.
+
+    stated: its licence, '' if none is known.
+    """
 
     role: str
     name: str
@@ -55,12 +61,16 @@ class Part:
         return KNOWN.get(self.stated) or _BY_ID.get(self.stated)
 
 
-def parts_of(model: Model) -> list[Part]:
-    """What is in the folder of an exported model and was published by others."""
+def parts_of(model: Model, tuned: Released | None = None) -> list[Part]:
+    """What is in the folder of an exported model and was published by others.
+
+    tuned: its weights, where others fine-tuned them.
+    """
+    found = {role: part for role, part in model.releases.items() if role in ("base", "tokenizer")}
+    found |= {TUNED: tuned} if tuned else {}
     return [
         Part(role, Path(part.released).name, stated_licence(part.released))
-        for role, part in model.releases.items()
-        if role in ("base", "tokenizer")
+        for role, part in found.items()
     ]
 
 
@@ -97,7 +107,7 @@ def licence_for(parts: list[Part], wanted: str | None) -> str | None:
     if wanted:
         return wanted
     known = [part.licence for part in parts]
-    bases = [part.licence for part in parts if part.role == "base"]
+    bases = [part.licence for part in parts if part.role in ("base", TUNED)]
     if not bases or not all(known):
         return None
     strict = [licence for licence in known if licence and licence.allowed is not None]

@@ -112,7 +112,7 @@ def _with(source: Source, metrics: pd.DataFrame, net: str) -> Measured:
         int(recipe["n_samples"]),
         [line for line in lines if line],
         _own(source, metrics, net),
-        recipe["stage"] == FINAL and not run.is_base,
+        recipe["stage"] == FINAL and run.settings is not None,
         f"{base['recall']:.3f}",
         f"{recipe['recall']:.3f}",
         "" if run.is_base else _answer(source, recipe, base, cfg),
@@ -150,8 +150,8 @@ def _one(summary: pd.DataFrame, method: str) -> Mapping[Hashable, Any] | None:
 
 
 def _own(source: Source, metrics: pd.DataFrame, net: str) -> list[str]:
-    """Metrics of the file itself, on the images it was chosen by; of a base model, none."""
-    if source.run.is_base:
+    """Metrics of the file itself, on the images it was chosen by; none where nothing chose it."""
+    if not source.run.settings:
         return []
     rows = complete(metrics)
     rows = rows[

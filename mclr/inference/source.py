@@ -50,7 +50,7 @@ class Source:
     def grid(self) -> Path:
         """The image grid of the checkpoint, without guidance."""
         point = Point(self.run, self.step, 0.0, self.run.seed, averaged=self.averaged)
-        if self.run.is_base:
+        if not self.run.settings:
             point = Point(self.run, self.step, 0.0, self.tier.seeds[0])
         return self.results / "grids" / point.path / "shard-000.png"
 
@@ -64,14 +64,9 @@ def find_source(tier: Tier, experiment: str) -> Source:
             f"experiment {experiment!r}: tier {tier.tier} has none; choose from {known}"
         )
     first = plan.of(experiment)[0]
-    if first.taken:
-        raise UserError(
-            f"experiment {experiment!r}: its network is released by others; take theirs "
-            f"({first.taken.released}) instead of exporting it"
-        )
     base_run = plan.runs[f"{first.model}-base"]
     place = plan.files.best(experiment)
-    if first.is_base:
+    if not first.settings:  # a base, or a network that others fine-tuned
         place = plan.weights(Point(first, first.checkpoints[-1], 0.0, first.seed))
     weights = Path(place)
     tensors, metadata = load_tensors(weights)
@@ -104,7 +99,7 @@ def _chosen_value(plan: Plan, experiment: str) -> float:
 def _run_of(plan: Plan, experiment: str, metadata: dict[str, str], weights: Path) -> Run:
     """The run whose job, as the tier plans it now, is the one that made the checkpoint."""
     for run in plan.of(experiment):
-        spec = plan.base_spec(run.model) if run.is_base else plan.finetune_spec(run.run_id)
+        spec = plan.taken_spec(run.run_id) if run.taken else plan.training_spec(run.run_id)
         if canonical(spec) == metadata.get("spec") and "step" in metadata:
             return run
     raise UserError(

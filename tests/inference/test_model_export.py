@@ -261,7 +261,7 @@ def test_no_folder_of_the_author_s_machine_is_told(here: Tier) -> None:
     assert training["data"]["source"] == data | {"path": "photos"}
     assert training["base"]["released"] == "own.pkl"
     assert "/home/ann" not in json.dumps(training)
-    released = _released(told)
+    released = _released(told.model.base)
     assert released and released["name"] == "own.pkl"
     assert _settings(told)["base"]["released"] == "own.pkl"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +21,11 @@ from mclr.planning.plan import Plan
 from mclr.settings.section import canonical
 
 RUN = "edm2-mclr-seed0"
+OPTIMIZER: dict[str, Any] = {"clip": 0.02, "ema": {"std": 0.1, "evaluate": "both"}}
 
 
 def command(folder: Path, trained: Trained, plan: Plan, size: int, steps: int) -> list[str]:
-    spec = edited(plan.finetune_spec(RUN), run={"checkpoints": [2, steps]})
+    spec = edited(plan.finetune_spec(RUN), run={"checkpoints": [2, steps], "optimizer": OPTIMIZER})
     launcher = [
         "-m",
         "torch.distributed.run",
@@ -47,8 +50,8 @@ def finished(folder: Path, trained: Trained, plan: Plan, size: int, steps: int =
     return folder / "run"
 
 
-def weights(run: Path, step: int) -> torch.Tensor:
-    tensors, _ = load_tensors(run / "checkpoints" / f"step-{step:06d}.safetensors")
+def weights(run: Path, step: int, ending: str = "") -> torch.Tensor:
+    tensors, _ = load_tensors(run / "checkpoints" / f"step-{step:06d}{ending}.safetensors")
     return torch.cat([value.flatten() for value in tensors.values()])
 
 
@@ -61,8 +64,8 @@ def test_two_processes_train_as_one(
     pair: Path, trained: Trained, tiny_plan: Plan, tmp_path: Path
 ) -> None:
     alone = finished(tmp_path, trained, tiny_plan, 1)
-    for step in (2, 4):
-        together, single = weights(pair, step), weights(alone, step)
+    for step, ending in itertools.product((2, 4), ("", "-average")):
+        together, single = weights(pair, step, ending), weights(alone, step, ending)
         # Rounding decides the sign of Adam's step where a gradient is nearly 0.
         assert (together - single).abs().median() < 1e-6
         assert (together - single).abs().max() <= 2 * 0.001 * step
@@ -71,7 +74,9 @@ def test_two_processes_train_as_one(
         for run in (pair, alone)
     )
     assert [e["step"] for e in ours] == [2, 4]
+    assert max(e["grad_norm"] for e in ours) > OPTIMIZER["clip"]  # clipping takes part
     for a, b in zip(ours, theirs, strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3, abs=1e-4)
         assert a["log_likelihood"] == pytest.approx(b["log_likelihood"], rel=1e-4)
 
@@ -103,4 +108,5 @@ def test_asked_to_stop_they_stop_together_and_resume_to_the_same_bits(
     assert int(load_tensors(folder / "state" / "state.safetensors")[1]["step"]) < steps
     resumed = finished(folder, trained, tiny_plan, 2, steps)
     assert "resume" in [e["event"] for e in read_events(events)]
-    assert torch.equal(weights(resumed, steps), weights(whole, steps))
+    for ending in ("", "-average"):
+        assert torch.equal(weights(resumed, steps, ending), weights(whole, steps, ending))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,19 @@ def test_what_to_run_first_is_one_block_that_one_can_afford() -> None:
     runner, config = CliRunner(), Path(ROOT, "config", "imagenet-first.yaml")
     with runner.isolated_filesystem():  # where no results are
         done = runner.invoke(command, [str(config), "--json"], catch_exceptions=False)
-    hours = json.loads(done.output)["total"]["gpu_hours"]["h100"]
-    assert 10 < hours <= 150
+    found = json.loads(done.output)
+    hours = found["total"]["gpu_hours"]["h100"]
+    planned = {rule: row["gpu_hours"]["h100"] for rule, row in found["rules"].items()}
+    rates = (ROOT / "docs" / "cost.md").read_text().split("### Measured on an H100")[1]
+    tuning = re.search(r"\| MCLR, .* · ([\d.]+) \| .* · ([\d.]+) \|", rates)
+    sampling = re.search(r"\| VAR-d24 \| \d+ \| ([\d.]+) \| ([\d.]+) \|", rates)
+    assert tuning and sampling
+    saved = [
+        planned[rule] * (1 - float(ours[1]) / float(ours[2]))
+        for rule, ours in (("finetune", tuning), ("sample", sampling))
+    ]
+    measured = hours - sum(saved)
+    assert 10 < measured < hours <= 150
     page = (ROOT / "docs" / "imagenet.md").read_text()
-    assert f"about {hours:.0f} H100-hours by `mclr plan`" in page
+    told = f"about {hours:.0f} H100-hours by `mclr plan`, {measured:.0f} at the rates"
+    assert told in page

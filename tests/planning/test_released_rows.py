@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ from mclr.cost.images import images_of
 from mclr.cost.work import Workload
 from mclr.data.releases import released_row
 from mclr.errors import UserError
-from mclr.files import load_tensors, read_json
-from mclr.inference.source import find_source
+from mclr.files import load_tensors, read_json, write_json
+from mclr.inference import ClassConditionalPipeline
+from mclr.inference.export import export_model
+from mclr.inference.licence import check_sharing, licence_for, parts_of
 from mclr.jobs.take_over import import_base
 from mclr.planning.jobs import Jobs
 from mclr.planning.plan import Plan
 from mclr.report.names import kinds_of, views_of
 from mclr.report.rows import make_table
 from mclr.report.view import ModelView
+from mclr.settings.origin import Released
 
 RELEASED = {"model": "var", "method": "cca", "released": "cca.pth"}
 
@@ -163,9 +167,62 @@ def test_claims_ask_nothing_of_it_where_there_is_none(tiny: dict[str, Any]) -> N
     assert not [f for f in findings(metrics, tier) if "released" in f.claim.id]
 
 
-def test_it_is_not_exported(tier: Tier) -> None:
-    with pytest.raises(UserError, match=r"released by others; take theirs \(cca\.pth\)"):
-        find_source(tier, "var-cca-theirs")
+@pytest.fixture
+def results(
+    tier: Tier, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What the tier's jobs leave of it: weights, provenance of it and of its base, metrics."""
+    monkeypatch.chdir(tmp_path)
+    plan, folder = Plan(tier), Path("results", "tiny")
+    manifest = Path(plan.files.prepared(None)["manifest"])
+    tokenizer = Path(plan.files.tokenizer("var"))
+    for source, target in ((trained.manifest, manifest), (trained.tokenizer, tokenizer)):
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(source, target)
+    torch.save(load_tensors(trained.var)[0], "cca.pth")
+    spec, run = plan.taken_spec("var-cca-theirs"), folder / "runs" / "var-cca-theirs"
+    import_base(spec, manifest, Path("cca.pth"), tokenizer, run)
+    shutil.copytree(run, folder / "runs" / "var-base")
+    rows = measured(tier).assign(stage="grid", seed=0)
+    rows.loc[rows["method"] == "cca-released", "run_id"] = "var-cca-theirs"
+    rows["hyperparameters"] = rows["hyperparameters"].str.replace(" ", "")
+    for n in tier.features:
+        for key in ("fd", "precision", "recall", "accuracy"):
+            rows[f"{key}_{n}"] = rows[f"{key}_cnn"]
+    rows.to_parquet(folder / "metrics.parquet")
+    write_json(folder / "protocols.json", {"p": {"id": "p"}})
+    yield
+
+
+@pytest.mark.usefixtures("results")
+def test_its_card_says_whose_weights_they_are(tier: Tier, trained: Trained) -> None:
+    written = export_model(tier, "var-cca-theirs", Path("model"))
+    assert {path.name for path in written} >= {"README.md", "model.safetensors"}
+    tensors = load_tensors(Path("model/model.safetensors"))[0]
+    assert all(torch.equal(tensors[n], t) for n, t in load_tensors(trained.var)[0].items())
+    text = Path("model/README.md").read_text()
+    for words in (
+        "# VAR+CCA, released weights on",
+        "fine-tuned with\nCCA, released weights",
+        "Fine-tuning: released weights cca.pth, trained by others",
+        "trained by those who released them, with code of their own",
+        "**+CCA, released weights, this model**",
+        "| fine-tuned weights | cca.pth | not stated: it binds what is made of them |",
+    ):
+        assert words in text, words
+    assert "images seen" not in text and "were chosen by" not in text
+    assert ClassConditionalPipeline.from_pretrained("model").config.training["step"] == 0
+
+
+@pytest.mark.usefixtures("results")
+def test_it_is_shared_under_its_own_licence(tier: Tier) -> None:
+    with pytest.raises(UserError, match=r"the fine-tuned weights cca\.pth is not stated"):
+        export_model(tier, "var-cca-theirs", Path("model"), licence="mit", sharing=True)
+    theirs = Released(released="ddo-var-d16")
+    parts = parts_of(tier.models["var"], theirs)
+    assert licence_for(parts, None) == "cc-by-nc-sa-4.0"
+    with pytest.raises(UserError, match=r"weights ddo-var-d16 is under cc-by-nc-sa-4\.0"):
+        check_sharing(parts, "mit", despite=False)
 
 
 @pytest.mark.parametrize(
