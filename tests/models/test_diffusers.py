@@ -296,7 +296,6 @@ def test_no_objective_is_left_out() -> None:
     assert {objective["name"] for objective in OBJECTIVES} == kinds.OBJECTIVES.keys() - {kinds.OWN}
 
 
-
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective["name"])
 def test_every_objective_trains_it(dit: Path, objective: dict[str, Any]) -> None:
     """A step by each: every weight moves but those of the variance and of classes not seen."""
