@@ -31,6 +31,7 @@ from mclr.training.base import base_trainee
 from mclr.training.finetune import finetune_trainee
 from mclr.training.given import Samples
 from mclr.training.share import Share
+from mclr.versions import kinds
 
 BY_SCHEDULER = {"kind": "scheduler", "num_steps": 6}
 HEUN = {"num_steps": 4, "sigma_min": 0.02, "sigma_max": 80, "rho": 7}
@@ -280,11 +281,19 @@ def test_precision(dit: Path) -> None:
 
 OBJECTIVES: list[dict[str, Any]] = [
     {"name": "mclr", "K": 2},
+    {"name": "mclr", "K": 2, "dsm": 1},
     {"name": "wmclr", "dsm": 1, "K": 2, "draws": 2},
     {"name": "ccdpo", "beta": 0.1, "K": 2},
     {"name": "cca", "beta": 0.1, "lambda": 1, "K": 2},
     {"name": "ddo", "alpha": 1, "beta": 0.1, "n_negatives": 12},
+    {"name": "distill", "gamma": 0.5},
+    {"name": "gft", "beta": 0.5},
+    {"name": "mg", "w": 0.3},
 ]
+
+
+def test_no_objective_is_left_out() -> None:
+    assert {objective["name"] for objective in OBJECTIVES} == kinds.OBJECTIVES.keys() - {kinds.OWN}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective["name"])
