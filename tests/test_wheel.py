@@ -124,6 +124,25 @@ def line(module: str) -> str:
     return f'mclr: error: {module} is not installed; run `pip install "mclr[{EXTRAS[module]}]"`\n'
 
 
+def test_every_package_of_an_extra_that_is_missing_is_one_line(core: Environment) -> None:
+    """However it is asked for: before its import, or by it."""
+    program = """
+from importlib import import_module
+from mclr.errors import UserError
+from mclr.extras import EXTRAS, require, told
+for module in EXTRAS:
+    try:
+        require(module)
+    except UserError as error:
+        print("mclr: error:", error)
+    try:
+        import_module(f"{module}.parts")
+    except ImportError as error:
+        assert told(error), module
+"""
+    assert core.run("-c", program) == (0, "".join(map(line, EXTRAS)))
+
+
 def test_a_missing_feature_net_is_one_line(core: Environment) -> None:
     program = """
 from mclr.errors import UserError

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import mclr
 from mclr.files import load_tensors
@@ -81,6 +82,24 @@ def test_a_step_of_the_loop_is_a_step_of_the_call(names: dict[str, Any]) -> None
     # Adam's first step is lr in each weight that has a gradient.
     assert torch.allclose(moved["pictures.weight"][:2], torch.tensor(1e-3), rtol=1e-2)
     assert not moved["pictures.weight"][2].any()
+
+
+def test_a_step_on_a_gpu(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By fake tensors, which refuse an operation on two devices: all of it is where the images are.
+
+    As in the loop with accelerate, whose generator stays on the CPU.
+    """
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)  # which needs a driver
+    run(FUNCTIONS, names)
+    objective, rng = names["Mclr"](name="mclr", K=2), torch.Generator()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net = names["Denoiser"]()
+        for part in net.modules():
+            for name, value in part._parameters.items():
+                part._parameters[name] = torch.nn.Parameter(torch.empty_like(value, device="cuda"))
+        x, labels = torch.empty(8, 1, 8, 8, device="cuda"), torch.zeros(8, device="cuda").long()
+        loss = names["step_loss"](objective, net, x, labels, rng)
+    assert loss.value.device.type == "cuda" and loss.value.requires_grad
 
 
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")

@@ -8,13 +8,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Hub:
@@ -168,3 +174,36 @@ class _Handler(BaseHTTPRequestHandler):
 
     def entry(self, path: str, content: bytes) -> dict[str, Any]:
         return {"type": "file", "path": path, "size": len(content), "oid": _sha(content)[:40]}
+
+
+class Machine:
+    """Somebody's machine with its own cache, a token, and the stand-in for the hub."""
+
+    def __init__(self, place: Path, folder: Path, url: str, token: str = "hf_test") -> None:
+        self.folder, self.home = folder, place / "hf"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        self.environment = kept | {
+            "HF_ENDPOINT": url,
+            "HF_HOME": str(self.home),
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_ETAG_TIMEOUT": "2",
+            "NO_PROXY": "*",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def python(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Exit status, output and errors of Python in the folder."""
+        done = subprocess.run(
+            (sys.executable, *arguments),
+            cwd=self.folder, env=self.environment | environment, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def mclr(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        return self.python("-m", "mclr", *arguments, **environment)
+
+    def draw(self, model: str, out: str, **environment: str) -> tuple[int, str, str]:
+        options = ("--classes", "0", "--per-class", "1", "--output", out)
+        return self.mclr("draw", "--model", model, *options, **environment)

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from diffusers import DiffusionPipeline, DiTPipeline
 from diffusers_folders import dit_folder, unet_folder
+from hub_server import Hub, Machine
 from tiny import TINY, Trained
 
 from mclr.cli import cli
@@ -96,6 +97,39 @@ def test_from_the_command_line(trained: Trained) -> None:
     wanted = ClassConditionalPipeline(folder)([0, 7], [3, 3], output_type="tensor", num_steps=3)
     assert isinstance(wanted.images, torch.Tensor)
     assert (images == wanted.images.permute(0, 2, 3, 1).numpy()).all()
+
+
+@pytest.mark.usefixtures("here")
+def test_on_the_hub_and_back(trained: Trained, tmp_path: Path) -> None:
+    """Its parts are in folders of their own, there too; a commit of it draws the same."""
+    dit_folder(Path("base"))
+    folder, hub = exported(tier_of(), trained), Hub()
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "notes.txt").write_text("of mine")
+    push = """
+from pathlib import Path
+from mclr.inference.folder import FILES
+from mclr.inference.hub import push
+print(push(Path("model"), list(FILES), "me/dit"))
+"""
+    try:
+        status, commit, err = Machine(tmp_path / "a", tmp_path, hub.url).python("-c", push)
+        assert status == 0, err
+        ((made, files),) = hub.models["me/dit"]
+        assert made == commit.strip()
+        on_disk = {str(path.relative_to(folder)): path for path in folder.rglob("*")}
+        wanted = {name for name, path in on_disk.items() if path.is_file()} - {"notes.txt"}
+        assert files.keys() == wanted
+        assert all(content == on_disk[name].read_bytes() for name, content in files.items())
+        reader = Machine(tmp_path / "b", tmp_path, hub.url, token="")
+        how = ("--classes", "0,7", "--per-class", "1", "--seed", "3", "--npz", "grid.npz")
+        status, _, err = reader.mclr("draw", "--model", f"me/dit@{made}", "--out", "a.png", *how)
+        assert status == 0, err
+    finally:
+        hub.close()
+    ours = ClassConditionalPipeline(folder)([0, 7], [3, 3], output_type="tensor").images
+    assert isinstance(ours, torch.Tensor)
+    assert (np.load("grid.npz")["arr_0"] == ours.permute(0, 2, 3, 1).numpy()).all()
 
 
 @pytest.mark.usefixtures("here")

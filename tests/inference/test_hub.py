@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import Hub
+from hub_server import Hub, Machine
 from published import bring_experiments
 
 from mclr.errors import UserError
 from mclr.inference.hub import check_name, pull
 from mclr.inference.licence import Part, check_sharing, licence_for, stated_licence
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPORT = ("export-model", "--experiment", "edm2-mclr", "--output", "my-model")
 
 
@@ -34,35 +30,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
     bring_experiments(folder, "edm2-mclr")
     return folder
-
-
-class Machine:
-    """Somebody's machine with its own cache, a token, and the stand-in for the hub."""
-
-    def __init__(self, place: Path, folder: Path, url: str, token: str = "hf_test") -> None:
-        self.folder, self.home = folder, place / "hf"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-        self.environment = kept | {
-            "HF_ENDPOINT": url,
-            "HF_HOME": str(self.home),
-            "HF_TOKEN": token,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_ETAG_TIMEOUT": "2",
-            "NO_PROXY": "*",
-            "PYTHONPATH": str(ROOT),
-        }
-
-    def mclr(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            (sys.executable, "-m", "mclr", *arguments),
-            cwd=self.folder, env=self.environment | environment, capture_output=True, text=True,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
-
-    def draw(self, model: str, out: str, **environment: str) -> tuple[int, str, str]:
-        options = ("--classes", "0", "--per-class", "1", "--output", out)
-        return self.mclr("draw", "--model", model, *options, **environment)
 
 
 @pytest.fixture
