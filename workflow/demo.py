@@ -27,9 +27,9 @@ PHASES = {
     "table and report": ("",),
 }
 """Phases, in order, and how the names of their rules begin; the last has all others."""
-SECONDS = {"feature_net": 6, "tokenizer": 18, "base": 25, "finetune": 8, "figures": 12}
+SECONDS = {"feature_net": 4, "tokenizer": 12, "base": 30, "finetune": 8, "figures": 10}
 """Of one job on two cores, as measured (`results/digits/benchmarks`)."""
-OTHERS_S = 4  # of the others, of which most is the start of a process
+OTHERS_S = 2  # of the others, forks of a process that has its libraries
 SAVED = "state saved, run make demo again to resume"
 ERROR = re.compile(r"(mclr: error|Error|\w*Exception|\w+Error)\b.*")
 
