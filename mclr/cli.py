@@ -73,7 +73,6 @@ class Sections(click.Group):
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="mclr", prog_name="mclr", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
@@ -113,6 +112,8 @@ def cli(context: click.Context, debug: bool, threads: int, device: str, log: Pat
 
 for command in (*FOR_PEOPLE, *JOBS):
     cli.add_command(command)
+# Here and not above, since all jobs depend on the text of ``cli``.
+click.version_option(package_name="mclr", prog_name="mclr", message="%(prog)s %(version)s")(cli)
 
 
 def main() -> None:
