@@ -112,8 +112,8 @@ def cli(context: click.Context, debug: bool, threads: int, device: str, log: Pat
 
 for command in (*FOR_PEOPLE, *JOBS):
     cli.add_command(command)
-# Not among the group's own lines, which every job depends on.
-click.version_option(package_name="mclr", message="mclr %(version)s")(cli)
+# Here and not above, since all jobs depend on the text of ``cli``.
+click.version_option(package_name="mclr", prog_name="mclr", message="%(prog)s %(version)s")(cli)
 
 
 def main() -> None:

@@ -57,8 +57,8 @@ def _odd(found: Survey) -> Iterator[str]:
     )
     if found.duplicates:
         examples = "; ".join("  =  ".join(same[:2]) for same in found.duplicates[:2])
-        count = len(found.duplicates)
-        yield f"  there repeatedly   {count:,}, byte by byte, such as {examples}"
+        count = f"{len(found.duplicates):,} image{'s'[: len(found.duplicates) > 1]}"
+        yield f"  there repeatedly   {count}, byte by byte, such as {examples}"
     if found.ignored:
         others = ", ".join(f"{n:,} × {ending or 'none'}" for ending, n in found.ignored.items())
         yield f"  other files        by ending: {others}"

@@ -71,7 +71,7 @@ def test_the_summary_says_it_all(photos: Path) -> None:
         "9 to 30 pixels, median 9; longest side 40",
         "46 RGB, 1 ",
         "turned by EXIF     1",
-        "there repeatedly   1, byte by byte, such as cat/0.png  =  cat/copy.png",
+        "there repeatedly   1 image, byte by byte, such as cat/0.png  =  cat/copy.png",
         "1 × .txt",
         "cat/broken.png: not an image of a known format",
     ):
@@ -79,7 +79,9 @@ def test_the_summary_says_it_all(photos: Path) -> None:
     assert "out of balance" not in text
     copies = [[f"{i}.png", f"{i}-copy.png"] for i in range(1200)]
     text = as_text(replace(found, duplicates=copies))
-    assert "  1,200, byte by byte, such as 0.png  =  0-copy.png; 1.png  =  1-copy.png\n" in text
+    assert (
+        "  1,200 images, byte by byte, such as 0.png  =  0-copy.png; 1.png  =  1-copy.png\n" in text
+    )
     assert as_json(found)["images"] == 50
 
 
