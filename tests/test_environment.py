@@ -197,7 +197,9 @@ def make_env(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         assert found
         if not (tools / tool).exists():
             (tools / tool).symlink_to(found)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+    # A make that runs these tests hands its own variables down: `make quick VENV=.venv-second`.
+    given = ("MAKE", "MFLAGS", "PYTHON", "VENV", "CPU", "CORES")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(given)}
     path = os.pathsep.join([str(folder / "pythons"), str(tools)])
     return subprocess.run(
         ("make", "env", *arguments),

@@ -127,6 +127,14 @@ def is_package(path: Path) -> bool:
     return (path / "__init__.py").is_file()
 
 
+def test_every_sampler_is_in_the_reference() -> None:
+    page = (DOCS / "reference" / "sampling.md").read_text()
+    samplers = sorted((ROOT / "mclr" / "models").glob("*/sampler.py"))
+    assert len(samplers) == 3
+    for path in samplers:
+        assert f"::: mclr.models.{path.parent.name}.sampler\n" in page
+
+
 def test_citation_and_citation_page_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
