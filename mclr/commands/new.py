@@ -44,6 +44,11 @@ from mclr.commands.people import InCheckout, output_option
     help="Side of the square that images are brought to: 8, 16, 32, 64, 128, 256 or 512; default: "
     "the largest power of 2 that images have and that is done in time.",
 )
+@click.option(
+    "--flip",
+    is_flag=True,
+    help="Train on the mirror images, too: for things that have no left and right, not for text.",
+)
 @click.option("--force", is_flag=True, help="Write over a file that exists.")
 @json_option
 @click.pass_context
@@ -57,6 +62,7 @@ def new(
     hours: float,
     cores: int | None,
     resolution: int | None,
+    flip: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -75,7 +81,7 @@ def new(
     """
     from mclr.new.make import Wanted, as_numbers, as_text, make
 
-    wanted = Wanted(name, images, output, base, tokenizer, hours, cores, force, resolution)
+    wanted = Wanted(name, images, output, base, tokenizer, hours, cores, force, resolution, flip)
     device = context.find_root().params["device"]
     made = make(wanted, context.obj, device, (lambda _: None) if as_json else click.echo)
     click.echo(

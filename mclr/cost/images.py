@@ -36,15 +36,20 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a tier, and how they are split; held_out: no training image is a reference."""
+    """The images of a tier, and how they are split.
+
+    is_held_out: no training image is a reference. flip: mirror images are trained on, too.
+    """
 
     source: Source
     n_reference: int
     is_held_out: bool = True
+    flip: bool = False
 
     @property
     def n_train(self) -> int:
-        return self.source.count - (self.n_reference if self.is_held_out else 0)
+        kept = self.source.count - (self.n_reference if self.is_held_out else 0)
+        return kept * (2 if self.flip else 1)
 
     def manifest(self, resolution: int | None) -> Manifest:
         """What networks ask of the data, at a resolution (None: the source's own)."""
@@ -84,7 +89,8 @@ def _own_images(tier: str, data: OwnImages, count: int | None) -> Images:
     if count is None and index.is_file():
         found = read_json(index)
         splits = {name: split["count"] for name, split in found["splits"].items()}
-        count = splits["train"] + (splits["reference"] if held_out else 0)
+        kept = splits["train"] // (2 if data.flip else 1)
+        count = kept + (splits["reference"] if held_out else 0)
         classes = found["num_classes"]
     count = data.count if count is None else count
     if count is None and is_imagenet(data):
@@ -100,7 +106,7 @@ def _own_images(tier: str, data: OwnImages, count: int | None) -> Images:
             f"indexed ({index} is missing); write it there"
         )
     source = Source(count, 0, data.channels, data.resolution, classes)
-    return Images(source, data.n_reference or count, held_out)
+    return Images(source, data.n_reference or count, held_out, data.flip)
 
 
 def is_imagenet(data: OwnImages) -> bool:

@@ -145,12 +145,14 @@ def iter_images(
 
 def _indexed(path: Path, manifest: Manifest, own: OwnSource) -> IndexedImages:
     from mclr.data.images.decode import Decoder
-    from mclr.data.images.read import COLUMNS, IndexedImages
+    from mclr.data.images.read import COLUMNS, MIRRORED, IndexedImages
 
     decoder = Decoder(
         own.transform, manifest.resolution, manifest.channels, own.exif, **own.decoding
     )
-    return IndexedImages(path, _read(path, COLUMNS), own.path, decoder)
+    table = _read(path, None)
+    kept = [name for name in (*COLUMNS, MIRRORED) if name in table.column_names]
+    return IndexedImages(path, table.select(kept), own.path, decoder)
 
 
 def _groups(rows: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -179,7 +181,7 @@ def split_sha256(path: Path) -> str:
     return found
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
     split_sha256(path)
     try:
         return pq.ParquetFile(path).read(columns=columns)

@@ -39,6 +39,7 @@ class Wanted:
     cores: int | None = None
     force: bool = False
     resolution: int | None = None
+    flip: bool = False
 
     @property
     def path(self) -> Path:
@@ -91,7 +92,9 @@ def make(
         for line in base.assumed:
             tell(line + "\n")
     machine = this_machine(wanted.cores, device)
-    case = Case(wanted.name, str(wanted.path), found, machine, wanted.hours, wanted.resolution)
+    case = Case(
+        wanted.name, str(wanted.path), found, machine, wanted.hours, wanted.resolution, wanted.flip
+    )
     if busy:
         tell(busy + "\n")
     with waiting("mclr new") as progress, no_collection():

@@ -98,7 +98,8 @@ def _choices(case: Case, sizes: list[Size | GivenBase]) -> Iterator[Choice]:
 
 
 def _capped(case: Case, images: int) -> int:
-    return min(images, MOST_PASSES * (case.found.count - n_reference_of(case.found)))
+    trained = (case.found.count - n_reference_of(case.found)) * (2 if case.flip else 1)
+    return min(images, MOST_PASSES * trained)
 
 
 def _longest(case: Case, choice: Choice) -> Choice:

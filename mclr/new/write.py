@@ -41,6 +41,8 @@ class Case:
     hours: float
     resolution: int | None = None
     """That the user wants; None: as large as the time allows."""
+    flip: bool = False
+    """Whether mirror images make sense; the user knows."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _data(case: Case, choice: Choice) -> dict[str, Any]:
         "channels": channels,
         "n_reference": n_reference,
         "n_reference_reason": f"ours: {held}, held out; metrics compare with these",
+        "flip": case.flip,
     }
 
 

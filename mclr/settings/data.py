@@ -97,6 +97,9 @@ class OwnImages(Section):
     bits: Annotated[int, Field(ge=8, le=16)] | None = Field(default=None, exclude_if=operator.not_)
     """That a value has in 16-bit files (often 12); None = all 16, and a warning if they seem fewer.
     """
+    flip: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether the mirror image of each training image is a training image, too, as ``xflip`` of
+    EDM's data sets has it. The reference has none."""
     n_reference: Count | None = None
     """None = all training images, which only ``reference: train`` allows."""
     reference: Literal["held-out", "train"] = "held-out"
@@ -115,5 +118,7 @@ class OwnImages(Section):
     @property
     def n_train(self) -> int | None:
         """How many images there are to train on, where ``count`` says how many there are."""
+        if self.count is None:
+            return None
         held_out = self.n_reference if self.reference == "held-out" else 0
-        return None if self.count is None else self.count - (held_out or 0)
+        return (self.count - (held_out or 0)) * (2 if self.flip else 1)

@@ -154,6 +154,9 @@ def test_the_number_of_ones_own_images(
     index.write_text(json.dumps({"splits": splits, "num_classes": 12}))
     images = images_of(cats)
     assert (images.n_train, images.source.classes) == (70_000, 12)
+    flipped = tier.model_copy(update={"data": data.model_copy(update={"flip": True})})
+    assert images_of(flipped).n_train == 70_000  # as the index counts them
+    assert images_of(flipped, 1000 + 50_000).n_train == 2_000
 
 
 def test_a_family_of_ones_own_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,6 +403,33 @@ def test_reference_of_training_images(tmp_path: Path) -> None:
     assert rows_of(other, "reference") != rows_of(drawn, "reference")
 
 
+def test_mirror_images_are_training_images_too(tmp_path: Path) -> None:
+    """Each after all others, with its label; at every resolution, and never in the reference."""
+    source = write_folder(tmp_path / "pictures", FILES)
+    plain, folder = prepared(tmp_path, source), prepared(tmp_path, source, "flipped", flip=True)
+    smaller = tmp_path / "smaller"
+    prepare_at(8, folder, smaller)
+    manifest = load_manifest(folder / "manifest.json")
+    images, labels = load_images(plain / "train.parquet", load_manifest(plain / "manifest.json"))
+    n = len(labels)
+    assert not torch.equal(images, images.flip(-1))
+    for found in (
+        load_images(folder / "train.parquet", manifest),
+        tuple(
+            map(torch.cat, zip(*iter_images(folder / "train.parquet", manifest, 5), strict=True))
+        ),
+    ):
+        assert torch.equal(found[0], torch.cat([images, images.flip(-1)]))
+        assert torch.equal(found[1], torch.cat([labels, labels]))
+    few, of_few = load_images(smaller / "train.parquet", load_manifest(smaller / "manifest.json"))
+    assert torch.equal(few[n:], few[:n].flip(-1)) and torch.equal(of_few[n:], labels)
+    assert rows_of(folder, "reference") == rows_of(plain, "reference")
+    counts = {name: manifest.class_counts[name] for name in SPLITS}
+    assert counts["train"] == tuple(torch.bincount(torch.cat([labels, labels])).tolist())
+    assert manifest.hashes["train"] != load_manifest(plain / "manifest.json").hashes["train"]
+    assert settings(source, count=len(FILES), flip=True).n_train == 2 * n
+
+
 def test_another_resolution_has_the_same_splits(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "in", FILES)
     folder = prepared(tmp_path, source)

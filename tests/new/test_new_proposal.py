@@ -32,6 +32,7 @@ from mclr.new.survey import Survey
 from mclr.new.write import Case, Choice, n_reference_of, render
 from mclr.new.yaml_text import number, scalar
 from mclr.planning.plan import Plan
+from mclr.settings.data import OwnImages
 
 CORES = Machine(2, "", 16e9, 16e9)
 SPEED = 20e9
@@ -159,6 +160,14 @@ def test_odd_images_and_other_bases_are_said_in_the_file() -> None:
     assert model["autoencoder"] == {"released": "sd-vae-ft-mse"}
     assert model["base"] == {"released": "b.pkl"} and model["noise"]["P_mean"] == -0.4
     assert "The base saw no dropped labels" in latent and "0 = c0, 1 = c1" in latent
+
+
+def test_mirror_images_are_written_where_they_are_asked_for(steady: None) -> None:
+    """And steps of the base may pass over twice as many images."""
+    plain, flipped = (propose(replace(case(images(64), 1000), flip=flip)) for flip in (False, True))
+    assert "flip" not in plain.text
+    assert isinstance(flipped.tier.data, OwnImages) and flipped.tier.data.flip
+    assert flipped.choice.images == 2 * plain.choice.images
 
 
 def test_more_images_than_memory_are_measured_by_a_net_that_is_there() -> None:

@@ -17,6 +17,7 @@ from mclr.data.images.decode import Decoder
 from mclr.data.images.examine import Examined, examine_all
 from mclr.data.images.listing import Listing, list_images, list_members
 from mclr.data.images.noticed import in_words, notice
+from mclr.data.images.read import with_mirrored
 from mclr.data.images.source import expand, kind_of, listing_digest
 from mclr.data.splits import hold_out
 from mclr.errors import UserError
@@ -83,7 +84,10 @@ def prepare_images(settings: OwnImages, folder: Path, threads: int = 1) -> None:
     labels = np.array(listing.labels)
     train, reference = _split(path, settings, listing.class_names, labels, examination.good)
     for name, rows in zip(SPLITS, (train, reference), strict=True):
-        _write_index(folder / f"{name}.parquet", _index(examination, rows), decoder, further)
+        table = _index(examination, rows)
+        if settings.flip and name == "train":
+            table = with_mirrored(table)
+        _write_index(folder / f"{name}.parquet", table, decoder, further)
     copies = shared(examination, train, reference) if settings.reference == "held-out" else []
     _tell_shared(path, copies)
     told = {"shared_images": copies} if copies else {}

@@ -19,14 +19,25 @@ from mclr.errors import UserError
 
 Pixels = NDArray[np.uint8]
 COLUMNS = ["label", "name", "bytes", "sha256", "offset", "packed"]
+MIRRORED = "mirrored"
+"""A further column, of splits that have mirror images, too."""
+
+
+def with_mirrored(table: pa.Table) -> pa.Table:
+    """An index and, after its rows, those of the same images mirrored left to right."""
+    both = [
+        table.append_column(MIRRORED, pa.array([is_mirrored] * len(table), pa.bool_()))
+        for is_mirrored in (False, True)
+    ]
+    return pa.concat_tables(both)
 
 
 @dataclass(frozen=True)
 class IndexedImages:
     """The images of one split.
 
-    index: its Parquet file, for messages. table: its rows, with ``COLUMNS``. path: of the source,
-    as configured.
+    index: its Parquet file, for messages. table: its rows, with ``COLUMNS``, and ``MIRRORED`` where
+    there are such. path: of the source, as configured.
     """
 
     index: Path
@@ -52,9 +63,11 @@ class IndexedImages:
         if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
             raise self._changed(place, name, "has other bytes than when the data were prepared")
         try:
-            return self.decoder.pixels(content)
+            pixels = self.decoder.pixels(content)
         except UserError as error:
             raise UserError(f"{place}: {name}: {error}") from None
+        is_mirrored = MIRRORED in self.table.column_names and self.table[MIRRORED][row].as_py()
+        return pixels[..., ::-1] if is_mirrored else pixels
 
     def _changed(self, place: Path, name: str, what: str) -> UserError:
         return UserError(
