@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from debian import installed
 
 TIMEOUT_S = 240.0
 KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
@@ -130,9 +129,7 @@ def _pipe() -> tuple[int, int]:
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
     """A browser with a fresh profile in ``profile``; skips the test where there is none."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
+    program = installed("chromium", "chromium")
     commands_out, commands_in = _pipe()
     answers_out, answers_in = _pipe()
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]

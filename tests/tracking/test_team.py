@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from debian import installed
 from test_server import free_port, wait_until_healthy
 from tracking_files import Runs, small_tier, write_all, write_evaluations
 
@@ -63,10 +64,6 @@ class Server:
         assert self.process.returncode == 0
 
 
-def has_postgres() -> bool:
-    return bool(list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest, empty_store: Path) -> Iterator[Server]:
     options: tuple[str, ...] = ()
@@ -75,7 +72,7 @@ def server(request: pytest.FixtureRequest, empty_store: Path) -> Iterator[Server
         folder = Path(name)
         folder.chmod(0o755)
         if request.param == "postgresql":
-            install_postgres()
+            installed("initdb", "postgresql")
             options = ("--postgres", str(folder / "postgres"))
         else:
             shutil.copy(empty_store, folder / "mlflow.db")
@@ -83,14 +80,6 @@ def server(request: pytest.FixtureRequest, empty_store: Path) -> Iterator[Server
         server.start()
         yield server
         server.stop()
-
-
-def install_postgres() -> None:
-    if not has_postgres() and os.geteuid() == 0 and shutil.which("apt-get"):
-        install = ("apt-get", "install", "-y", "--no-install-recommends", "postgresql")
-        subprocess.run(install, capture_output=True)
-    if not has_postgres():
-        pytest.skip("PostgreSQL is not installed and could not be: apt-get install postgresql")
 
 
 def publishers(server: Server, folders: list[Path]) -> list[subprocess.Popen[str]]:

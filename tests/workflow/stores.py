@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from debian import installed
 
 START_TIMEOUT_S = 30
 
@@ -44,20 +44,6 @@ def serving(command: list[str], port: int, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def installed(program: str, package: str) -> str:
-    """Path of a program of the system, from Debian's package where root may install it."""
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    if not shutil.which(program, path=path) and os.geteuid() == 0 and shutil.which("apt-get"):
-        install = ("apt-get", "install", "-y", "--no-install-recommends", package)
-        subprocess.run(
-            install, capture_output=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        )
-    found = shutil.which(program, path=path)
-    if found is None:
-        pytest.skip(f"{program} is not installed and could not be: apt-get install {package}")
-    return found
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT, Checkout
-from stores import installed, ssh_server
+from debian import installed
+from stores import ssh_server
 
 
 @pytest.fixture
