@@ -123,9 +123,15 @@ class Verdict:
 def made_by(code: Code, tier: Micro, wanted: list[str]) -> list[Made]:
     """Make a tier in the base folder, where files of some kinds are to be of this very code.
 
-    What another commit's code left there of these is made again.
+    What another commit's code left there of these is made again; what another configuration left
+    there goes.
     """
     record = PLACES / f"made-{tier.name}.json"
+    last, asked = PLACES / f"asked-{tier.name}.yaml", (BASE / tier.config).read_text()
+    if not last.is_file() or last.read_text() != asked:
+        shutil.rmtree(BASE / "results" / tier.name, ignore_errors=True)
+        record.unlink(missing_ok=True)
+        last.write_text(asked)
     made = json.loads(record.read_text()) if record.is_file() else {}
     now = {kind: digest_of(kind, code) for kind in tier.kinds}
     write_json(record, now | made)
