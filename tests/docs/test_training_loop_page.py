@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,6 @@ def test_a_step_on_a_gpu(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     assert loss.value.device.type == "cuda" and loss.value.requires_grad
 
 
-@pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")
 def test_accelerate(names: dict[str, Any]) -> None:
     run(FUNCTIONS, names)
     names["objective"] = names["Mclr"](name="mclr", K=2)
