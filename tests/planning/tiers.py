@@ -24,8 +24,8 @@ NAMES: tuple[str, ...] = (
     "diffusers",
     "imagenet",
 )
-NAMES += ("imagenet-first",)
-PUBLISHED = ("digits", "fashion", "imagenet", "imagenet-first")
+NAMES += ("imagenet-first", "fashion-var")
+PUBLISHED = ("digits", "fashion", "fashion-var", "imagenet", "imagenet-first")
 
 
 def content_of(name: str) -> dict[str, Any]:
