@@ -206,6 +206,34 @@ def test_pages_show_the_published_tables(published: Published) -> None:
             assert with_block(page, name, path.read_text()) == page
 
 
+DRIFT = {
+    "VAR": "var-mclr-lr0.00015-seed0",
+    "pixels": "edm2-pixel-mclr-long-seed0",
+}
+LOGGED = {
+    "log-likelihood of the own class": ("log_likelihood", 0),
+    "margin to another class": ("log_ratio", 0),
+    "share of pairs that are right": ("accuracy", 2),
+}
+
+
+def test_what_fashion_says_of_drift_is_in_the_training_logs(pulled: Checkout) -> None:
+    page = (ROOT / "docs" / "fashion.md").read_text()
+    table = page.split("<!-- drift -->")[1].split("<!-- /drift -->")[0].strip().splitlines()
+    (_, *steps), _, *lines = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table)
+    assert len(lines) == len(DRIFT) * len(LOGGED)
+    for name, *values in lines:
+        model, what = name.split(": ")
+        log = pulled.folder / "results" / "fashion" / "runs" / DRIFT[model] / "events.jsonl"
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        key, digits = LOGGED[what]
+        logged = {str(e["step"]): f"{e[key]:.{digits}f}" for e in events if e["event"] == "train"}
+        shown = dict(zip(steps, values, strict=True))
+        assert {k: v.replace("−", "-") for k, v in shown.items() if v} == {
+            step: logged[step] for step in steps if step in logged
+        }
+
+
 def commands(page: Path) -> list[str]:
     """The lines of a page's bash blocks."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
