@@ -8,10 +8,11 @@
 # make docs     the documentation site, in site/
 # make lock     pin what pyproject.toml newly asks for (UPGRADE=1: the newest of everything)
 # Each makes the environment in .venv first, from requirements.lock, if it is missing, with the
-# first of python3.11, python3.12, python3.13 that there is (PYTHON=… another; VENV=… elsewhere).
+# first of python3.11, python3.12, python3.13 that starts (PYTHON=… another; VENV=… elsewhere).
 
-# The first of these that is there; results are published with 3.11.
-PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2>&1)) python3)
+# The first of these that starts (a version manager's may not); results are published with 3.11.
+STARTS = $(shell python$(1) -c "" 2> /dev/null && command -v python$(1))
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(call STARTS,$(v))) python3)
 CORES ?= 2
 VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin

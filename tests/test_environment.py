@@ -222,6 +222,15 @@ def test_make_takes_the_first_python_that_there_is(
     assert f"pythons/python{taken} -m venv other\n" in elsewhere.stdout
 
 
+def test_make_passes_by_a_python_that_does_not_start(tmp_path: Path) -> None:
+    """As the commands of version managers do not where another version is chosen."""
+    for version in ("3.11", "3.12"):
+        stub(tmp_path / "pythons", version)
+    shim = tmp_path / "pythons" / "python3.11"
+    shim.write_text("#!/bin/sh\necho 'python3.11: command not found' >&2\nexit 127\n")
+    assert "pythons/python3.12 -m venv .venv\n" in make_env(tmp_path).stdout
+
+
 @pytest.mark.parametrize("version", ["3.10", "3.14"])
 def test_make_refuses_other_pythons(version: str, tmp_path: Path) -> None:
     stub(tmp_path / "pythons", version)
