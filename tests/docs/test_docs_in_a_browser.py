@@ -32,9 +32,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Each with a profile of its own: pages remember whether they were dark."""
+    with chromium(tmp_path / "profile") as opened:
         yield opened
 
 
