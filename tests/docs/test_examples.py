@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from mclr.planning.plan import Plan
 from mclr.report.methods import methods_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "examples"))
+import emoji_images
 import own_objective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,3 +115,36 @@ def test_the_example_of_what_imitates_guidance_is_a_row_of_each(
     assert set(gammas.values()) == {1} and 1 in tier.models["edm2"].guidance
     assert 0.5 in runs["edm2-gft-dial"].dial
     assert len(plan.points("edm2-gft-dial")) == 2 * len(runs["edm2-gft-dial"].dial)
+
+
+def test_emoji_are_sorted_into_folders(tmp_path: Path) -> None:
+    """By sub-category, in every colour of skin; what has no picture or no class stays out."""
+
+    def entry(image: str, subcategory: str, has: bool = True, **tones: str) -> dict[str, Any]:
+        one = {"image": image, "has_img_twitter": has}
+        variations = {key: {"image": tone, "has_img_twitter": True} for key, tone in tones.items()}
+        return {**one, "subcategory": subcategory, "skin_variations": variations}
+
+    emoji = [
+        entry("1.png", "face-smiling"),
+        entry("2.png", "hands", dark="2-a.png", light="2-b.png"),
+        entry("3.png", "country-flag"),
+        entry("4.png", "country-flag", has=False),
+        entry("5.png", "animal-bug"),
+        entry("../../6.png", "person-role"),
+    ]
+    files = {"emoji.json": json.dumps(emoji).encode()}
+    for name in ("1", "2", "2-a", "2-b", "3", "5", "6"):
+        files[f"img/twitter/64/{name}.png"] = f"picture {name}".encode()
+    with tarfile.open(tmp_path / "emoji.tgz", "w:gz") as package:
+        for name, content in files.items():
+            about = tarfile.TarInfo(f"package/{name}")
+            about.size = len(content)
+            package.addfile(about, io.BytesIO(content))
+    emoji_images.write(tmp_path / "emoji.tgz", tmp_path / "emoji")
+    written = {
+        path.relative_to(tmp_path / "emoji").as_posix(): path.read_text()
+        for path in (tmp_path / "emoji").rglob("*.png")
+    }
+    names = ("face/1", "hand/2", "hand/2-a", "hand/2-b", "flag/3", "person/6")
+    assert written == {f"{name}.png": f"picture {name.split('/')[1]}" for name in names}
