@@ -32,7 +32,9 @@ from mclr.versions.record import load_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = "<"  # <lambda>, <genexpr>: inside the function that has the name
-CONFIGURED = ("config", "folder")  # a tier may leave to a model's folder what its network is
+CONFIGURED = ("config", "folder", "architecture")
+"""Parts of a family that whoever reads a tier knows: it may leave to a model's folder what its
+network is."""
 LENT = {"mclr.models.edm2.sampler", "mclr.models.edm2.encoders"}
 """Heun's method and draws of latents, which the family of diffusers takes from EDM2."""
 LAZY = "__getattr__"  # of a package: where the file of somebody's own finds its imports
