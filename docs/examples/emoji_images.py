@@ -40,9 +40,7 @@ def write(archive: Path, folder: Path) -> None:
 
         def read(member: str) -> bytes:
             stream = package.extractfile(f"package/{member}")
-            if stream is None:
-                sys.exit(f"{archive}: package/{member} is no file; expected npm's package")
-            return stream.read()
+            return stream.read() if stream else b""
 
         for name, image in pictures(json.loads(read("emoji.json"))):
             place = folder / name
@@ -51,4 +49,7 @@ def write(archive: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        write(Path(sys.argv[1]), Path(sys.argv[2]))
+    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+        sys.exit(f"{sys.argv[1]}: expected npm's package emoji-datasource-twitter ({error})")
